@@ -1,0 +1,361 @@
+"""Everything that differs between JAX, TensorFlow and torch; no other file names a backend.
+
+Two things live here. *Calculus for SciPy and for checks*: `value_and_gradient`, `hessian_vector_product`, `jacobian`
+and `compile_function` turn a function written once in `keras.ops` into NumPy-in, NumPy-out functions in the precision
+asked for. *The training step*: `Trainer` hands Keras' own `train_step` to the device in the way each backend wants it:
+fused by `lax.scan` on JAX, `steps_per_execution` on TensorFlow, gradients switched on for torch.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import os
+import sys
+
+PACKAGES = ("jax", "tensorflow", "torch")
+
+
+def select() -> None:
+    """Choose an installed backend if neither the user nor an earlier import of Keras did.
+
+    Raises:
+        ImportError: no backend is installed, or `KERAS_BACKEND` names one that is not.
+    """
+    if "keras" in sys.modules:
+        return
+    chosen = os.environ.get("KERAS_BACKEND")
+    installed = [package for package in PACKAGES if importlib.util.find_spec(package)]
+    if not installed:
+        raise ImportError(
+            "kerasbed found no Keras backend. It needs one of jax, tensorflow or torch: "
+            "install one with `pip install kerasbed[jax]` (or [tensorflow], [torch])."
+        )
+    if chosen and chosen not in installed:
+        raise ImportError(
+            f"KERAS_BACKEND is {chosen!r}, but the installed backends are {installed}. "
+            f"Set KERAS_BACKEND to one of them, or install it with `pip install kerasbed[{chosen}]`."
+        )
+    if not chosen:
+        os.environ["KERAS_BACKEND"] = installed[0]
+
+
+select()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import ops  # noqa: E402
+
+NAME = keras.backend.backend()
+if NAME == "jax":
+    import jax
+elif NAME == "tensorflow":
+    import tensorflow as tf
+elif NAME == "torch":
+    import torch
+else:
+    raise ImportError(f"Keras runs on {NAME!r}; kerasbed needs jax, tensorflow or torch. Set KERAS_BACKEND.")
+
+
+# Keras 3.15 promotes float64 to float32 on JAX and torch inside some operations (sin, tanh, matmul, maximum, var, ...),
+# whatever the floatx. Where float64 is asked for, its table is told to keep it.
+_PROMOTION = keras.src.backend.common.dtypes.BIT64_TO_BIT32_DTYPE
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and the backend, so that initial network weights repeat."""
+    keras.utils.set_random_seed(seed)
+
+
+def check_precision() -> None:
+    """Refuse settings under which a density would silently be computed in another precision than asked for.
+
+    Raises:
+        ValueError: a mixed-precision policy, a float type other than float32 or float64, or float64 on JAX without x64.
+    """
+    policy = keras.config.dtype_policy()
+    if policy.compute_dtype != policy.variable_dtype:
+        raise ValueError(
+            f"The dtype policy is {policy.name!r}, but log densities need one precision throughout. "
+            "Call keras.config.set_dtype_policy('float32')."
+        )
+    if keras.config.floatx() not in ("float32", "float64"):
+        raise ValueError(f"floatx is {keras.config.floatx()!r}; kerasbed needs 'float32' or 'float64'.")
+    if keras.config.floatx() == "float64":
+        _PROMOTION["float64"] = "float64"
+    if NAME == "jax" and keras.config.floatx() == "float64" and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "floatx is 'float64', but JAX truncates to float32. "
+            "Call jax.config.update('jax_enable_x64', True) before building the model, or use floatx 'float32'."
+        )
+
+
+# -- contexts ---------------------------------------------------------------------------------------------------------
+
+
+def gradients():
+    """Context with gradients on. BayesFlow switches torch's off for the whole process; this touches one block only."""
+    return torch.enable_grad() if NAME == "torch" else contextlib.nullcontext()
+
+
+def no_gradients():
+    """Context in which torch records no graph; the other backends record none unless asked."""
+    return torch.no_grad() if NAME == "torch" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def precision(dtype: str):
+    """Context in which `keras.ops` computes in `dtype` and creates constants in it, whatever the process' floatx."""
+    previous, promotion = keras.config.floatx(), _PROMOTION["float64"]
+    x64 = jax.enable_x64(dtype == "float64") if NAME == "jax" else contextlib.nullcontext()
+    keras.config.set_floatx(dtype)
+    _PROMOTION["float64"] = dtype if dtype == "float64" else promotion
+    try:
+        with x64:
+            yield
+    finally:
+        keras.config.set_floatx(previous)
+        _PROMOTION["float64"] = promotion
+
+
+# -- functions of arrays ----------------------------------------------------------------------------------------------
+
+
+def to_numpy(structure):
+    """Nested tensors to nested NumPy arrays."""
+    return keras.tree.map_structure(lambda t: np.array(ops.convert_to_numpy(t)), structure)
+
+
+def to_tensor(structure, dtype: str):
+    """Nested arrays to nested tensors; floating leaves become `dtype`, integers and booleans stay."""
+
+    def convert(leaf):
+        leaf = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+        return ops.convert_to_tensor(leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf)
+
+    return keras.tree.map_structure(convert, structure)
+
+
+def _numpy_interface(build, dtype):
+    """Compile `build()` on first use; call it on tensors of `dtype`; return NumPy."""
+    compiled = functools.cache(build)
+
+    def call(*args):
+        with precision(dtype):
+            return to_numpy(compiled()(*to_tensor(args, dtype)))
+
+    return call
+
+
+def compile_function(function, dtype: str = "float64"):
+    """`function(*arrays)` in `keras.ops`, compiled where the backend compiles, NumPy in and out, without gradients."""
+
+    def build():
+        if NAME == "jax":
+            return jax.jit(function)
+        if NAME == "tensorflow":
+            return tf.function(function, reduce_retracing=True)
+        return torch.no_grad()(function)
+
+    return _numpy_interface(build, dtype)
+
+
+def _value_and_gradient_of_tensors(function):
+    """`(x, *args) -> (value, gradient in x)` on tensors of the active backend; x may be nested."""
+    if NAME == "jax":
+        return jax.value_and_grad(function)
+    if NAME == "tensorflow":
+
+        def with_tape(x, *args):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = function(x, *args)
+            return value, tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        return with_tape
+
+    def with_autograd(x, *args):
+        with torch.enable_grad():
+            leaves = [leaf.detach().requires_grad_() for leaf in keras.tree.flatten(x)]
+            value = function(keras.tree.pack_sequence_as(x, leaves), *args)
+            if not value.requires_grad:
+                return value, keras.tree.map_structure(torch.zeros_like, x)
+            found = torch.autograd.grad(value, leaves, allow_unused=True)
+        found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+        return value.detach(), keras.tree.pack_sequence_as(x, found)
+
+    return with_autograd
+
+
+def _compiled(function):
+    if NAME == "jax":
+        return jax.jit(function)
+    return tf.function(function, reduce_retracing=True) if NAME == "tensorflow" else function
+
+
+def value_and_gradient(function, dtype: str = "float64", compiled: bool = True):
+    """Value and gradient of a scalar `function(x, *args)` written in `keras.ops`.
+
+    Args:
+        function: maps a tensor (or nested tensors) `x` and further arguments to a scalar tensor.
+        dtype: precision of the computation, whatever the process' floatx.
+        compiled: False evaluates eagerly, so that Python inside `function` runs at every call.
+
+    Returns:
+        A function `(x, *args) -> (value, gradient)`, NumPy in and out; the gradient has the structure of `x`.
+    """
+    evaluate = _value_and_gradient_of_tensors(function)
+    return _numpy_interface(lambda: _compiled(evaluate) if compiled else evaluate, dtype)
+
+
+def hessian_vector_product(function, dtype: str = "float64"):
+    """`(x, v, *args) -> H(x) v` for a scalar `function(x, *args)` of one array, NumPy in and out."""
+
+    def with_tapes(x, v, *args):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = function(x, *args)
+            slope = tf.reduce_sum(inner.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO) * v)
+        return outer.gradient(slope, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def with_autograd(x, v, *args):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(function(x, *args), x, create_graph=True, materialize_grads=True)
+            if not slope.requires_grad:
+                return torch.zeros_like(x)
+            (product,) = torch.autograd.grad(slope, x, grad_outputs=v, materialize_grads=True)
+        return product.detach()
+
+    def build():
+        if NAME == "jax":
+            return jax.jit(lambda x, v, *args: jax.jvp(lambda u: jax.grad(function)(u, *args), (x,), (v,))[1])
+        return _compiled(with_tapes if NAME == "tensorflow" else with_autograd)
+
+    return _numpy_interface(build, dtype)
+
+
+def jacobian(function, dtype: str = "float64"):
+    """`(x, *args) -> d function / d x` for a tensor-valued function of one array; shape (*value.shape, *x.shape)."""
+
+    def with_tape(x, *args):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x, *args)
+        return tape.jacobian(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def with_autograd(x, *args):
+        with torch.enable_grad():
+            return torch.autograd.functional.jacobian(lambda u: function(u, *args), x)
+
+    def build():
+        if NAME == "jax":
+            return jax.jit(jax.jacrev(function))
+        return with_tape if NAME == "tensorflow" else with_autograd
+
+    return _numpy_interface(build, dtype)
+
+
+# -- the training step ------------------------------------------------------------------------------------------------
+
+FUSED_STEPS = {"jax": 50, "tensorflow": 50, "torch": 10}[NAME]
+
+
+def fused_steps(steps: int) -> int:
+    """How many of `steps` training steps to hand to the device at once: a divisor, so that one program is compiled."""
+    divisors = [d for d in range(1, min(FUSED_STEPS, steps) + 1) if steps % d == 0]
+    return divisors[-1] if divisors[-1] >= min(10, steps) else min(FUSED_STEPS, steps)
+
+
+def _same_shapes(a, b) -> bool:
+    return [np.shape(leaf) for leaf in keras.tree.flatten(a)] == [np.shape(leaf) for leaf in keras.tree.flatten(b)]
+
+
+def _as_batch(data):
+    """A bare dict, as a torch DataLoader or tf.data yields it, is a batch without targets."""
+    return (data,) if isinstance(data, dict) else data
+
+
+class Trainer:
+    """How a Keras model's `train_step` reaches the device. Mix in before `keras.Model`.
+
+    Keras' `train_step`, `fit`, callbacks and metrics stay as they are; only the function that carries several batches
+    through `train_step` is replaced, so that `compile(steps_per_execution=...)` works on all three backends.
+    """
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        if NAME == "jax" and not self.run_eagerly and self.jit_compile:
+            self.train_function = self._scanned_steps(super().train_step)
+        elif NAME == "torch":
+            self.train_function = self._recorded_steps(self._torch_step())
+        else:
+            super().make_train_function(force=force)
+
+    def _scanned_steps(self, train_step):
+        """JAX: one device program runs `steps_per_execution` steps, batches stacked inside it, the state donated."""
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def run(state, batches):
+            def step(state, batch):
+                logs, state = train_step(state, batch)
+                return state, logs
+
+            state, logs = jax.lax.scan(step, state, jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches))
+            return jax.tree.map(lambda log: log[-1], logs), state
+
+        def train_function(state, iterator):
+            batches = list(itertools.islice(iterator, self.steps_per_execution))
+            if not batches:
+                raise StopIteration
+            batches = [_as_batch(batch) for batch in batches]
+            while batches:  # a ragged last batch gets a program of its own
+                equal = list(itertools.takewhile(lambda batch: _same_shapes(batch, batches[0]), batches))
+                logs, state = run(state, equal)
+                batches = batches[len(equal) :]
+            return logs, state
+
+        return train_function
+
+    def _torch_step(self):
+        """Keras' step, or with `jit_compile=True` the same step around a compiled batch -> contributions function."""
+        if self.jit_compile is not True:
+            return self.train_step
+        eager_call = self.call
+        compiled_call = torch.compile(lambda x: eager_call(x, training=True))
+
+        def step(data):
+            self.call = lambda x, training=False: compiled_call(x) if training else eager_call(x)
+            try:
+                return self.train_step(data)
+            finally:
+                self.call = eager_call
+
+        return step
+
+    def _recorded_steps(self, train_step):
+        """torch: run the steps with gradients on, whatever the process-wide switch says, and leave that switch alone."""
+
+        def train_function(batches):
+            with torch.enable_grad():
+                for data in batches:
+                    logs = train_step(_as_batch(data))
+            return logs
+
+        return train_function
+
+    def make_test_function(self, force=False):
+        fused = self.steps_per_execution
+        if NAME != "torch" or fused == 1 or (self.test_function is not None and not force):
+            return super().make_test_function(force=force)
+
+        def test_function(batches):
+            with torch.no_grad():
+                for data in batches:
+                    logs = self.test_step(_as_batch(data))
+            return logs
+
+        self.test_function = test_function

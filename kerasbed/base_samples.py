@@ -1,0 +1,145 @@
+"""Base samples: the parameter-free points that every random quantity in kerasbed is a differentiable function of.
+
+A rule yields `uniform(dim)` points in the open unit cube and `normal(dim)` points of N(0, I), each with `weights(dim)`
+that sum to one, so that Monte Carlo, quasi-Monte Carlo and quadrature are exchanged by exchanging the rule and nothing
+else: E f(z) is approximately `weights @ f(points)`.
+"""
+
+import warnings
+
+import numpy as np
+from scipy import special
+from scipy.stats import qmc
+
+
+def draw_seed() -> int:
+    """A fresh seed from the operating system, to be stored by whoever was given `seed=None`."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+class BaseSamples:
+    """Points and weights of an expectation. `num` points; `error` says what their standard error may be based on."""
+
+    error = "independent draws"
+
+    def uniform(self, dim: int) -> np.ndarray:
+        """Points in the open unit cube, (num, dim)."""
+        return special.ndtr(self.normal(dim))
+
+    def normal(self, dim: int) -> np.ndarray:
+        """Points of the standard normal, (num, dim)."""
+        return special.ndtri(self.uniform(dim))
+
+    def weights(self, dim: int) -> np.ndarray:
+        """Weights of the points, (num,), summing to one."""
+        points = len(self.normal(dim))
+        return np.full(points, 1.0 / points)
+
+
+class MonteCarlo(BaseSamples):
+    """Independent draws.
+
+    Args:
+        num: number of points.
+        seed: integer; None draws one and keeps it.
+    """
+
+    def __init__(self, num: int, seed: int | None = 0):
+        self.num = _positive("num", num)
+        self.seed = draw_seed() if seed is None else int(seed)
+
+    def uniform(self, dim: int) -> np.ndarray:
+        return open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
+
+    def normal(self, dim: int) -> np.ndarray:
+        return np.random.default_rng(self.seed).standard_normal((self.num, dim))
+
+    def weights(self, dim: int) -> np.ndarray:
+        return np.full(self.num, 1.0 / self.num)
+
+
+class Sobol(BaseSamples):
+    """A scrambled Sobol sequence (Owen, 1997; Joe and Kuo, 2008), best with a power of two of points.
+
+    The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`.
+
+    Args:
+        num: number of points.
+        seed: integer; None draws one and keeps it.
+    """
+
+    error = "independent scrambles"
+
+    def __init__(self, num: int, seed: int | None = 0):
+        self.num = _positive("num", num)
+        self.seed = draw_seed() if seed is None else int(seed)
+
+    def uniform(self, dim: int) -> np.ndarray:
+        return sobol(self.num, dim, self.seed)
+
+    def weights(self, dim: int) -> np.ndarray:
+        return np.full(self.num, 1.0 / self.num)
+
+    def scrambles(self, count: int = 8) -> list["Sobol"]:
+        """`count` independent scrambles of the same sequence, for a standard error."""
+        seeds = np.random.SeedSequence(self.seed).generate_state(count)
+        return [Sobol(self.num, int(seed)) for seed in seeds]
+
+
+class GaussHermite(BaseSamples):
+    """Tensor-product Gauss-Hermite quadrature for expectations under N(0, I); exact for polynomials below 2 * order.
+
+    Args:
+        order: points per dimension; the rule has order**dim of them.
+        max_points: refuse larger tensor products.
+    """
+
+    error = "none: quadrature"
+
+    def __init__(self, order: int, max_points: int = 10_000_000):
+        self.order = _positive("order", order)
+        self.max_points = max_points
+
+    def _rule(self):
+        points, weights = np.polynomial.hermite_e.hermegauss(self.order)
+        return points, weights / weights.sum()
+
+    def _check(self, dim: int) -> None:
+        if self.order**dim > self.max_points:
+            raise ValueError(
+                f"A Gauss-Hermite rule of order {self.order} in {dim} dimensions has {self.order**dim} points, "
+                f"more than max_points={self.max_points}. Lower the order or use kb.base_samples.Sobol."
+            )
+
+    def normal(self, dim: int) -> np.ndarray:
+        self._check(dim)
+        grids = np.meshgrid(*[self._rule()[0]] * dim, indexing="ij")
+        return np.stack([grid.ravel() for grid in grids], axis=-1)
+
+    def weights(self, dim: int) -> np.ndarray:
+        self._check(dim)
+        grids = np.meshgrid(*[self._rule()[1]] * dim, indexing="ij")
+        return np.prod([grid.ravel() for grid in grids], axis=0)
+
+
+def sobol(num: int, dim: int, seed) -> np.ndarray:
+    """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
+    if dim > qmc.Sobol.MAXDIM:
+        raise ValueError(
+            f"Sobol points exist in up to {qmc.Sobol.MAXDIM} dimensions, but {dim} were asked for. Use Monte Carlo draws."
+        )
+    with warnings.catch_warnings():
+        # SciPy warns that the cut of a non-power of two loses balance; the points stay uniform, each on its own.
+        warnings.filterwarnings("ignore", "The balance properties of Sobol'", UserWarning)
+        return open_unit(qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(num))
+
+
+def open_unit(u: np.ndarray) -> np.ndarray:
+    """Keep points off 0 and 1, which an inverse CDF maps to infinity; half a float64 rounding step is enough."""
+    return np.clip(u, np.finfo("float64").tiny, 1.0 - np.finfo("float64").epsneg)
+
+
+def _positive(name: str, value: int) -> int:
+    if int(value) != value or value < 1:
+        raise ValueError(f"{name} is {value!r}, but a rule needs a positive integer number of points.")
+    return int(value)

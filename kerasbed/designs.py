@@ -1,0 +1,247 @@
+"""Design spaces: what the experimenter may choose, as smooth maps from unconstrained weights.
+
+A space is a Keras layer. `constrain` and `unconstrain` are pure maps between unconstrained coordinates and the user's
+units; `encode` gives centred features for networks; `sample` draws designs over the space; and the layer owns one
+trainable weight, the unconstrained coordinates of the current design. Designs carry a leading axis: (1, *shape) for
+one design shared by a batch, (batch, *shape) where every draw has its own.
+"""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kerasbed.base_samples import draw_seed
+
+# Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
+START_SPREAD = 0.3
+
+
+class Design(keras.layers.Layer):
+    """What every design space shares. A concrete space defines the maps and the shapes.
+
+    Args:
+        shape: shape of one design in the user's units.
+        initial: values to start from, (*shape); default a seeded random start near the middle.
+        seed: seed of the random start and of nothing else; None draws one and keeps it.
+        trainable: False keeps the design fixed while the posterior is learned.
+
+    Raises:
+        ValueError: the shape is empty, or the initial values do not fit the space.
+    """
+
+    def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
+        super().__init__(name=name, trainable=trainable, dtype=dtype)
+        self.shape = _checked_shape(shape)
+        self.seed = draw_seed() if seed is None else int(seed)
+        self.initial = None if initial is None else self.check(initial)
+
+    # -- to be defined by a space -------------------------------------------------------------------------------------
+
+    @property
+    def unconstrained_shape(self) -> tuple[int, ...]:
+        """Shape of one design's unconstrained coordinates."""
+        return self.shape
+
+    def constrain(self, u):
+        """Unconstrained coordinates (..., *unconstrained_shape) to the user's units (..., *shape)."""
+        raise NotImplementedError
+
+    def unconstrain(self, value):
+        """Inverse of `constrain`."""
+        raise NotImplementedError
+
+    def encode(self, design):
+        """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
+        raise NotImplementedError
+
+    def sample(self, num: int, seed: int | None = None) -> np.ndarray:
+        """Designs drawn over the space, (num, *shape)."""
+        raise NotImplementedError
+
+    def contains(self, value) -> np.ndarray | bool:
+        """Whether every entry of the values is admissible."""
+        raise NotImplementedError
+
+    # -- the weight ---------------------------------------------------------------------------------------------------
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        start = self._start()  # NumPy: Keras' initialisers give different numbers on each backend
+        self.unconstrained = self.add_weight(
+            shape=(1, *self.unconstrained_shape),
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype=dtype),
+            name="unconstrained",
+        )
+        self.built = True
+
+    def _start(self) -> np.ndarray:
+        if self.initial is not None:
+            return ops.convert_to_numpy(self.unconstrain(ops.convert_to_tensor(self.initial[None], dtype=self.dtype)))
+        return START_SPREAD * np.random.default_rng(self.seed).standard_normal((1, *self.unconstrained_shape))
+
+    def call(self, draws=None):
+        """The current design, (1, *shape), or the designs that the draws bring along, (batch, *shape)."""
+        if draws is not None and "design" in draws:
+            return draws["design"]
+        self.build()
+        return self.constrain(self.unconstrained)
+
+    def measure(self, simulator, draws):
+        """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
+        design = self.call(draws)
+        return design, simulator.measure(draws["parameters"], design, draws["noise"])
+
+    def numpy(self) -> np.ndarray:
+        """The current design in the user's units, (*shape)."""
+        return np.array(ops.convert_to_numpy(self.call()))[0]
+
+    def assign(self, value) -> None:
+        """Set the current design, (*shape) in the user's units.
+
+        Raises:
+            ValueError: the shape differs, or a value lies outside the space.
+        """
+        self.build()
+        value = ops.convert_to_tensor(self.check(value)[None], dtype=self.dtype)
+        self.unconstrained.assign(self.unconstrain(value))
+
+    def check(self, value) -> np.ndarray:
+        """Values as a float array (*shape), or an error that names what is wrong."""
+        value = np.asarray(value, "float64")
+        if value.shape != self.shape:
+            raise ValueError(
+                f"design has shape {value.shape}, but this {type(self).__name__} has shape {self.shape}; "
+                "pass one value for each entry."
+            )
+        if not np.all(np.isfinite(value)) or not np.all(self.contains(value)):
+            raise ValueError(f"design {value} lies outside {self!r}; pass values inside it.")
+        return value
+
+    def get_config(self):
+        initial = None if self.initial is None else self.initial.tolist()
+        return super().get_config() | {"shape": self.shape, "initial": initial, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Free(Design):
+    """Any real values.
+
+    Args:
+        shape: shape of one design.
+        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
+            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
+    """
+
+    def __init__(self, shape, center=0.0, scale=1.0, **kwargs):
+        self.center, self.scale = _entries("center", center, shape), _entries("scale", scale, shape)
+        if np.any(self.scale <= 0):
+            raise ValueError(f"scale is {scale}, but a spread must be positive.")
+        super().__init__(shape, **kwargs)
+
+    def constrain(self, u):
+        return _like(self.center, u) + _like(self.scale, u) * u
+
+    def unconstrain(self, value):
+        return (value - _like(self.center, value)) / _like(self.scale, value)
+
+    def encode(self, design):
+        return _flatten(self.unconstrain(design))
+
+    def sample(self, num, seed=None):
+        return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
+
+    def contains(self, value):
+        return np.isfinite(value)
+
+    def __repr__(self):
+        return f"Free(shape={self.shape}, center={_short(self.center)}, scale={_short(self.scale)})"
+
+    def get_config(self):
+        return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Box(Design):
+    """Values between bounds, low + (high - low) * sigmoid(u).
+
+    Args:
+        shape: shape of one design.
+        low, high: bounds in the user's units; numbers or (*shape).
+
+    Raises:
+        ValueError: low >= high, or a bound is not finite.
+    """
+
+    def __init__(self, shape, low, high, **kwargs):
+        self.low, self.high = _entries("low", low, shape), _entries("high", high, shape)
+        if not np.all(np.isfinite([self.low, self.high])):
+            raise ValueError(f"Box got low={low}, high={high}, but bounds must be finite; use Free where there is none.")
+        if np.any(self.low >= self.high):
+            raise ValueError(f"Box got low={low}, high={high}, but low must be below high in every entry; swap them.")
+        super().__init__(shape, **kwargs)
+
+    def constrain(self, u):
+        low, high = _like(self.low, u), _like(self.high, u)
+        # Rounding in the last step can leave the box by one unit in the last place.
+        return ops.clip(low + (high - low) * ops.sigmoid(u), low, high)
+
+    def unconstrain(self, value):
+        fraction = (value - _like(self.low, value)) / _like(self.high - self.low, value)
+        edge = float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
+        fraction = ops.clip(fraction, edge, 1.0 - edge)  # a value on a bound has no finite logit
+        return ops.log(fraction) - ops.log1p(-fraction)
+
+    def encode(self, design):
+        return _flatten(2.0 * (design - _like(self.low, design)) / _like(self.high - self.low, design) - 1.0)
+
+    def sample(self, num, seed=None):
+        return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
+
+    def contains(self, value):
+        slack = 1e-6 * (self.high - self.low)
+        return (value >= self.low - slack) & (value <= self.high + slack)
+
+    def __repr__(self):
+        return f"Box(shape={self.shape}, low={_short(self.low)}, high={_short(self.high)})"
+
+    def get_config(self):
+        return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}
+
+
+def detach(design):
+    """The same values, through which no gradient flows; designs may be dicts."""
+    return tree.map_structure(ops.stop_gradient, design)
+
+
+def _checked_shape(shape) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
+    except TypeError:
+        raise TypeError(f"shape is {shape!r}, but a tuple of positive integers was expected, e.g. (7,).") from None
+    if not shape or any(size < 1 for size in shape):
+        raise ValueError(f"shape is {shape}, but a design needs at least one entry; a scalar design has shape (1,).")
+    return shape
+
+
+def _entries(name: str, value, shape) -> np.ndarray:
+    """A number or (*shape) array, broadcast to one value for each entry."""
+    shape, value = _checked_shape(shape), np.asarray(value, "float64")
+    try:
+        return np.broadcast_to(value, shape).copy()
+    except ValueError:
+        raise ValueError(f"{name} has shape {value.shape}, but a number or shape {shape} was expected.") from None
+
+
+def _like(constant: np.ndarray, tensor):
+    return ops.convert_to_tensor(constant, dtype=tensor.dtype)
+
+
+def _flatten(features):
+    return ops.reshape(features, (features.shape[0], -1))
+
+
+def _short(values: np.ndarray):
+    return float(values.flat[0]) if np.all(values == values.flat[0]) else values.tolist()
+
+

@@ -1,0 +1,46 @@
+"""The one home of numerical guards; each says what it guards against."""
+
+import numpy as np
+from keras import ops
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+def inside_open_interval(x, low, high):
+    """Move values that rounding put on the edge of (low, high) one rounding step inside, so that logs stay finite.
+
+    A float32 draw of a uniform prior can equal its bound although the real draw does not; its logit would be infinite.
+    An infinite bound guards nothing.
+    """
+    # 16 roundings at the size of the numbers involved: fewer are lost again in x - low and high - x.
+    spacing = 16.0 * np.finfo(ops.dtype(x)).eps
+    if np.isfinite(low):
+        x = ops.maximum(x, low + spacing * max(abs(low), _width(low, high)))
+    if np.isfinite(high):
+        x = ops.minimum(x, high - spacing * max(abs(high), _width(low, high)))
+    return x
+
+
+def _width(low, high):
+    return high - low if np.isfinite(low) and np.isfinite(high) else np.finfo("float32").tiny
+
+
+def log_mean_exp(x, axis=-1):
+    """log of the mean of exp(x) along an axis, in log space."""
+    return ops.logsumexp(x, axis=axis) - float(np.log(x.shape[axis]))
+
+
+def standard_normal_log_density(z):
+    """log N(z; 0, I), summed over the last axis: (..., d) -> (...,)."""
+    return -0.5 * ops.sum(ops.square(z), axis=-1) - 0.5 * z.shape[-1] * LOG_2PI
+
+
+def safe_scale(scale: np.ndarray) -> np.ndarray:
+    """Standard deviations with 1 in place of 0, so that a constant coordinate is centred and not divided by zero."""
+    return np.where(scale > 0, scale, 1.0)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean of independent draws and its standard error."""
+    values = np.asarray(values, "float64")
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))

@@ -1,0 +1,318 @@
+"""Priors in the language of scipy.stats: named marginals, their density, entropy and unconstrained coordinates.
+
+A parameter block theta with support (a, b) has the unconstrained coordinate u = T(theta):
+
+    (-inf, inf)  u = theta               (a, inf)  u = log(theta - a)
+    (-inf, b)    u = -log(b - theta)     (a, b)    u = log((theta - a) / (b - theta))
+
+Posterior networks model u; densities carry log |du/dtheta|, so that every log density and every EIG that kerasbed
+reports is one of theta itself, in the user's units.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+from scipy import special, stats
+
+from kerasbed import numerics
+
+
+Parameters = Mapping[str, np.ndarray]
+
+
+class Entropy(NamedTuple):
+    """Differential entropy in nats with its standard error (0 for a closed form) and how it was found."""
+
+    value: float
+    standard_error: float
+    method: str
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Univariate:
+    """`dim` independent coordinates with one frozen scipy.stats law (or one law each, from array arguments)."""
+
+    frozen: object
+    dim: int
+
+    def sample(self, num, rng):
+        return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
+
+    def transform(self, u):
+        return self.frozen.ppf(u)
+
+    def log_prob(self, theta):
+        return self.frozen.logpdf(theta).sum(axis=-1)
+
+    def entropy(self):
+        return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
+
+    def support(self):
+        low, high = self.frozen.support()
+        return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
+
+
+@dataclass(frozen=True)
+class MultivariateNormal:
+    """A correlated normal block, `scipy.stats.multivariate_normal`."""
+
+    frozen: object
+
+    @property
+    def dim(self):
+        return int(self.frozen.dim)
+
+    def sample(self, num, rng):
+        return self.frozen.rvs(size=num, random_state=rng).reshape(num, self.dim)
+
+    def transform(self, u):
+        return self.frozen.mean + special.ndtri(u) @ np.linalg.cholesky(self.frozen.cov).T
+
+    def log_prob(self, theta):
+        return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
+
+    def entropy(self):
+        return float(self.frozen.entropy())
+
+    def support(self):
+        return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
+
+
+def _as_block(name: str, given) -> Univariate | MultivariateNormal:
+    frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    if isinstance(frozen, type(stats.multivariate_normal())):
+        if dim is not None:
+            raise ValueError(f"Prior {name!r}: a multivariate_normal has its own dimension; pass it without ({dim}).")
+        return MultivariateNormal(frozen)
+    if not isinstance(getattr(frozen, "dist", None), stats.rv_continuous):
+        raise TypeError(
+            f"Prior {name!r} is {given!r}, but a frozen continuous scipy.stats distribution was expected: "
+            "stats.norm(0, 1), (stats.norm(0, 1), d) for d independent ones, or stats.multivariate_normal(mean, cov). "
+            "For anything else pass a sampler: Prior.from_sampler(...)."
+        )
+    own = int(np.size(frozen.ppf(0.5)))
+    if not np.all(np.isfinite(frozen.ppf(0.5))):
+        raise ValueError(f"Prior {name!r}: {frozen.dist.name}{frozen.args} has no finite median; check its parameters.")
+    if dim is not None and (int(dim) != dim or dim < 1 or own not in (1, dim)):
+        raise ValueError(f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer.")
+    return Univariate(frozen, own if dim is None else int(dim))
+
+
+class Prior:
+    """A prior over named parameters.
+
+    Args:
+        **marginals: name = frozen scipy.stats law, `(frozen, d)` for d independent ones, or `multivariate_normal`.
+
+    Raises:
+        TypeError: a marginal is not a frozen continuous scipy.stats law.
+        ValueError: no marginal, or a dimension that does not fit.
+
+    Example:
+        >>> prior = Prior(rate=stats.lognorm(s=0.5), position=(stats.norm(), 3))
+        >>> prior.sample(5, seed=0)["position"].shape
+        (5, 3)
+    """
+
+    has_density = True
+
+    def __init__(self, **marginals):
+        if not marginals:
+            raise ValueError("Prior got no parameters; pass at least one, e.g. Prior(rate=stats.lognorm(0.5)).")
+        self.blocks = {name: _as_block(name, given) for name, given in marginals.items()}
+
+    @staticmethod
+    def from_sampler(
+        sampler: Callable[[int, np.random.Generator], Parameters],
+        log_prob: Callable[[Parameters], np.ndarray] | None = None,
+        supports: Mapping[str, tuple[float, float]] | None = None,
+    ) -> "Prior":
+        """A prior given by a sampler, with or without a density.
+
+        Args:
+            sampler: `(num, rng) -> {name: (num, d) array}`.
+            log_prob: `{name: (num, d)} -> (num,)`; without it EIGs are known up to the prior's entropy only.
+            supports: name -> (low, high) where a parameter is not on the whole real line.
+        """
+        return SampledPrior(sampler, log_prob, supports or {})
+
+    # -- shape ----------------------------------------------------------------------------------------------------
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Name -> number of coordinates."""
+        return {name: block.dim for name, block in self.blocks.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.dims)
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of all parameters together."""
+        return sum(self.dims.values())
+
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Name -> (low, high), each (d,), infinite where unbounded."""
+        return {name: block.support() for name, block in self.blocks.items()}
+
+    # -- draws and density (NumPy, float64) -------------------------------------------------------------------------
+
+    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """Independent draws, name -> (num, d)."""
+        rng = np.random.default_rng(seed)
+        return {name: block.sample(num, rng) for name, block in self.blocks.items()}
+
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
+        """Map base samples in the unit cube, (num, dim), to draws of the prior by inverse CDFs; name -> (num, d)."""
+        pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)
+        return {name: block.transform(u) for (name, block), u in zip(self.blocks.items(), pieces, strict=True)}
+
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
+        """Log density in the user's units, {name: (..., d)} -> (...,)."""
+        parameters = self.check(parameters)
+        return sum(block.log_prob(parameters[name]) for name, block in self.blocks.items())
+
+    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
+        """Differential entropy in nats: scipy's, else a Monte Carlo estimate from `num_samples` draws."""
+        value = sum(block.entropy() for block in self.blocks.values())
+        if np.isfinite(value):
+            return Entropy(value, 0.0, "closed form")
+        return self._sampled_entropy(num_samples, seed)
+
+    def _sampled_entropy(self, num_samples, seed):
+        value, error = numerics.mean_and_error(-self.log_prob(self.sample(num_samples, seed)))
+        return Entropy(value, error, f"Monte Carlo, {num_samples} draws")
+
+    def check(self, parameters: Parameters) -> dict[str, np.ndarray]:
+        """Arrays (..., d) in this prior's order.
+
+        Raises:
+            ValueError: names are missing or unknown, or a last axis is not the parameter's dimension.
+        """
+        missing, unknown = set(self.names) - set(parameters), set(parameters) - set(self.names)
+        if missing or unknown:
+            raise ValueError(
+                f"parameters have names {sorted(parameters)}, but the prior has {list(self.names)} "
+                f"(missing {sorted(missing)}, unknown {sorted(unknown)}); pass exactly those."
+            )
+        arrays = {name: np.asarray(parameters[name], "float64") for name in self.names}
+        for name, dim in self.dims.items():
+            if arrays[name].ndim < 1 or arrays[name].shape[-1] != dim:
+                raise ValueError(
+                    f"parameter {name!r} has shape {arrays[name].shape}, but (..., {dim}) was expected; "
+                    "the last axis counts its coordinates."
+                )
+        return arrays
+
+    # -- unconstrained coordinates (keras.ops) ------------------------------------------------------------------------
+
+    def to_unconstrained(self, parameters):
+        """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,)."""
+        pieces, log_dets = zip(
+            *[_unconstrain(parameters[name], *self.supports()[name]) for name in self.names], strict=True
+        )
+        return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
+
+    def from_unconstrained(self, u):
+        """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
+        pieces = ops.split(u, np.cumsum(list(self.dims.values()))[:-1].tolist(), axis=-1)
+        return {
+            name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)
+        }
+
+
+class SampledPrior(Prior):
+    """A prior known through its sampler; see `Prior.from_sampler`."""
+
+    def __init__(self, sampler, log_prob, supports):
+        self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
+        probe = sampler(2, np.random.default_rng(0))
+        if not isinstance(probe, Mapping) or not probe:
+            raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
+        self._dims = {}
+        for name, draws in probe.items():
+            if np.ndim(draws) != 2 or len(draws) != 2:
+                raise ValueError(
+                    f"The sampler returned {name!r} with shape {np.shape(draws)} for num=2, but (2, d) was expected; "
+                    "give every parameter a last axis, e.g. values[:, None]."
+                )
+            self._dims[name] = np.shape(draws)[1]
+        if unknown := set(supports) - set(self._dims):
+            raise ValueError(f"supports name {sorted(unknown)}, but the sampler returns {sorted(self._dims)}.")
+
+    @property
+    def has_density(self):
+        return self._log_prob is not None
+
+    @property
+    def dims(self):
+        return dict(self._dims)
+
+    def supports(self):
+        limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
+        return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
+
+    def sample(self, num, seed=None):
+        return self.check(self._sampler(num, np.random.default_rng(seed)))
+
+    def transform(self, uniform):
+        raise ValueError(
+            "This prior is a sampler, which has no inverse CDF for Sobol or quadrature points. "
+            "Use Monte Carlo base samples: SimulatorDataset(..., base_samples='monte_carlo')."
+        )
+
+    def log_prob(self, parameters):
+        if not self.has_density:
+            raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
+        return np.asarray(self._log_prob(self.check(parameters)), "float64")
+
+    def entropy(self, num_samples=100_000, seed=0):
+        return self._sampled_entropy(num_samples, seed)
+
+
+def _bounds(low, high):
+    """One (low, high) pair for a block whose coordinates agree; None where they differ."""
+    return (float(low[0]), float(high[0])) if np.all(low == low[0]) and np.all(high == high[0]) else None
+
+
+def _unconstrain(theta, low, high):
+    """One block: (..., d) -> coordinates (..., d) and the log-determinant (...,)."""
+    if (pair := _bounds(low, high)) is None:
+        columns = [_unconstrain(theta[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
+        return ops.concatenate([u for u, _ in columns], axis=-1), sum(d for _, d in columns)
+    low, high = pair
+    theta = numerics.inside_open_interval(theta, low, high)
+    if np.isfinite(low) and np.isfinite(high):
+        left, right = ops.log(theta - low), ops.log(high - theta)
+        return left - right, ops.sum(float(np.log(high - low)) - left - right, axis=-1)
+    if np.isfinite(low):
+        u = ops.log(theta - low)
+        return u, -ops.sum(u, axis=-1)
+    if np.isfinite(high):
+        u = -ops.log(high - theta)
+        return u, ops.sum(u, axis=-1)
+    return theta, ops.zeros_like(theta[..., 0])
+
+
+def _constrain(u, low, high):
+    """One block: coordinates (..., d) -> parameters (..., d)."""
+    if (pair := _bounds(low, high)) is None:
+        columns = [_constrain(u[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
+        return ops.concatenate(columns, axis=-1)
+    low, high = pair
+    if np.isfinite(low) and np.isfinite(high):
+        return low + (high - low) * ops.sigmoid(u)
+    if np.isfinite(low):
+        return low + ops.exp(u)
+    if np.isfinite(high):
+        return high - ops.exp(-u)
+    return u
+
+

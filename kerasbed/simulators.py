@@ -1,0 +1,216 @@
+"""Simulators: a prior, a noise law and an outcome that is a differentiable function of base samples.
+
+    theta ~ prior,   epsilon ~ noise,   y = outcome(theta, xi, epsilon)
+
+`outcome` is written once in `keras.ops` for a batch: parameters are (batch, d) each, the design is (1, *shape) or
+(batch, *shape), the noise (batch, *noise_shape), and the result (batch, *outcome_shape).
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import ops, tree
+from scipy import stats
+
+from kerasbed import backend, numerics
+from kerasbed.priors import Prior
+
+
+class Simulator:
+    """An experiment that can be simulated. Subclass it, or use `Simulator.from_functions`.
+
+    Attributes to set on the class or instance:
+        prior: `kerasbed.Prior`.
+        noise: frozen scipy.stats law of the base samples, default `stats.norm()`.
+        noise_shape: shape of one draw's noise; default the design's shape.
+
+    Methods to write:
+        outcome(parameters, design, noise): (batch, *outcome_shape), in `keras.ops`.
+        log_likelihood(outcome, parameters, design): optional; leading axes broadcast; returns them, (...,).
+    """
+
+    prior: Prior
+    noise = stats.norm()
+    noise_shape: tuple[int, ...] | None = None
+
+    def outcome(self, parameters, design, noise):
+        """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""
+        raise NotImplementedError(f"{type(self).__name__} must define outcome(parameters, design, noise).")
+
+    def log_likelihood(self, outcome, parameters, design):
+        """log p(outcome | parameters, design) with broadcasting leading axes; optional."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no log_likelihood(outcome, parameters, design); this estimate needs one. "
+            "Define it, or use an objective for implicit likelihoods such as kb.objectives.BarberAgakov."
+        )
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `log_likelihood` is defined."""
+        return type(self).log_likelihood is not Simulator.log_likelihood
+
+    def pairwise_log_likelihood(self, outcome, parameters, design):
+        """log p(y_m | theta_n, design) for every pair.
+
+        Args:
+            outcome: (M, *outcome_shape).
+            parameters: dict of (N, d).
+            design: (1, *shape), one design for all pairs.
+
+        Returns:
+            (M, N) tensor. Subclasses override it where a matrix product avoids the (M, N, *outcome_shape) array.
+        """
+        spread = {name: values[None] for name, values in parameters.items()}
+        return self.log_likelihood(outcome[:, None], spread, tree.map_structure(lambda d: d[None], design))
+
+    @staticmethod
+    def from_functions(
+        prior: Prior,
+        outcome: Callable,
+        log_likelihood: Callable | None = None,
+        noise=None,
+        noise_shape: tuple[int, ...] | None = None,
+        name: str = "FunctionSimulator",
+    ) -> "Simulator":
+        """A simulator from plain functions with the signatures of the methods, without `self`."""
+        members = {"outcome": staticmethod(outcome), "prior": prior, "noise_shape": noise_shape}
+        if log_likelihood is not None:
+            members["log_likelihood"] = staticmethod(log_likelihood)
+        if noise is not None:
+            members["noise"] = noise
+        return type(name, (Simulator,), members)()
+
+    # -- what the library calls ---------------------------------------------------------------------------------------
+
+    def resolve_noise_shape(self, design_shape) -> tuple[int, ...]:
+        """Shape of one draw's noise, given the design's shape.
+
+        Raises:
+            ValueError: the design is a dict and the simulator gives no noise_shape.
+        """
+        if self.noise_shape is not None:
+            return tuple(self.noise_shape)
+        if isinstance(design_shape, dict):
+            raise ValueError(
+                f"{type(self).__name__} gets a dict of designs, so its noise has no default shape; set noise_shape."
+            )
+        return tuple(design_shape)
+
+    def draw_noise(self, num: int, noise_shape, rng) -> np.ndarray:
+        """Base samples of the outcome, (num, *noise_shape)."""
+        return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
+
+    def simulate(self, num_samples: int, design, seed: int | None = None, per_draw: bool = False) -> dict:
+        """Simulate experiments.
+
+        Args:
+            num_samples: number of draws.
+            design: the values of one design, (*shape) or a dict of those, or a design space at its current values.
+            seed: integer, or None for fresh draws.
+            per_draw: the values have a leading axis of `num_samples`, a design for each draw.
+
+        Returns:
+            {"parameters": {name: (num_samples, d)}, "outcome": (num_samples, *outcome_shape)}, NumPy arrays.
+
+        Raises:
+            ValueError: the noise does not fit the design, or the outcome lacks the batch axis.
+        """
+        rng = np.random.default_rng(seed)
+        design = design_values(design)
+        if not per_draw:
+            design = tree.map_structure(lambda value: value[None], design)
+        noise_shape = self.resolve_noise_shape(design_shape(design))
+        parameters = self.prior.sample(num_samples, rng)
+        noise = self.draw_noise(num_samples, noise_shape, rng)
+        with backend.no_gradients():
+            outcome = self.measure(*cast((parameters, design, noise)))
+        return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
+
+    def measure(self, parameters, design, noise):
+        """`outcome` with its contract checked; (batch,) outcomes become (batch, 1). Works on tensors and while tracing.
+
+        Raises:
+            ValueError: the outcome does not start with the batch axis, or shapes do not fit inside `outcome`.
+        """
+        batch = noise.shape[0]
+        try:
+            outcome = self.outcome(parameters, design, noise)
+        except KeyError as error:
+            raise ValueError(
+                f"{type(self).__name__}.outcome asked for the parameter {error}, but the prior has "
+                f"{list(self.prior.names)}; use those names or rename them in the prior."
+            ) from error
+        shape = tuple(outcome.shape)
+        if len(shape) == 0 or shape[0] != batch:
+            raise ValueError(
+                f"{type(self).__name__}.outcome returned shape {shape}, but ({batch}, ...) was expected: the first axis "
+                f"is the batch. It was given noise of shape {tuple(noise.shape)} and designs of shape "
+                f"{design_shape(design)} after their batch axis."
+            )
+        return outcome[:, None] if len(shape) == 1 else outcome
+
+
+class GaussianSimulator(Simulator):
+    """Gaussian noise around a mean: write `mean` and `scale`, get `outcome` and `log_likelihood`.
+
+    Methods to write:
+        mean(parameters, design): (batch, *outcome_shape), leading axes broadcast.
+        scale(parameters, design): standard deviation; a number, (*outcome_shape) or like `mean`.
+    """
+
+    def mean(self, parameters, design):
+        raise NotImplementedError(f"{type(self).__name__} must define mean(parameters, design).")
+
+    def scale(self, parameters, design):
+        raise NotImplementedError(f"{type(self).__name__} must define scale(parameters, design).")
+
+    def outcome(self, parameters, design, noise):
+        return self.mean(parameters, design) + self.scale(parameters, design) * noise
+
+    def log_likelihood(self, outcome, parameters, design):
+        scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=outcome.dtype)
+        residual = (outcome - self.mean(parameters, design)) / scale
+        event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
+        per_entry = -0.5 * ops.square(residual) - ops.log(scale) - 0.5 * numerics.LOG_2PI
+        return ops.sum(per_entry, axis=event)
+
+    def pairwise_log_likelihood(self, outcome, parameters, design):
+        """See `Simulator`. The square is expanded into matrix products about the mean prediction, for precision:
+
+        sum_k w (y - c - (m - c))^2 = (y - c)^2 @ w - 2 (y - c) @ (w (m - c)) + sum_k w (m - c)^2,  w = 1 / scale^2.
+        """
+        mean = self.mean(parameters, design)
+        draws = mean.shape[0]
+        scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=mean.dtype)
+        scale = ops.reshape(ops.broadcast_to(scale, mean.shape), (draws, -1))
+        mean, outcome = ops.reshape(mean, (draws, -1)), ops.reshape(outcome, (outcome.shape[0], -1))
+        centre = ops.mean(mean, axis=0, keepdims=True)
+        precision, mean, outcome = 1.0 / ops.square(scale), mean - centre, outcome - centre
+        cross = ops.matmul(outcome, ops.transpose(precision * mean))
+        squares = ops.matmul(ops.square(outcome), ops.transpose(precision))
+        of_draw = ops.sum(0.5 * precision * ops.square(mean) + ops.log(scale) + 0.5 * numerics.LOG_2PI, axis=-1)
+        return cross - 0.5 * squares - of_draw
+
+
+def _leading_axes(parameters) -> int:
+    """Number of leading axes of a dict of (..., d)."""
+    return max(len(values.shape) for values in parameters.values()) - 1
+
+
+def design_values(design):
+    """NumPy values of one design, an array or a dict of arrays, from values or from a design space."""
+    values = design.numpy() if isinstance(design, keras.layers.Layer) else design
+    return tree.map_structure(lambda value: np.asarray(value, "float64"), values)
+
+
+def design_shape(values):
+    """The shape, or dict of shapes, of designs with a leading batch axis."""
+    if isinstance(values, dict):
+        return {name: design_shape(value) for name, value in values.items()}
+    return tuple(values.shape[1:])
+
+
+def cast(structure):
+    """NumPy arrays to tensors of the process' float type."""
+    return backend.to_tensor(structure, keras.config.floatx())
