@@ -100,7 +100,9 @@ def _as_block(name: str, given) -> Univariate | MultivariateNormal:
     if not np.all(np.isfinite(frozen.ppf(0.5))):
         raise ValueError(f"Prior {name!r}: {frozen.dist.name}{frozen.args} has no finite median; check its parameters.")
     if dim is not None and (int(dim) != dim or dim < 1 or own not in (1, dim)):
-        raise ValueError(f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer.")
+        raise ValueError(
+            f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer."
+        )
     return Univariate(frozen, own if dim is None else int(dim))
 
 
@@ -223,9 +225,7 @@ class Prior:
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
         pieces = ops.split(u, np.cumsum(list(self.dims.values()))[:-1].tolist(), axis=-1)
-        return {
-            name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)
-        }
+        return {name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)}
 
 
 class SampledPrior(Prior):
@@ -314,5 +314,3 @@ def _constrain(u, low, high):
     if np.isfinite(high):
         return high - ops.exp(-u)
     return u
-
-

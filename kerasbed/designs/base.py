@@ -31,7 +31,7 @@ class Design(keras.layers.Layer):
 
     def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
-        self.shape = _checked_shape(shape)
+        self.shape = checked_shape(shape)
         self.seed = draw_seed() if seed is None else int(seed)
         self.initial = None if initial is None else self.check(initial)
 
@@ -123,98 +123,12 @@ class Design(keras.layers.Layer):
         return super().get_config() | {"shape": self.shape, "initial": initial, "seed": self.seed}
 
 
-@keras.saving.register_keras_serializable("kerasbed")
-class Free(Design):
-    """Any real values.
-
-    Args:
-        shape: shape of one design.
-        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
-            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
-    """
-
-    def __init__(self, shape, center=0.0, scale=1.0, **kwargs):
-        self.center, self.scale = _entries("center", center, shape), _entries("scale", scale, shape)
-        if np.any(self.scale <= 0):
-            raise ValueError(f"scale is {scale}, but a spread must be positive.")
-        super().__init__(shape, **kwargs)
-
-    def constrain(self, u):
-        return _like(self.center, u) + _like(self.scale, u) * u
-
-    def unconstrain(self, value):
-        return (value - _like(self.center, value)) / _like(self.scale, value)
-
-    def encode(self, design):
-        return _flatten(self.unconstrain(design))
-
-    def sample(self, num, seed=None):
-        return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
-
-    def contains(self, value):
-        return np.isfinite(value)
-
-    def __repr__(self):
-        return f"Free(shape={self.shape}, center={_short(self.center)}, scale={_short(self.scale)})"
-
-    def get_config(self):
-        return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
-
-
-@keras.saving.register_keras_serializable("kerasbed")
-class Box(Design):
-    """Values between bounds, low + (high - low) * sigmoid(u).
-
-    Args:
-        shape: shape of one design.
-        low, high: bounds in the user's units; numbers or (*shape).
-
-    Raises:
-        ValueError: low >= high, or a bound is not finite.
-    """
-
-    def __init__(self, shape, low, high, **kwargs):
-        self.low, self.high = _entries("low", low, shape), _entries("high", high, shape)
-        if not np.all(np.isfinite([self.low, self.high])):
-            raise ValueError(f"Box got low={low}, high={high}, but bounds must be finite; use Free where there is none.")
-        if np.any(self.low >= self.high):
-            raise ValueError(f"Box got low={low}, high={high}, but low must be below high in every entry; swap them.")
-        super().__init__(shape, **kwargs)
-
-    def constrain(self, u):
-        low, high = _like(self.low, u), _like(self.high, u)
-        # Rounding in the last step can leave the box by one unit in the last place.
-        return ops.clip(low + (high - low) * ops.sigmoid(u), low, high)
-
-    def unconstrain(self, value):
-        fraction = (value - _like(self.low, value)) / _like(self.high - self.low, value)
-        edge = float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
-        fraction = ops.clip(fraction, edge, 1.0 - edge)  # a value on a bound has no finite logit
-        return ops.log(fraction) - ops.log1p(-fraction)
-
-    def encode(self, design):
-        return _flatten(2.0 * (design - _like(self.low, design)) / _like(self.high - self.low, design) - 1.0)
-
-    def sample(self, num, seed=None):
-        return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
-
-    def contains(self, value):
-        slack = 1e-6 * (self.high - self.low)
-        return (value >= self.low - slack) & (value <= self.high + slack)
-
-    def __repr__(self):
-        return f"Box(shape={self.shape}, low={_short(self.low)}, high={_short(self.high)})"
-
-    def get_config(self):
-        return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}
-
-
 def detach(design):
     """The same values, through which no gradient flows; designs may be dicts."""
     return tree.map_structure(ops.stop_gradient, design)
 
 
-def _checked_shape(shape) -> tuple[int, ...]:
+def checked_shape(shape) -> tuple[int, ...]:
     try:
         shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
     except TypeError:
@@ -224,24 +138,22 @@ def _checked_shape(shape) -> tuple[int, ...]:
     return shape
 
 
-def _entries(name: str, value, shape) -> np.ndarray:
+def entries(name: str, value, shape) -> np.ndarray:
     """A number or (*shape) array, broadcast to one value for each entry."""
-    shape, value = _checked_shape(shape), np.asarray(value, "float64")
+    shape, value = checked_shape(shape), np.asarray(value, "float64")
     try:
         return np.broadcast_to(value, shape).copy()
     except ValueError:
         raise ValueError(f"{name} has shape {value.shape}, but a number or shape {shape} was expected.") from None
 
 
-def _like(constant: np.ndarray, tensor):
+def like(constant: np.ndarray, tensor):
     return ops.convert_to_tensor(constant, dtype=tensor.dtype)
 
 
-def _flatten(features):
+def flatten(features):
     return ops.reshape(features, (features.shape[0], -1))
 
 
-def _short(values: np.ndarray):
+def short(values: np.ndarray):
     return float(values.flat[0]) if np.all(values == values.flat[0]) else values.tolist()
-
-

@@ -1,0 +1,95 @@
+"""Real-valued spaces: `Free` (any values) and `Box` (values between bounds)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed.designs.base import Design, entries, flatten, like, short
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Free(Design):
+    """Any real values.
+
+    Args:
+        shape: shape of one design.
+        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
+            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
+    """
+
+    def __init__(self, shape, center=0.0, scale=1.0, **kwargs):
+        self.center, self.scale = entries("center", center, shape), entries("scale", scale, shape)
+        if np.any(self.scale <= 0):
+            raise ValueError(f"scale is {scale}, but a spread must be positive.")
+        super().__init__(shape, **kwargs)
+
+    def constrain(self, u):
+        return like(self.center, u) + like(self.scale, u) * u
+
+    def unconstrain(self, value):
+        return (value - like(self.center, value)) / like(self.scale, value)
+
+    def encode(self, design):
+        return flatten(self.unconstrain(design))
+
+    def sample(self, num, seed=None):
+        return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
+
+    def contains(self, value):
+        return np.isfinite(value)
+
+    def __repr__(self):
+        return f"Free(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
+
+    def get_config(self):
+        return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Box(Design):
+    """Values between bounds, low + (high - low) * sigmoid(u).
+
+    Args:
+        shape: shape of one design.
+        low, high: bounds in the user's units; numbers or (*shape).
+
+    Raises:
+        ValueError: low >= high, or a bound is not finite.
+    """
+
+    def __init__(self, shape, low, high, **kwargs):
+        self.low, self.high = entries("low", low, shape), entries("high", high, shape)
+        if not np.all(np.isfinite([self.low, self.high])):
+            raise ValueError(
+                f"Box got low={low}, high={high}, but bounds must be finite; use Free where there is none."
+            )
+        if np.any(self.low >= self.high):
+            raise ValueError(f"Box got low={low}, high={high}, but low must be below high in every entry; swap them.")
+        super().__init__(shape, **kwargs)
+
+    def constrain(self, u):
+        low, high = like(self.low, u), like(self.high, u)
+        # Rounding in the last step can leave the box by one unit in the last place.
+        return ops.clip(low + (high - low) * ops.sigmoid(u), low, high)
+
+    def unconstrain(self, value):
+        fraction = (value - like(self.low, value)) / like(self.high - self.low, value)
+        edge = float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
+        fraction = ops.clip(fraction, edge, 1.0 - edge)  # a value on a bound has no finite logit
+        return ops.log(fraction) - ops.log1p(-fraction)
+
+    def encode(self, design):
+        return flatten(2.0 * (design - like(self.low, design)) / like(self.high - self.low, design) - 1.0)
+
+    def sample(self, num, seed=None):
+        return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
+
+    def contains(self, value):
+        slack = 1e-6 * (self.high - self.low)
+        return (value >= self.low - slack) & (value <= self.high + slack)
+
+    def __repr__(self):
+        return f"Box(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
+
+    def get_config(self):
+        return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}
