@@ -1,8 +1,13 @@
 """kerasbed: learn the experiment that teaches most, by gradient, on JAX, TensorFlow or torch."""
 
 from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
-from kerasbed import base_samples, designs
+from kerasbed import base_samples, designs, eig, objectives, problems
+from kerasbed.callbacks import DesignHistory
+from kerasbed.datasets import SimulatorDataset
+from kerasbed.eig import EIGEstimate
+from kerasbed.model import DesignModel
 from kerasbed.priors import Prior
+from kerasbed.saving import load
 from kerasbed.simulators import GaussianSimulator, Simulator
 
 del _backend
@@ -10,9 +15,17 @@ del _backend
 __version__ = "0.1.0"
 
 __all__ = [
+    "DesignHistory",
+    "DesignModel",
+    "EIGEstimate",
     "GaussianSimulator",
     "Prior",
     "Simulator",
+    "SimulatorDataset",
     "base_samples",
     "designs",
+    "eig",
+    "load",
+    "objectives",
+    "problems",
 ]

@@ -29,6 +29,10 @@ class Design(keras.layers.Layer):
         ValueError: the shape is empty, or the initial values do not fit the space.
     """
 
+    # The network is told the design, but its pull on the design is a score with expectation zero: cut. Policies and
+    # ascent on an EIG landscape differentiate through the condition and set this to False.
+    detach_condition = True
+
     def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         self.shape = checked_shape(shape)
@@ -53,6 +57,10 @@ class Design(keras.layers.Layer):
     def encode(self, design):
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
+
+    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+        """Base samples the space needs at every step, each with `num` rows; most need none."""
+        return {}
 
     def sample(self, num: int, seed: int | None = None) -> np.ndarray:
         """Designs drawn over the space, (num, *shape)."""

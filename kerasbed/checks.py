@@ -1,0 +1,143 @@
+"""Checks at the edge: what a simulator, a design and training data must be, and errors that say how to mend them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import backend
+from kerasbed.designs import Design
+from kerasbed.objectives import Objective
+from kerasbed.priors import Prior
+from kerasbed.scaling import finite_rows
+from kerasbed.simulators import Simulator, cast
+
+GRADIENT_DRAWS = 64
+
+
+def check_kinds(simulator, design, objective) -> None:
+    """Raise TypeError where an argument of `DesignModel` is of the wrong kind."""
+    if not isinstance(simulator, Simulator):
+        raise TypeError(
+            f"simulator is {simulator!r}, but an instance of a kb.Simulator subclass was expected; "
+            "for plain functions use kb.Simulator.from_functions(prior=..., outcome=...)."
+        )
+    if not isinstance(getattr(simulator, "prior", None), Prior):
+        raise TypeError(f"{type(simulator).__name__}.prior is missing or no kb.Prior; set prior = kb.Prior(...).")
+    if not isinstance(design, Design):
+        raise TypeError(f"design is {design!r}, but a design space was expected, e.g. kb.designs.Box((3,), 0.0, 1.0).")
+    if objective is not None and not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective is {objective!r}, but one of kb.objectives was expected, e.g. "
+            "kb.objectives.BarberAgakov(network)."
+        )
+
+
+def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
+    """Shape of one outcome, from two simulated draws."""
+    _, outcome = _simulate(simulator, design, noise_shape, 2, seed=0)
+    return tuple(outcome.shape[1:])
+
+
+def pilot_draws(simulator, design, noise_shape, num, seed):
+    """Finite pilot draws over the prior and the design space: dict of (n, d), outcomes (n, *outcome_shape)."""
+    parameters, outcome = _simulate(simulator, design, noise_shape, num, seed, over_space=True)
+    finite = finite_rows(outcome, "The outcome")
+    return {name: values[finite] for name, values in parameters.items()}, outcome[finite]
+
+
+def _draw(simulator, design, noise_shape, num, seed, over_space):
+    rng = np.random.default_rng([seed, 17])
+    parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, noise_shape, rng)
+    values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
+    return parameters, values, noise
+
+
+def _simulate(simulator, design, noise_shape, num, seed, over_space=False):
+    parameters, values, noise = _draw(simulator, design, noise_shape, num, seed, over_space)
+    with backend.no_gradients():
+        outcome = simulator.measure(*cast((parameters, values, noise)))
+    return parameters, ops.convert_to_numpy(outcome)
+
+
+def check_gradient(simulator, design, noise_shape) -> None:
+    """Refuse an outcome that does not depend on the design, or through which no gradient reaches it.
+
+    Raises:
+        ValueError: the outcome ignores the design, its gradient is cut, or it has none.
+    """
+    if not design.trainable:
+        return
+    name = type(simulator).__name__
+    parameters, values, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=True)
+    weights = np.random.default_rng(1).standard_normal((GRADIENT_DRAWS, 4096))
+
+    def projection(values, parameters, noise):
+        outcome = ops.reshape(simulator.measure(parameters, values, noise), (GRADIENT_DRAWS, -1))
+        width = min(outcome.shape[1], weights.shape[1])
+        return ops.sum(outcome[:, :width] * ops.convert_to_tensor(weights[:, :width], dtype=outcome.dtype))
+
+    cure = (
+        "Write it with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
+        "A design that should stay fixed takes trainable=False."
+    )
+    try:
+        evaluate = backend.value_and_gradient(projection, keras.config.floatx(), compiled=False)
+        _, gradient = evaluate(values, parameters, noise)
+    except (ValueError, KeyError):
+        raise  # the contract's own errors say more
+    except Exception as error:
+        raise ValueError(
+            f"{name}.outcome could not be differentiated in the design: {type(error).__name__}: {error}. {cure}"
+        ) from error
+    if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
+        return
+    if _depends_on_design(simulator, design, noise_shape):
+        raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {cure}")
+    raise ValueError(
+        f"{name}.outcome does not depend on the design: it returned the same values for different designs of shape "
+        f"{design.shape}. Use the argument `design` in outcome(), or pass trainable=False to the design."
+    )
+
+
+def _depends_on_design(simulator, design, noise_shape) -> bool:
+    parameters, _, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=False)
+    outcomes = []
+    for seed in range(2):
+        values = design.sample(GRADIENT_DRAWS, np.random.default_rng(seed))
+        with backend.no_gradients():
+            outcomes.append(ops.convert_to_numpy(simulator.measure(*cast((parameters, values, noise)))))
+    return not np.array_equal(*outcomes, equal_nan=True)
+
+
+def check_rate_callbacks(optimizer, callbacks) -> None:
+    """Refuse callbacks that set learning rates where a schedule already does.
+
+    Raises:
+        ValueError: such a callback meets the default, decaying rates.
+    """
+    rate_setters = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+    found = [type(callback).__name__ for callback in callbacks or [] if isinstance(callback, rate_setters)]
+    if found and optimizer.has_schedules:
+        raise ValueError(
+            f"{found[0]} sets learning rates, but the rates of this model follow a schedule (the default decays over "
+            "the planned steps). Compile with float rates: model.compile(optimizer=keras.optimizers.Adam(2e-3), "
+            "design_optimizer=keras.optimizers.Adam(3e-2))."
+        )
+
+
+def explain_nonfinite(simulator, design, noise_shape, seed, num=4096) -> str:
+    """Where draws without a finite log density come from, in words."""
+    parameters, outcome = _simulate(simulator, design, noise_shape, num, seed)
+    bad = ~np.isfinite(outcome.reshape(num, -1)).all(axis=1)
+    if not bad.any():
+        return (
+            "Outcomes at the current design are finite, so the likely cause is the network: lower the learning rate "
+            "of optimizer=, or clip its gradients (clipnorm)."
+        )
+    ranges = ", ".join(
+        f"{name} in [{values[bad].min():.4g}, {values[bad].max():.4g}]" for name, values in parameters.items()
+    )
+    return (
+        f"The likely cause is {type(simulator).__name__}.outcome: {bad.sum()} of {num} outcomes at the current design "
+        f"are NaN or infinite, for {ranges}. Check logs, divisions, powers and overflow there."
+    )

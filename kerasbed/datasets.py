@@ -1,0 +1,176 @@
+"""Simulated training data: every batch a pure function of (seed, stream, epoch, index).
+
+A batch holds base samples and what is derived from them without the design, as NumPy arrays with the batch axis first:
+
+    parameters  {name: (batch, d)}     draws of the prior
+    noise       (batch, *noise_shape)  base samples of the outcome
+    log_prior   (batch,)               log p(theta) in the user's units, where the prior has a density
+    design      (batch, *shape)        only with designs="space": a design for each draw
+    extra       {name: (batch, ...)}   base samples that the objective or the design asks for
+
+Purity is what makes a resumed run equal an undisturbed one, whatever Keras does to the order of calls and however many
+workers draw. Batches are drawn in blocks, because one large call to SciPy costs hardly more than a small one.
+"""
+
+import threading
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from kerasbed.base_samples import draw_seed, open_unit, sobol
+
+BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
+BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
+RULES = ("monte_carlo", "sobol")
+TRAINING, VALIDATION, ESTIMATION = 0, 1, 2
+
+
+class SimulatorDataset(keras.utils.PyDataset):
+    """Online simulations for `fit`, also as `validation_data`.
+
+    Args:
+        simulator: `kerasbed.Simulator`.
+        design: the design space; only its shape and, with designs="space", its `sample` are used.
+        batch_size: draws in a batch.
+        num_batches: batches in an epoch; `fit(steps_per_epoch=...)` overrides it.
+        seed: integer or sequence of integers; None draws one and keeps it.
+        base_samples: "monte_carlo" or "sobol" (scrambled; unbiased, with less noise in the gradient).
+        designs: "learned" trains at the design being learned, "space" at designs drawn uniformly over the space, so
+            that the posterior holds for any of them.
+        workers, max_queue_size: threads that draw ahead, and how far; see `keras.utils.PyDataset`.
+
+    Raises:
+        ValueError: sizes that are not positive, or an unknown rule.
+    """
+
+    def __init__(
+        self,
+        simulator,
+        design,
+        batch_size: int = 128,
+        num_batches: int = 100,
+        seed=None,
+        base_samples: str = "monte_carlo",
+        designs: str = "learned",
+        workers: int = 1,
+        max_queue_size: int = 10,
+    ):
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=max_queue_size)
+        for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
+            if int(value) != value or value < 1:
+                raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
+        if base_samples not in RULES:
+            raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} was expected.")
+        if designs not in ("learned", "space"):
+            raise ValueError(f"designs is {designs!r}, but 'learned' or 'space' was expected.")
+        self.prior, self.noise = simulator.prior, simulator.noise
+        self.draw_noise = simulator.draw_noise
+        self.noise_shape = simulator.resolve_noise_shape(design.shape)
+        self.draw_designs = design.sample if designs == "space" else None
+        self.batch_size, self.num_steps = int(batch_size), int(num_batches)
+        self.seed = draw_seed() if seed is None else seed
+        self.base_samples = base_samples
+        self.epoch, self.stream = 0, TRAINING
+        self.providers = ()
+        self._block, self._block_key, self._lock = None, None, threading.Lock()
+        numbers = self.prior.dim + int(np.prod(self.noise_shape))
+        draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // numbers))
+        self.block_batches = max(1, draws // self.batch_size)
+        if base_samples == "sobol":
+            self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
+
+    # -- what Keras calls ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, index: int):
+        block, row = divmod(int(index), self.block_batches)
+        draws = self._block_of(self.epoch, block)
+        rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
+        batch = keras.tree.map_structure(lambda leaf: leaf[rows], draws)
+        if self.providers:
+            rng = np.random.default_rng(self._key(self.epoch, index, "extra"))
+            extra = {}
+            for provider in self.providers:
+                extra |= provider.extra_draws(self.batch_size, rng)
+            if extra:
+                batch["extra"] = as_floats(extra)
+        return (batch,)
+
+    # -- what kerasbed calls ------------------------------------------------------------------------------------------
+
+    def bind(self, model) -> "SimulatorDataset":
+        """Add the extra draws that the model's objective and design ask for; returns itself."""
+        self.providers = (model.objective, model.design)
+        return self
+
+    def _key(self, epoch, index, purpose):
+        return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index, 1 if purpose == "extra" else 0]
+
+    def _block_of(self, epoch, index):
+        with self._lock:
+            key = (self.stream, epoch, index)
+            if self._block_key != key:
+                self._block, self._block_key = self._draw_block(epoch, index), key
+            return self._block
+
+    def _draw_block(self, epoch, index):
+        num = self.block_batches * self.batch_size
+        rng = np.random.default_rng(self._key(epoch, index, "block"))
+        if self.base_samples == "sobol":
+            points = sobol(num, self.prior.dim + int(np.prod(self.noise_shape)), rng)
+            parameters = self.prior.transform(points[:, : self.prior.dim])
+            noise = self.noise.ppf(open_unit(points[:, self.prior.dim :])).reshape(num, *self.noise_shape)
+        else:
+            parameters = self.prior.sample(num, rng)
+            noise = self.draw_noise(num, self.noise_shape, rng)
+        block = {"parameters": parameters, "noise": noise}
+        if self.prior.has_density:
+            block["log_prior"] = self.prior.log_prob(parameters)
+        if self.draw_designs is not None:
+            block["design"] = self.draw_designs(num, rng)
+        return as_floats(block)
+
+
+def complete_draws(draws: Mapping, simulator, providers, seed) -> dict:
+    """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
+
+    Raises:
+        ValueError: parameters or noise are missing, names are unknown, or lengths differ.
+    """
+    missing = {"parameters", "noise"} - set(draws)
+    unknown = set(draws) - {"parameters", "noise", "log_prior", "design", "extra"}
+    if missing or unknown:
+        raise ValueError(
+            f"The training data has keys {sorted(draws)}, but 'parameters' and 'noise' (and optionally 'design') were "
+            "expected: base samples of the outcome, not outcomes, so that the design gets a gradient. "
+            "kb.SimulatorDataset(...)[0][0] shows a batch."
+        )
+    parameters = simulator.prior.check(draws["parameters"])
+    draws = {**draws, "parameters": parameters}
+    num = len(draws["noise"])
+    if any(len(leaf) != num for leaf in keras.tree.flatten(draws)):
+        lengths = sorted({len(leaf) for leaf in keras.tree.flatten(draws)})
+        raise ValueError(
+            f"The arrays of the training data have lengths {lengths}, but one number of draws was expected."
+        )
+    if simulator.prior.has_density and "log_prior" not in draws:
+        draws["log_prior"] = simulator.prior.log_prob(parameters)
+    if "extra" not in draws:
+        rng, extra = np.random.default_rng(seed), {}
+        for provider in providers:
+            extra |= provider.extra_draws(num, rng)
+        if extra:
+            draws["extra"] = extra
+    return as_floats(draws)
+
+
+def as_floats(structure):
+    """Floating leaves in the process' float type."""
+    floatx = keras.config.floatx()
+    return keras.tree.map_structure(
+        lambda leaf: np.asarray(leaf).astype(floatx, copy=False) if np.asarray(leaf).dtype.kind == "f" else leaf,
+        structure,
+    )

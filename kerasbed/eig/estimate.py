@@ -1,0 +1,32 @@
+"""An estimate of the EIG that says what it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EIGEstimate:
+    """An expected information gain in nats, with errors and directions.
+
+    Attributes:
+        lower, lower_se: lower bound and its standard error; NaN where there is none.
+        upper, upper_se: upper bound and its standard error; NaN where there is none.
+        method: how both were found. An exact value stands on both sides.
+    """
+
+    lower: float = np.nan
+    lower_se: float = np.nan
+    upper: float = np.nan
+    upper_se: float = np.nan
+    method: str = ""
+
+    def __str__(self) -> str:
+        if self.lower == self.upper:
+            return f"EIG {self.lower:.4f} +- {self.lower_se:.4f} nats ({self.method})"
+        sides = []
+        if np.isfinite(self.lower):
+            sides.append(f"EIG >= {self.lower:.4f} +- {self.lower_se:.4f}")
+        if np.isfinite(self.upper):
+            sides.append(f"EIG <= {self.upper:.4f} +- {self.upper_se:.4f}")
+        return f"{', '.join(sides) or 'no finite bound'} nats ({self.method})"

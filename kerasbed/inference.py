@@ -1,0 +1,196 @@
+"""What is done with a trained model: EIG estimates, posterior draws and densities for observed outcomes."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import approximator, backend, datasets, networks, numerics
+from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.posterior import ROWS_PER_CALL
+from kerasbed.simulators import cast
+
+
+class Inference:
+    """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
+
+    def estimate_eig(self, num_samples: int = 4096, seed: int = 0) -> EIGEstimate:
+        """The EIG at the current design, from fresh draws.
+
+        Args:
+            num_samples: number of simulated experiments.
+            seed: integer.
+
+        Returns:
+            `EIGEstimate`: the objective's bound with its standard error.
+        """
+        self._warn_untrained("estimate_eig")
+        values = self.contributions(num_samples, seed)
+        value, error = numerics.mean_and_error(values)
+        name = type(self.objective).__name__
+        if not self.simulator.prior.has_density:
+            name += ", up to the unknown entropy of the prior"
+        return EIGEstimate(lower=value, lower_se=error, method=f"{name}, {num_samples} draws")
+
+    def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
+        """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
+        rows = min(num_samples, ROWS_PER_CALL // (128 if self.posterior.auxiliary_dim else 1))
+        data = datasets.SimulatorDataset(self.simulator, self.design, rows, -(-num_samples // rows), seed=seed)
+        data.stream = datasets.ESTIMATION
+        data.bind(self)
+        values = [self._contributions_of(data[i][0]) for i in range(len(data))]
+        return np.concatenate(values)[:num_samples]
+
+    def _contributions_of(self, draws):
+        draws = cast(draws)
+        draws.get("extra", {}).pop("auxiliary", None)
+        with backend.no_gradients():
+            return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
+
+    # -- the posterior --------------------------------------------------------------------------------------------------
+
+    @property
+    def posterior(self):
+        """The amortised posterior of the objective.
+
+        Raises:
+            ValueError: the objective holds none.
+        """
+        if self.objective.posterior is None:
+            raise ValueError(
+                f"{type(self.objective).__name__} holds no posterior network; use kb.objectives.BarberAgakov, or fit "
+                "one at the learned design."
+            )
+        return self.objective.posterior
+
+    def sample(self, num_samples: int, conditions, seed: int | None = None) -> dict[str, np.ndarray]:
+        """Draws from the amortised posterior.
+
+        Args:
+            num_samples: draws for each data set.
+            conditions: {"outcome": (datasets, *outcome_shape)} and, where the executed design differs from the
+                learned one, "design": (*shape) or (datasets, *shape).
+            seed: integer, or None for fresh draws.
+
+        Returns:
+            {name: (datasets, num_samples, d)}, as BayesFlow returns it.
+
+        Raises:
+            ValueError: keys or shapes of the conditions do not fit.
+        """
+        encoded = self._encoded_conditions(conditions, "sample")
+        count, posterior = len(encoded), self.posterior
+        base = self._base_draws(count * num_samples, seed)
+        repeated = np.repeat(encoded, num_samples, axis=0)
+        drawn = []
+        for start in range(0, len(base), ROWS_PER_CALL):
+            rows = slice(start, start + ROWS_PER_CALL)
+            with backend.no_gradients():
+                drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
+        return {
+            name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
+            for name, dim in self.simulator.prior.dims.items()
+        }
+
+    def _base_draws(self, num, seed):
+        """Base samples of the network; its own base distribution is asked where that is not N(0, I)."""
+        network, dim = self.posterior.network, self.simulator.prior.dim + self.posterior.auxiliary_dim
+        if networks.has_standard_normal_base(network):
+            return np.random.default_rng(seed).standard_normal((num, dim))
+        return ops.convert_to_numpy(network.base_distribution.sample((num,), seed=seed))
+
+    def log_prob(self, parameters, conditions) -> np.ndarray:
+        """Log density of the amortised posterior in the user's units.
+
+        Args:
+            parameters: {name: (datasets, d)} or {name: (datasets, draws, d)}.
+            conditions: as for `sample`.
+
+        Returns:
+            (datasets,) or (datasets, draws).
+
+        Raises:
+            ValueError: names or shapes do not fit.
+        """
+        encoded = self._encoded_conditions(conditions, "log_prob")
+        parameters = self.simulator.prior.check(parameters)
+        leading = next(iter(parameters.values())).shape[:-1]
+        if len(leading) not in (1, 2) or leading[0] != len(encoded):
+            raise ValueError(
+                f"parameters have leading shape {leading}, but ({len(encoded)},) or ({len(encoded)}, draws) was "
+                f"expected for {len(encoded)} data sets."
+            )
+        flat = {name: values.reshape(-1, values.shape[-1]) for name, values in parameters.items()}
+        repeated = np.repeat(encoded, int(np.prod(leading[1:])), axis=0)
+        step = ROWS_PER_CALL // (128 if self.posterior.auxiliary_dim else 1)
+        found = []
+        for start in range(0, len(repeated), step):
+            rows = slice(start, start + step)
+            piece = {name: values[rows] for name, values in flat.items()}
+            with backend.no_gradients():
+                found.append(ops.convert_to_numpy(self.posterior.log_prob(*cast((piece, repeated[rows])))))
+        return np.concatenate(found).reshape(leading)
+
+    def _encoded_conditions(self, conditions, caller) -> np.ndarray:
+        """Check conditions and encode them for the network, (datasets, width)."""
+        self._warn_untrained(caller)
+        outcome, design = self._checked_conditions(conditions)
+        with backend.no_gradients():
+            outcome, design = cast((outcome, design))
+            if "design" in conditions:
+                self.posterior.warn_outside_region(design)
+            return ops.convert_to_numpy(self.posterior.conditions(outcome, design))
+
+    def _checked_conditions(self, conditions):
+        unknown = set(conditions) - {"outcome", "design"}
+        if "outcome" not in conditions or unknown:
+            raise ValueError(
+                f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used."
+            )
+        outcome = _with_batch(np.asarray(conditions["outcome"], "float64"), self.outcome_shape, "outcome")
+        given = conditions.get("design", self.design.numpy())
+        if isinstance(self.design.shape, dict):
+            design = {
+                name: _with_batch(np.asarray(given[name], "float64"), shape, f"design {name!r}")
+                for name, shape in self.design.shape.items()
+            }
+        else:
+            design = _with_batch(np.asarray(given, "float64"), self.design.shape, "design")
+        for leaf in keras.tree.flatten(design):
+            if len(leaf) not in (1, len(outcome)):
+                raise ValueError(
+                    f"{len(leaf)} designs were given for {len(outcome)} outcomes; pass one, or one for each."
+                )
+        return outcome, design
+
+    def _warn_untrained(self, caller):
+        if self.objective.posterior is not None and not self.objective.posterior.is_trained:
+            warnings.warn(
+                f"{caller} was called before training; the posterior network is as initialised. Call model.fit first.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def to_approximator(self):
+        """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
+
+        It takes and gives the names and units of this model: conditions "outcome" and optionally "design".
+
+        Raises:
+            ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.
+        """
+        return approximator.from_model(self)
+
+
+def _with_batch(values: np.ndarray, shape, name: str) -> np.ndarray:
+    """Values with a leading axis; a single entry gets one."""
+    shape = tuple(shape)
+    if values.shape == shape:
+        return values[None]
+    if values.shape[1:] != shape:
+        raise ValueError(
+            f"{name} has shape {values.shape}, but (datasets, {', '.join(map(str, shape))}) was expected; "
+            "the first axis counts data sets."
+        )
+    return values

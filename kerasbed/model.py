@@ -1,0 +1,227 @@
+"""`DesignModel`: a design and an EIG bound under Keras' `fit`.
+
+The mathematics of a training step stands here once: `call` simulates at the current design and evaluates the
+objective's contributions, `compute_loss` averages them. Keras differentiates it, design included; `backend.Trainer`
+carries it to the device; `inference.py` holds what is done with a trained model.
+"""
+
+import keras
+from keras import ops
+
+from kerasbed import backend, checks, datasets, objectives, optimizers
+from kerasbed.base_samples import draw_seed
+from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.inference import Inference
+from kerasbed.simulators import cast
+
+PILOT_DRAWS = 4096
+BATCH_SIZE = 128
+STEPS_PER_EPOCH = 100
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class DesignModel(Inference, backend.Trainer, keras.Model):
+    """Learns the design that is most informative about a simulator's parameters, together with its objective.
+
+    Args:
+        simulator: `kerasbed.Simulator`.
+        design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`.
+        objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`.
+        seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the outcome has the wrong shape, does not depend on the design, or loses its gradient.
+
+    Example:
+        >>> model = DesignModel(simulator, design)
+        >>> model.fit(epochs=10, steps_per_epoch=500, batch_size=128)
+        >>> model.design.numpy(), model.estimate_eig()
+    """
+
+    def __init__(self, simulator, design, objective=None, seed=None, name="design_model", pilot=True, **kwargs):
+        super().__init__(name=name, **kwargs)
+        backend.check_precision()
+        checks.check_kinds(simulator, design, objective)
+        self.simulator = simulator
+        self.design = design
+        self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
+        self.seed = draw_seed() if seed is None else int(seed)
+        self.eig_tracker = keras.metrics.Mean(name="eig")
+        self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
+        self.fits = 0
+        self.design_history = None
+        self.design.build()
+        self.noise_shape = simulator.resolve_noise_shape(design.shape)
+        self.outcome_shape = checks.probe_outcome(simulator, design, self.noise_shape)
+        self.objective.setup(simulator, design, self.outcome_shape)
+        if pilot:
+            self._run_pilot()
+            checks.check_gradient(simulator, design, self.noise_shape)
+        self.built = True
+
+    def _run_pilot(self):
+        """Standardise by draws over the prior and the design space, half of them at the starting design."""
+        parameters, outcome = checks.pilot_draws(self.simulator, self.design, self.noise_shape, PILOT_DRAWS, self.seed)
+        with backend.no_gradients():
+            self.objective.adapt(cast(parameters), outcome)
+
+    # -- the mathematics of a training step -----------------------------------------------------------------------------
+
+    def call(self, draws, training=False):
+        """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
+        design, outcome = self.design.measure(self.simulator, draws)
+        return self.objective(draws, outcome, design, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        self.eig_tracker.update_state(y_pred)
+        self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), y_pred.dtype))
+        return self.objective.loss(y_pred, x) + sum(self.losses)
+
+    # -- training -------------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer=None, design_optimizer=None, steps_per_execution=None, **kwargs):
+        """Configure training; every argument has a default.
+
+        Args:
+            optimizer: Keras optimizer (or its name) of the networks; default Adam at 2e-3, decayed over the planned
+                steps of every `fit`.
+            design_optimizer: of the design's unconstrained coordinates; default Adam at 3e-2, decayed likewise.
+            steps_per_execution: steps handed to the device at once; None chooses for the backend.
+            **kwargs: `jit_compile`, `run_eagerly` and what else `keras.Model.compile` takes.
+        """
+        optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
+        self.chooses_fusion = steps_per_execution is None
+        super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
+
+    def fit(
+        self,
+        x=None,
+        *,
+        epochs=1,
+        steps_per_epoch=None,
+        batch_size=None,
+        validation_data=None,
+        callbacks=None,
+        initial_epoch=0,
+        shuffle=True,
+        **kwargs,
+    ):
+        """Train the design and the networks.
+
+        Args:
+            x: `SimulatorDataset`; None makes one. Also a dict of arrays with its keys, a `tf.data.Dataset` or a torch
+                `DataLoader` of such dicts.
+            epochs, steps_per_epoch, batch_size: size of the training; 100 steps of 128 draws an epoch by default.
+            validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
+            callbacks: Keras callbacks.
+            initial_epoch: where to resume; the data and the decay of the default rates go on from there.
+            **kwargs: `verbose`, `validation_freq` and what else `keras.Model.fit` takes.
+
+        Returns:
+            `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+        """
+        if not self.compiled:
+            self.compile()
+        data, steps, batch_size = self._training_data(x, steps_per_epoch, batch_size)
+        online = isinstance(data, datasets.SimulatorDataset)
+        checks.check_rate_callbacks(self.optimizer, callbacks)
+        self._plan(epochs, steps, initial_epoch)
+        self.design_history = DesignHistory()
+        added = [self.design_history, NonFiniteGuard(batch_size)] + ([EpochOfDataset(data)] if online else [])
+        history = super().fit(
+            data,
+            epochs=epochs,
+            steps_per_epoch=None if online else steps_per_epoch,
+            batch_size=batch_size if isinstance(data, dict) else None,
+            validation_data=self._validation_data(validation_data),
+            callbacks=added + list(callbacks or []),
+            initial_epoch=initial_epoch,
+            shuffle=shuffle and isinstance(data, dict),
+            **kwargs,
+        )
+        self.fits += 1
+        return history
+
+    def evaluate(self, x=None, *, steps=None, batch_size=None, **kwargs):
+        """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
+        if not self.compiled:
+            self.compile()
+        if x is None or isinstance(x, datasets.SimulatorDataset):
+            x, steps, batch_size = self._online(x, steps, batch_size), None, None
+            x.stream = datasets.VALIDATION
+        elif isinstance(x, dict):
+            x = self._complete(x)
+        return super().evaluate(x, steps=steps, batch_size=batch_size, **kwargs)
+
+    def _training_data(self, x, steps_per_epoch, batch_size):
+        """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
+        if x is None or isinstance(x, datasets.SimulatorDataset):
+            data = self._online(x, steps_per_epoch, batch_size)
+            return data, len(data), data.batch_size
+        batch_size = batch_size or BATCH_SIZE
+        if isinstance(x, dict):
+            data = self._complete(x)
+            return data, steps_per_epoch or -(-len(data["noise"]) // batch_size), batch_size
+        try:
+            return x, steps_per_epoch or len(x), batch_size
+        except TypeError:  # a stream of unknown length
+            return x, None, batch_size
+
+    def _online(self, dataset, steps, batch_size):
+        if dataset is None:
+            dataset = datasets.SimulatorDataset(
+                self.simulator,
+                self.design,
+                batch_size=batch_size or BATCH_SIZE,
+                num_batches=steps or STEPS_PER_EPOCH,
+                seed=[self.seed, self.fits],
+            )
+        elif batch_size not in (None, dataset.batch_size):
+            raise ValueError(
+                f"batch_size={batch_size} was passed, but the SimulatorDataset has batches of {dataset.batch_size}; "
+                "set it there."
+            )
+        dataset.num_steps = steps or dataset.num_steps
+        return dataset.bind(self)
+
+    def _complete(self, arrays):
+        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed)
+
+    def _validation_data(self, data):
+        if isinstance(data, datasets.SimulatorDataset):
+            data.stream = datasets.VALIDATION
+            return data.bind(self)
+        return self._complete(data) if isinstance(data, dict) else data
+
+    def _plan(self, epochs, steps, initial_epoch):
+        """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
+        if self.chooses_fusion:
+            self.steps_per_execution = backend.fused_steps(steps or backend.FUSED_STEPS)
+        done = int(ops.convert_to_numpy(self.optimizer.iterations))
+        if steps is not None and self.optimizer.plan(max(done - initial_epoch * steps, 0), epochs * steps):
+            self.train_function = None
+
+    def explain_nonfinite(self) -> str:
+        """The likely cause of draws without a finite log density, in words."""
+        return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
+
+    # -- serialization --------------------------------------------------------------------------------------------------
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "simulator": f"{type(self.simulator).__module__}.{type(self.simulator).__qualname__}",
+            "design": serialize(self.design),
+            "objective": serialize(self.objective),
+            "seed": self.seed,
+            "fits": self.fits,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        from kerasbed import saving  # saving loads models, so it imports this file
+
+        return saving.model_from_config(cls, config)

@@ -1,0 +1,76 @@
+"""Posterior networks sized to the problem, and checks of those a user brings."""
+
+import warnings
+
+import bayesflow as bf
+import keras
+from keras import ops
+
+WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
+
+
+def default_flow(dim: int, condition_width: int) -> bf.networks.CouplingFlow:
+    """An affine coupling flow for `dim` coordinates given `condition_width` features.
+
+    Depth and width grow with the problem. There is no dropout: simulations are fresh at every step, so there is
+    nothing to overfit, and a bound must be evaluated without it anyway.
+    """
+    depth = min(4 + dim // 4, 8)
+    width = 64 if condition_width <= 32 else 128 if condition_width <= 128 else 256
+    return bf.networks.CouplingFlow(depth=depth, subnet_kwargs={"widths": (width, width), "dropout": 0.0})
+
+
+def check_density(network):
+    """The network, if designs can be learned with it.
+
+    Raises:
+        TypeError: it is no BayesFlow inference network, or one without a density that can be differentiated.
+    """
+    name = type(network).__name__
+    if isinstance(network, WITHOUT_DENSITY):
+        raise TypeError(
+            f"{name} has no density that gradients can pass through on every backend, which the bound needs. "
+            "Use bf.networks.CouplingFlow(transform='affine') or CouplingFlow(transform='spline'); "
+            f"{name} can be refitted as a posterior at the learned design afterwards."
+        )
+    if not isinstance(network, bf.networks.InferenceNetwork):
+        raise TypeError(
+            f"{name} is not a BayesFlow inference network with log_prob; use bf.networks.CouplingFlow or a subclass "
+            "of bf.networks.InferenceNetwork with a tractable density."
+        )
+    return network
+
+
+def build_network(network, dim: int, condition_width: int, dtype: str) -> None:
+    """Create the network's weights; its base distribution follows the float type (BayesFlow fixes float32)."""
+    if not network.built:
+        network.build((32, dim), (32, condition_width))
+        network.built = True
+    base = network.base_distribution
+    if isinstance(base, bf.distributions.DiagonalNormal) and not base.trainable_parameters:
+        base._mean, base._std = ops.cast(base._mean, dtype), ops.cast(base._std, dtype)
+
+
+def has_standard_normal_base(network) -> bool:
+    """Whether the network transforms N(0, I), so that kerasbed's own base samples may be used."""
+    base = network.base_distribution
+    if not isinstance(base, bf.distributions.DiagonalNormal) or base.trainable_parameters:
+        return False
+    return bool(ops.all(base.mean == 0.0)) and bool(ops.all(base.std == 1.0))
+
+
+def warn_about_dropout(network) -> None:
+    """Dropout draws random numbers inside the step, which kerasbed otherwise never does, and slows online training."""
+    active = [
+        layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.rate > 0
+    ]
+    rates = {layer.rate for layer in active}
+    configured = (getattr(network, "subnet_kwargs", None) or {}).get("dropout", None)
+    if rates or (configured is not None and configured > 0):
+        warnings.warn(
+            f"The posterior network uses dropout ({sorted(rates) or configured}). Simulations are fresh at every step, "
+            "so it only adds noise and time, and results no longer repeat exactly across backends; "
+            "pass subnet_kwargs={'dropout': 0.0} to the network.",
+            UserWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,64 @@
+r"""The Barber-Agakov bound: learn the posterior, and the design that makes it most informative.
+
+Derivation. With I(theta; y | xi) = E log p(theta | y, xi) - E log p(theta) and any density q(theta | y, xi),
+
+    I(theta; y | xi) - E[log q(theta | y, xi) - log p(theta)] = E_y KL(p(theta | y, xi) || q(theta | y, xi)) >= 0,
+
+so that L(xi, q) = E[log q(theta | y, xi) - log p(theta)] is a lower bound, tight when q is the posterior. Joint ascent
+on xi and q needs the gradient of the expectation in xi: outcomes are y = y(theta, xi, epsilon), functions of base
+samples, so that it is the expectation of a gradient. The path of xi through q's *conditioning* argument has expectation
+zero at the optimal q (it is a score) and is cut for a static design; see `Design.detach_condition`.
+
+The prior does not depend on xi or q, so ascent on L is descent on -E log q, the loss; the metric is L itself.
+
+References: Barber and Agakov (2003), eq. 3; Foster et al. (2019), eq. 12; Foster et al. (2020) for the joint ascent.
+"""
+
+import keras
+from keras import ops
+
+from kerasbed.objectives.base import Objective
+from kerasbed.posterior import Posterior
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class BarberAgakov(Objective):
+    """Lower bound on the EIG from an amortised posterior.
+
+    Args:
+        network: a BayesFlow inference network with a tractable density, e.g. `bf.networks.CouplingFlow()`;
+            default a coupling flow sized to the problem.
+        summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
+
+    Raises:
+        TypeError: the network has no density that can be differentiated.
+    """
+
+    def __init__(self, network=None, summary_network=None, posterior=None, **kwargs):
+        super().__init__(**kwargs)
+        self.posterior = posterior or Posterior(network, summary_network, name="posterior")
+
+    def call(self, draws, outcome, design, training=False):
+        conditions = self.posterior.conditions(outcome, design, training=training)
+        auxiliary = draws.get("extra", {}).get("auxiliary")
+        log_q = self.posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
+        return log_q - self._log_prior(draws)
+
+    def loss(self, contributions, draws):
+        """Minus the mean log density of the parameters."""
+        return -ops.mean(contributions + self._log_prior(draws))
+
+    def _log_prior(self, draws):
+        """log p(theta); 0 where the prior has no density, and minus its entropy where the data lacks the column."""
+        prior = self.simulator.prior
+        if "log_prior" in draws:
+            return draws["log_prior"]
+        return -float(prior.entropy()) if prior.has_density else 0.0
+
+    def get_config(self):
+        return super().get_config() | {"posterior": keras.saving.serialize_keras_object(self.posterior)}
+
+    @classmethod
+    def from_config(cls, config):
+        config["posterior"] = keras.saving.deserialize_keras_object(config["posterior"])
+        return cls(**config)

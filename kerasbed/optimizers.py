@@ -1,0 +1,152 @@
+"""The optimizer that treats networks, the design and descending networks each in their way."""
+
+import math
+
+import keras
+from keras import ops
+
+NETWORK_RATE = 2e-3
+DESIGN_RATE = 3e-2
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Cosine decay from `rate` to zero over the steps that `fit` plans; constant until a plan is made.
+
+    Args:
+        rate: initial learning rate.
+        start, steps: first step of the plan and its length; set by `fit`.
+    """
+
+    def __init__(self, rate: float, start: int = 0, steps: int | None = None):
+        super().__init__()
+        self.rate, self.start, self.steps = float(rate), int(start), steps
+
+    def plan(self, start: int, steps: int) -> None:
+        """Decay from step `start` over `steps` steps."""
+        self.start, self.steps = int(start), int(steps)
+
+    def __call__(self, step):
+        if self.steps is None:
+            return self.rate
+        done = (ops.cast(step, "float32") - self.start) / self.steps
+        return self.rate * 0.5 * (1.0 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+
+    def get_config(self):
+        return {"rate": self.rate, "start": self.start, "steps": self.steps}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class DesignOptimizer(keras.optimizers.MultiOptimizer):
+    """Two optimizers, one for networks and one for the design, behind one interface.
+
+    It selects the design's variables by their exact paths, negates the gradients of variables that descend, and leaves
+    all weights and slots untouched at a step whose gradients are not all finite.
+
+    Args:
+        optimizer: Keras optimizer of the networks.
+        design_optimizer: Keras optimizer of the design.
+    """
+
+    def __init__(self, optimizer, design_optimizer, name="design_optimizer"):
+        super().__init__(lambda variable: self._select(variable), name=name)
+        self.network_optimizer, self.design_optimizer = optimizer, design_optimizer
+        self._design_paths, self._descending_paths = frozenset(), frozenset()
+        self._pure = False  # inside stateless_apply, where the choice between old and new values is made outside
+        self._inner_optimizers.extend([optimizer, design_optimizer])
+
+    def _select(self, variable):
+        return self.design_optimizer if variable.path in self._design_paths else self.network_optimizer
+
+    def attach(self, design_variables, descending_variables) -> None:
+        """Tell which variables belong to the design and which descend."""
+        self._design_paths = frozenset(variable.path for variable in design_variables)
+        self._descending_paths = frozenset(variable.path for variable in descending_variables)
+
+    def plan(self, start: int, steps: int) -> bool:
+        """Plan the decay of the default rates; returns whether there was one to plan."""
+        schedules = [optimizer._learning_rate for optimizer in self.optimizers]
+        planned = [schedule for schedule in schedules if isinstance(schedule, PlannedDecay)]
+        for schedule in planned:
+            schedule.plan(start, steps)
+        return bool(planned)
+
+    @property
+    def has_schedules(self) -> bool:
+        """Whether a learning rate follows a schedule, which rate callbacks cannot set."""
+        schedule = keras.optimizers.schedules.LearningRateSchedule
+        return any(isinstance(optimizer._learning_rate, schedule) for optimizer in self.optimizers)
+
+    def apply(self, grads, trainable_variables=None):
+        """One update (eagerly or inside a TensorFlow graph); nothing changes unless every gradient is finite."""
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        if not self.built:
+            self.build(variables)
+        if self._pure:
+            return self._update(grads, variables)
+        finite = _all_finite(grads)
+        return ops.cond(finite, lambda: self._update(grads, variables), lambda: None)
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        """One update as a pure function (JAX): the new values where every gradient is finite, else the old."""
+        finite = _all_finite(grads)
+        self._pure = True
+        try:
+            new = super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        finally:
+            self._pure = False
+        old = (trainable_variables, optimizer_variables)
+        return tuple(
+            [ops.where(finite, n, o) for n, o in zip(*pair, strict=True)] for pair in zip(new, old, strict=True)
+        )
+
+    def _update(self, grads, variables):
+        signed = [
+            -grad if grad is not None and variable.path in self._descending_paths else grad
+            for grad, variable in zip(grads, variables, strict=True)
+        ]
+        super().apply(signed, variables)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "optimizer": serialize(self.network_optimizer),
+            "design_optimizer": serialize(self.design_optimizer),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(deserialize(config["optimizer"]), deserialize(config["design_optimizer"]), config["name"])
+
+
+def _all_finite(grads):
+    flags = [ops.all(ops.isfinite(grad)) for grad in grads if grad is not None]
+    return ops.all(ops.stack(flags))
+
+
+def default_optimizers(optimizer, design_optimizer) -> DesignOptimizer:
+    """The optimizer for `DesignModel.compile`: Keras optimizers, their names, or None for the defaults.
+
+    Raises:
+        TypeError: a multi-optimizer was passed as one of the two.
+    """
+    if isinstance(optimizer, DesignOptimizer):
+        return optimizer
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer) or isinstance(
+        design_optimizer, keras.optimizers.MultiOptimizer
+    ):
+        raise TypeError(
+            "compile got a MultiOptimizer, but it builds one itself: pass optimizer= for the networks and "
+            "design_optimizer= for the design."
+        )
+    network = (
+        keras.optimizers.Adam(PlannedDecay(NETWORK_RATE)) if optimizer is None else keras.optimizers.get(optimizer)
+    )
+    design = (
+        keras.optimizers.Adam(PlannedDecay(DESIGN_RATE))
+        if design_optimizer is None
+        else keras.optimizers.get(design_optimizer)
+    )
+    return DesignOptimizer(network, design)

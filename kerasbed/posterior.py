@@ -1,0 +1,195 @@
+"""The amortised posterior q(theta | y, xi): a BayesFlow network between encodings and the user's units.
+
+With u = T(theta) the unconstrained coordinates, z = (u - m) / s standardised by pilot constants, and c the encoded
+outcome and design,
+
+    log q(theta | y, xi) = log q_z(z | c) - sum log s + log |du/dtheta|,
+
+a density of theta in the user's units. A coupling flow needs two coordinates; for a one-dimensional theta an auxiliary
+a ~ N(0, 1), independent of everything, is modelled along with it: I((theta, a); y) = I(theta; y), so bounds stay bounds.
+The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import networks, numerics
+from kerasbed.designs import detach
+from kerasbed.scaling import Standardize
+
+REGION_DECAY = 0.99  # memory of the designs seen in training: the last few hundred steps
+REGION_TOLERANCE = 0.05  # of an encoded design, whose space spans about [-1, 1]
+AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
+ROWS_PER_CALL = 2**16
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Posterior(keras.layers.Layer):
+    """q(theta | y, xi) around a BayesFlow network with a tractable density.
+
+    Args:
+        network: a BayesFlow inference network; default `kerasbed.networks.default_flow`.
+        summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features).
+    """
+
+    def __init__(self, network=None, summary_network=None, **kwargs):
+        super().__init__(**kwargs)
+        self.network = None if network is None else networks.check_density(network)
+        self.summary_network = summary_network
+
+    def setup(self, simulator, space, outcome_shape) -> None:
+        """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing."""
+        if self.built:
+            return
+        self.simulator, self.space = simulator, space
+        self.prior = simulator.prior
+        self.outcome_shape = tuple(outcome_shape)
+        self.auxiliary_dim = 1 if self.prior.dim == 1 else 0
+        self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
+        self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
+        example = ops.convert_to_tensor(space.sample(2, seed=0), dtype=self.compute_dtype)
+        self.design_width = space.encode(example).shape[-1]
+        width = self._build_summary() + self.design_width
+        if self.network is None:
+            self.network = networks.default_flow(self.prior.dim + self.auxiliary_dim, width)
+        networks.warn_about_dropout(self.network)
+        networks.build_network(self.network, self.prior.dim + self.auxiliary_dim, width, self.compute_dtype)
+        self._build_region()
+        self.built = True
+
+    def _build_summary(self) -> int:
+        """Build the summary network; returns the width of the encoded outcome."""
+        if self.summary_network is None:
+            return int(np.prod(self.outcome_shape))
+        elements = self.elements(
+            ops.zeros((2, *self.outcome_shape)), ops.convert_to_tensor(self.space.sample(2, 0), self.compute_dtype)
+        )
+        if not self.summary_network.built:
+            self.summary_network.build(tuple(elements.shape))
+        return int(self.summary_network(elements).shape[-1])
+
+    def adapt(self, parameters, outcome: np.ndarray) -> None:
+        """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
+        u, _ = self.prior.to_unconstrained(parameters)
+        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.standardize_outcome.adapt(outcome)
+
+    # -- encodings ----------------------------------------------------------------------------------------------------
+
+    def elements(self, outcome, design):
+        """Standardised outcome as a set or series, (batch, set, features).
+
+        Where the design has one row for each element of the set, an element carries its design's features: a
+        permutation-invariant summary must know which setting produced which measurement.
+        """
+        z = self.standardize_outcome(outcome)
+        z = z if len(z.shape) > 2 else z[..., None]
+        length = z.shape[1]
+        if not isinstance(design, dict) and design.shape[1] == length:
+            settings = ops.reshape(self.space.encode(design), (design.shape[0], length, -1))
+            settings = ops.broadcast_to(settings, (*z.shape[:2], settings.shape[-1]))
+            z = ops.concatenate([z, settings], axis=-1)
+        return ops.reshape(z, (z.shape[0], length, -1))
+
+    def conditions(self, outcome, design, training=False):
+        """What the network is conditioned on, (batch, width)."""
+        if self.space.detach_condition:
+            design = detach(design)
+        features = ops.cast(self.space.encode(design), outcome.dtype)
+        if training:
+            self._record_region(features)
+        if self.summary_network is not None:
+            encoded = self.summary_network(self.elements(outcome, design), training=training)
+        else:
+            encoded = ops.reshape(self.standardize_outcome(outcome), (outcome.shape[0], -1))
+        features = ops.broadcast_to(features, (outcome.shape[0], features.shape[-1]))
+        return ops.concatenate([encoded, features], axis=-1)
+
+    def encode_parameters(self, parameters):
+        """Standardised unconstrained coordinates and log |dz/dtheta|: dict of (batch, d) -> (batch, dim), (batch,)."""
+        u, log_det = self.prior.to_unconstrained(parameters)
+        return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
+
+    # -- densities ----------------------------------------------------------------------------------------------------
+
+    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+        """Base samples this posterior needs besides the simulator's: the auxiliary coordinate."""
+        return {"auxiliary": rng.standard_normal((num, 1))} if self.auxiliary_dim else {}
+
+    def log_prob(self, parameters, conditions, auxiliary=None, training=False):
+        """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
+        z, log_det = self.encode_parameters(parameters)
+        if not self.auxiliary_dim:
+            return self.network.log_prob(z, conditions=conditions, training=training) + log_det
+        if auxiliary is None:
+            return self._marginal_log_prob(z, conditions) + log_det
+        joint = self.network.log_prob(
+            ops.concatenate([z, auxiliary], axis=-1), conditions=conditions, training=training
+        )
+        return joint - numerics.standard_normal_log_density(auxiliary) + log_det
+
+    def _marginal_log_prob(self, z, conditions):
+        points, rows = len(AUXILIARY_GRID), z.shape[0]
+        grid = ops.tile(ops.convert_to_tensor(AUXILIARY_GRID[:, None], dtype=z.dtype), (rows, 1))
+        pairs = ops.concatenate([ops.repeat(z, points, axis=0), grid], axis=-1)
+        joint = self.network.log_prob(pairs, conditions=ops.repeat(conditions, points, axis=0))
+        spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
+        return ops.logsumexp(ops.reshape(joint, (rows, points)), axis=-1) + float(np.log(spacing))
+
+    def sample(self, base, conditions):
+        """Transform base samples N(0, I), (batch, dim + auxiliary), to parameters: dict of (batch, d)."""
+        z = self.network(base, conditions=conditions, inverse=True)
+        return self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
+
+    # -- where it was trained -------------------------------------------------------------------------------------------
+
+    def _build_region(self):
+        width = (self.design_width,)
+        self.region_weight = self.add_weight(shape=(), initializer="zeros", trainable=False, name="region_weight")
+        self.region_mean = self.add_weight(shape=width, initializer="zeros", trainable=False, name="region_mean")
+        self.region_square = self.add_weight(shape=width, initializer="zeros", trainable=False, name="region_square")
+
+    def _record_region(self, features):
+        """Exponential moving moments of the encoded designs that the network has seen."""
+        features, keep = ops.stop_gradient(features), REGION_DECAY
+        self.region_weight.assign(keep * self.region_weight + (1.0 - keep))
+        self.region_mean.assign(keep * self.region_mean + (1.0 - keep) * ops.mean(features, axis=0))
+        self.region_square.assign(keep * self.region_square + (1.0 - keep) * ops.mean(ops.square(features), axis=0))
+
+    @property
+    def is_trained(self) -> bool:
+        return float(ops.convert_to_numpy(self.region_weight)) > 0.0
+
+    def warn_outside_region(self, design) -> None:
+        """Warn if designs (num, *shape) lie where the network was not trained."""
+        weight = np.maximum(ops.convert_to_numpy(self.region_weight), np.finfo("float32").tiny)
+        mean = ops.convert_to_numpy(self.region_mean) / weight
+        spread = np.sqrt(np.maximum(ops.convert_to_numpy(self.region_square) / weight - mean**2, 0.0))
+        features = ops.convert_to_numpy(self.space.encode(design))
+        distance = np.abs(features - mean)
+        if np.any(distance > 2.0 * spread + REGION_TOLERANCE):
+            warnings.warn(
+                f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} in "
+                "encoded units, where the space is about 2 wide); its posterior is an extrapolation. Train at it: "
+                "model.design.assign(executed), then model.fit with trainable=False, or train on designs drawn over "
+                "the space with SimulatorDataset(..., designs='space').",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return super().get_config() | {
+            "network": None if self.network is None else serialize(self.network),
+            "summary_network": None if self.summary_network is None else serialize(self.summary_network),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for part in ("network", "summary_network"):
+            if isinstance(config.get(part), dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)

@@ -1,0 +1,7 @@
+"""Ready experiments, one file each, with the literature's numbers."""
+
+from kerasbed.problems.michaelis_menten import MichaelisMenten
+
+__all__ = [
+    "MichaelisMenten",
+]
