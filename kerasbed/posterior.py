@@ -89,10 +89,10 @@ class Posterior(keras.layers.Layer):
         z = z if len(z.shape) > 2 else z[..., None]
         length = z.shape[1]
         if not isinstance(design, dict) and design.shape[1] == length:
-            settings = ops.reshape(self.space.encode(design), (design.shape[0], length, -1))
-            settings = ops.broadcast_to(settings, (*z.shape[:2], settings.shape[-1]))
-            z = ops.concatenate([z, settings], axis=-1)
-        return ops.reshape(z, (z.shape[0], length, -1))
+            settings = ops.reshape(self.space.encode(design), (-1, length, self.design_width // length))
+            settings = ops.broadcast_to(settings, (ops.shape(z)[0], length, settings.shape[-1]))
+            z = ops.concatenate([ops.reshape(z, (-1, length, int(np.prod(z.shape[2:])))), settings], axis=-1)
+        return ops.reshape(z, (-1, length, int(np.prod(z.shape[2:]))))
 
     def conditions(self, outcome, design, training=False):
         """What the network is conditioned on, (batch, width)."""
@@ -104,8 +104,8 @@ class Posterior(keras.layers.Layer):
         if self.summary_network is not None:
             encoded = self.summary_network(self.elements(outcome, design), training=training)
         else:
-            encoded = ops.reshape(self.standardize_outcome(outcome), (outcome.shape[0], -1))
-        features = ops.broadcast_to(features, (outcome.shape[0], features.shape[-1]))
+            encoded = ops.reshape(self.standardize_outcome(outcome), (-1, int(np.prod(self.outcome_shape))))
+        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
         return ops.concatenate([encoded, features], axis=-1)
 
     def encode_parameters(self, parameters):
@@ -132,12 +132,12 @@ class Posterior(keras.layers.Layer):
         return joint - numerics.standard_normal_log_density(auxiliary) + log_det
 
     def _marginal_log_prob(self, z, conditions):
-        points, rows = len(AUXILIARY_GRID), z.shape[0]
+        points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
         grid = ops.tile(ops.convert_to_tensor(AUXILIARY_GRID[:, None], dtype=z.dtype), (rows, 1))
         pairs = ops.concatenate([ops.repeat(z, points, axis=0), grid], axis=-1)
         joint = self.network.log_prob(pairs, conditions=ops.repeat(conditions, points, axis=0))
         spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
-        return ops.logsumexp(ops.reshape(joint, (rows, points)), axis=-1) + float(np.log(spacing))
+        return ops.logsumexp(ops.reshape(joint, (-1, points)), axis=-1) + float(np.log(spacing))
 
     def sample(self, base, conditions):
         """Transform base samples N(0, I), (batch, dim + auxiliary), to parameters: dict of (batch, d)."""

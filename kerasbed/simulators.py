@@ -142,10 +142,10 @@ class Simulator:
                 f"{list(self.prior.names)}; use those names or rename them in the prior."
             ) from error
         shape = tuple(outcome.shape)
-        if len(shape) == 0 or shape[0] != batch:
+        if len(shape) == 0 or (batch is not None and shape[0] not in (None, batch)):
             raise ValueError(
-                f"{type(self).__name__}.outcome returned shape {shape}, but ({batch}, ...) was expected: the first axis "
-                f"is the batch. It was given noise of shape {tuple(noise.shape)} and designs of shape "
+                f"{type(self).__name__}.outcome returned shape {shape}, but ({batch}, ...) was expected: the first "
+                f"axis is the batch. It was given noise of shape {tuple(noise.shape)} and designs of shape "
                 f"{design_shape(design)} after their batch axis."
             )
         return outcome[:, None] if len(shape) == 1 else outcome
@@ -176,21 +176,24 @@ class GaussianSimulator(Simulator):
         return ops.sum(per_entry, axis=event)
 
     def pairwise_log_likelihood(self, outcome, parameters, design):
-        """See `Simulator`. The square is expanded into matrix products about the mean prediction, for precision:
+        """See `Simulator`. The square is expanded into one matrix product, centred at the mean prediction c:
 
-        sum_k w (y - c - (m - c))^2 = (y - c)^2 @ w - 2 (y - c) @ (w (m - c)) + sum_k w (m - c)^2,  w = 1 / scale^2.
+            -w (y - m)^2 / 2 = [y - c, (y - c)^2] . [w (m - c), -w / 2] - w (m - c)^2 / 2,   w = 1 / scale^2,
+
+        summed over entries. One product and not two: XLA on CPU (jax 0.10.2) merges two products whose second factor
+        is a broadcast constant into a wrong one.
         """
         mean = self.mean(parameters, design)
-        draws = mean.shape[0]
+        size = int(np.prod(mean.shape[1:]))
         scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=mean.dtype)
-        scale = ops.reshape(ops.broadcast_to(scale, mean.shape), (draws, -1))
-        mean, outcome = ops.reshape(mean, (draws, -1)), ops.reshape(outcome, (outcome.shape[0], -1))
+        scale = ops.reshape(ops.broadcast_to(scale, ops.shape(mean)), (-1, size))
+        mean, outcome = ops.reshape(mean, (-1, size)), ops.reshape(outcome, (-1, size))
         centre = ops.mean(mean, axis=0, keepdims=True)
-        precision, mean, outcome = 1.0 / ops.square(scale), mean - centre, outcome - centre
-        cross = ops.matmul(outcome, ops.transpose(precision * mean))
-        squares = ops.matmul(ops.square(outcome), ops.transpose(precision))
+        mean, outcome, precision = mean - centre, outcome - centre, 1.0 / ops.square(scale)
+        left = ops.concatenate([outcome, ops.square(outcome)], axis=-1)
+        right = ops.concatenate([precision * mean, -0.5 * precision], axis=-1)
         of_draw = ops.sum(0.5 * precision * ops.square(mean) + ops.log(scale) + 0.5 * numerics.LOG_2PI, axis=-1)
-        return cross - 0.5 * squares - of_draw
+        return ops.matmul(left, ops.transpose(right)) - of_draw
 
 
 def _leading_axes(parameters) -> int:

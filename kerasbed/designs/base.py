@@ -160,7 +160,7 @@ def like(constant: np.ndarray, tensor):
 
 
 def flatten(features):
-    return ops.reshape(features, (features.shape[0], -1))
+    return ops.reshape(features, (-1, int(np.prod(features.shape[1:]))))
 
 
 def short(values: np.ndarray):

@@ -35,8 +35,7 @@ class BarberAgakov(Objective):
     """
 
     def __init__(self, network=None, summary_network=None, posterior=None, **kwargs):
-        super().__init__(**kwargs)
-        self.posterior = posterior or Posterior(network, summary_network, name="posterior")
+        super().__init__(posterior or Posterior(network, summary_network, name="posterior"), **kwargs)
 
     def call(self, draws, outcome, design, training=False):
         conditions = self.posterior.conditions(outcome, design, training=training)

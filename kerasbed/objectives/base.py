@@ -9,10 +9,17 @@ class Objective(keras.layers.Layer):
 
     A concrete objective defines `call`, and what applies of the rest. `DesignModel` calls `setup` once, before
     training, and hands over pilot draws through `adapt`.
+
+    Args:
+        posterior: a `kerasbed.posterior.Posterior`, where the objective holds one.
     """
 
     direction = "lower bound"
-    posterior = None  # a `kerasbed.posterior.Posterior`, where the objective holds one
+
+    def __init__(self, posterior=None, **kwargs):
+        super().__init__(**kwargs)
+        # In the constructor and not on the class: torch looks submodules up after class attributes.
+        self.posterior = posterior
 
     def setup(self, simulator, space, outcome_shape) -> None:
         """Create every weight for a problem."""
