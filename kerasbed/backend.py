@@ -90,7 +90,7 @@ def check_precision() -> None:
         )
 
 
-# -- contexts ---------------------------------------------------------------------------------------------------------
+# -- contexts ---
 
 
 def gradients():
@@ -118,7 +118,7 @@ def precision(dtype: str):
         _PROMOTION["float64"] = promotion
 
 
-# -- functions of arrays ----------------------------------------------------------------------------------------------
+# -- functions of arrays ---
 
 
 def to_numpy(structure):
@@ -258,7 +258,7 @@ def jacobian(function, dtype: str = "float64"):
     return _numpy_interface(build, dtype)
 
 
-# -- the training step ------------------------------------------------------------------------------------------------
+# -- the training step ---
 
 FUSED_STEPS = {"jax": 50, "tensorflow": 50, "torch": 10}[NAME]
 
@@ -269,8 +269,11 @@ def fused_steps(steps: int) -> int:
     return divisors[-1] if divisors[-1] >= min(10, steps) else min(FUSED_STEPS, steps)
 
 
-def _same_shapes(a, b) -> bool:
-    return [np.shape(leaf) for leaf in keras.tree.flatten(a)] == [np.shape(leaf) for leaf in keras.tree.flatten(b)]
+def _equal_prefix(batches: list) -> list:
+    """The leading batches that have the shapes of the first one."""
+    shapes = [[np.shape(leaf) for leaf in keras.tree.flatten(batch)] for batch in batches]
+    different = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
+    return batches[: different[0]] if different else batches
 
 
 def _as_batch(data):
@@ -313,7 +316,7 @@ class Trainer:
                 raise StopIteration
             batches = [_as_batch(batch) for batch in batches]
             while batches:  # a ragged last batch gets a program of its own
-                equal = list(itertools.takewhile(lambda batch: _same_shapes(batch, batches[0]), batches))
+                equal = _equal_prefix(batches)
                 logs, state = run(state, equal)
                 batches = batches[len(equal) :]
             return logs, state
@@ -337,7 +340,7 @@ class Trainer:
         return step
 
     def _recorded_steps(self, train_step):
-        """torch: run the steps with gradients on, whatever the process-wide switch says, and leave that switch alone."""
+        """torch: run the steps with gradients on, whatever the process-wide switch says, and leave that alone."""
 
         def train_function(batches):
             with torch.enable_grad():

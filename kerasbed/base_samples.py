@@ -5,6 +5,7 @@ that sum to one, so that Monte Carlo, quasi-Monte Carlo and quadrature are excha
 else: E f(z) is approximately `weights @ f(points)`.
 """
 
+import random
 import warnings
 
 import numpy as np
@@ -13,8 +14,8 @@ from scipy.stats import qmc
 
 
 def draw_seed() -> int:
-    """A fresh seed from the operating system, to be stored by whoever was given `seed=None`."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+    """A fresh seed, to be stored by whoever was given `seed=None`; `keras.utils.set_random_seed` makes it repeat."""
+    return random.getrandbits(32)
 
 
 class BaseSamples:
@@ -126,7 +127,7 @@ def sobol(num: int, dim: int, seed) -> np.ndarray:
     """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
     if dim > qmc.Sobol.MAXDIM:
         raise ValueError(
-            f"Sobol points exist in up to {qmc.Sobol.MAXDIM} dimensions, but {dim} were asked for. Use Monte Carlo draws."
+            f"Sobol points exist in up to {qmc.Sobol.MAXDIM} dimensions, but {dim} were asked for. Use MonteCarlo."
         )
     with warnings.catch_warnings():
         # SciPy warns that the cut of a non-power of two loses balance; the points stay uniform, each on its own.

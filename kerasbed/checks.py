@@ -12,6 +12,11 @@ from kerasbed.scaling import finite_rows
 from kerasbed.simulators import Simulator, cast
 
 GRADIENT_DRAWS = 64
+PROJECTED_ENTRIES = 4096
+CURE = (
+    "Write outcome() with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
+    "A design that should stay fixed takes trainable=False."
+)
 
 
 def check_kinds(simulator, design, objective) -> None:
@@ -53,10 +58,27 @@ def _draw(simulator, design, noise_shape, num, seed, over_space):
 
 
 def _simulate(simulator, design, noise_shape, num, seed, over_space=False):
+    """Parameters and outcomes as `fit` would compute them, compiled."""
     parameters, values, noise = _draw(simulator, design, noise_shape, num, seed, over_space)
-    with backend.no_gradients():
-        outcome = simulator.measure(*cast((parameters, values, noise)))
-    return parameters, ops.convert_to_numpy(outcome)
+    evaluate = backend.compile_function(simulator.measure, keras.config.floatx())
+    return parameters, _explained(evaluate, simulator, design, noise_shape, parameters, values, noise)
+
+
+def _explained(evaluate, simulator, design, noise_shape, *arguments):
+    """Call a function of a simulator's outcome; say what it was given where the user's code fails."""
+    try:
+        return evaluate(*arguments)
+    except ValueError as error:
+        if type(simulator).__name__ in str(error):
+            raise  # the contract's own errors say more
+        problem = error
+    except Exception as error:
+        problem = error
+    raise ValueError(
+        f"{type(simulator).__name__}.outcome failed under the compiler or the differentiation that training needs: "
+        f"{type(problem).__name__}: {problem}. It was given parameters {simulator.prior.dims} of shape (batch, d), the "
+        f"design (batch, *{design.shape}) and noise of shape (batch, *{noise_shape}). {CURE}"
+    ) from problem
 
 
 def check_gradient(simulator, design, noise_shape) -> None:
@@ -69,30 +91,18 @@ def check_gradient(simulator, design, noise_shape) -> None:
         return
     name = type(simulator).__name__
     parameters, values, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=True)
-    weights = np.random.default_rng(1).standard_normal((GRADIENT_DRAWS, 4096))
+    weights = np.random.default_rng(1).standard_normal((GRADIENT_DRAWS, PROJECTED_ENTRIES))
 
     def projection(values, parameters, noise):
-        outcome = ops.reshape(simulator.measure(parameters, values, noise), (GRADIENT_DRAWS, -1))
-        width = min(outcome.shape[1], weights.shape[1])
-        return ops.sum(outcome[:, :width] * ops.convert_to_tensor(weights[:, :width], dtype=outcome.dtype))
+        outcome = ops.reshape(simulator.measure(parameters, values, noise), (GRADIENT_DRAWS, -1))[:, :PROJECTED_ENTRIES]
+        return ops.sum(outcome * ops.convert_to_tensor(weights[:, : outcome.shape[1]], dtype=outcome.dtype))
 
-    cure = (
-        "Write it with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
-        "A design that should stay fixed takes trainable=False."
-    )
-    try:
-        evaluate = backend.value_and_gradient(projection, keras.config.floatx(), compiled=False)
-        _, gradient = evaluate(values, parameters, noise)
-    except (ValueError, KeyError):
-        raise  # the contract's own errors say more
-    except Exception as error:
-        raise ValueError(
-            f"{name}.outcome could not be differentiated in the design: {type(error).__name__}: {error}. {cure}"
-        ) from error
+    evaluate = backend.value_and_gradient(projection, keras.config.floatx())
+    _, gradient = _explained(evaluate, simulator, design, noise_shape, values, parameters, noise)
     if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
         return
     if _depends_on_design(simulator, design, noise_shape):
-        raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {cure}")
+        raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {CURE}")
     raise ValueError(
         f"{name}.outcome does not depend on the design: it returned the same values for different designs of shape "
         f"{design.shape}. Use the argument `design` in outcome(), or pass trainable=False to the design."
@@ -121,7 +131,7 @@ def check_rate_callbacks(optimizer, callbacks) -> None:
         raise ValueError(
             f"{found[0]} sets learning rates, but the rates of this model follow a schedule (the default decays over "
             "the planned steps). Compile with float rates: model.compile(optimizer=keras.optimizers.Adam(2e-3), "
-            "design_optimizer=keras.optimizers.Adam(3e-2))."
+            "design_optimizer=keras.optimizers.Adam(0.1))."
         )
 
 

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 
 import keras
 import numpy as np
+from scipy import stats
 
 from kerasbed.base_samples import draw_seed, open_unit, sobol
+from kerasbed.priors import SampledPrior
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
+MAX_SOBOL_DIM = 256  # beyond it the scrambling costs more than the balance of the points gains
 RULES = ("monte_carlo", "sobol")
 TRAINING, VALIDATION, ESTIMATION = 0, 1, 2
 
@@ -35,7 +38,8 @@ class SimulatorDataset(keras.utils.PyDataset):
         batch_size: draws in a batch.
         num_batches: batches in an epoch; `fit(steps_per_epoch=...)` overrides it.
         seed: integer or sequence of integers; None draws one and keeps it.
-        base_samples: "monte_carlo" or "sobol" (scrambled; unbiased, with less noise in the gradient).
+        base_samples: "monte_carlo" or "sobol" (scrambled; unbiased, with less noise in the gradient); None takes Sobol
+            where the prior and the noise have inverse CDFs.
         designs: "learned" trains at the design being learned, "space" at designs drawn uniformly over the space, so
             that the posterior holds for any of them.
         workers, max_queue_size: threads that draw ahead, and how far; see `keras.utils.PyDataset`.
@@ -51,7 +55,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         batch_size: int = 128,
         num_batches: int = 100,
         seed=None,
-        base_samples: str = "monte_carlo",
+        base_samples: str | None = None,
         designs: str = "learned",
         workers: int = 1,
         max_queue_size: int = 10,
@@ -60,8 +64,8 @@ class SimulatorDataset(keras.utils.PyDataset):
         for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
             if int(value) != value or value < 1:
                 raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
-        if base_samples not in RULES:
-            raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} was expected.")
+        if base_samples not in (None, *RULES):
+            raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} or None was expected.")
         if designs not in ("learned", "space"):
             raise ValueError(f"designs is {designs!r}, but 'learned' or 'space' was expected.")
         self.prior, self.noise = simulator.prior, simulator.noise
@@ -70,17 +74,24 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.draw_designs = design.sample if designs == "space" else None
         self.batch_size, self.num_steps = int(batch_size), int(num_batches)
         self.seed = draw_seed() if seed is None else seed
-        self.base_samples = base_samples
+        dim = self.prior.dim + int(np.prod(self.noise_shape))
+        self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream = 0, TRAINING
         self.providers = ()
         self._block, self._block_key, self._lock = None, None, threading.Lock()
-        numbers = self.prior.dim + int(np.prod(self.noise_shape))
-        draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // numbers))
+        draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
         self.block_batches = max(1, draws // self.batch_size)
         if base_samples == "sobol":
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 
-    # -- what Keras calls ---------------------------------------------------------------------------------------------
+    def _allows_sobol(self, dim: int) -> bool:
+        return (
+            dim <= MAX_SOBOL_DIM
+            and not isinstance(self.prior, SampledPrior)
+            and isinstance(self.noise.dist, stats.rv_continuous)
+        )
+
+    # -- what Keras calls ---
 
     def __len__(self) -> int:
         return self.num_steps
@@ -99,7 +110,7 @@ class SimulatorDataset(keras.utils.PyDataset):
                 batch["extra"] = as_floats(extra)
         return (batch,)
 
-    # -- what kerasbed calls ------------------------------------------------------------------------------------------
+    # -- what kerasbed calls ---
 
     def bind(self, model) -> "SimulatorDataset":
         """Add the extra draws that the model's objective and design ask for; returns itself."""

@@ -48,7 +48,7 @@ class Inference:
         with backend.no_gradients():
             return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
 
-    # -- the posterior --------------------------------------------------------------------------------------------------
+    # -- the posterior ---
 
     @property
     def posterior(self):

@@ -53,20 +53,25 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         self.design_history = None
         self.design.build()
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
-        self.outcome_shape = checks.probe_outcome(simulator, design, self.noise_shape)
-        self.objective.setup(simulator, design, self.outcome_shape)
         if pilot:
-            self._run_pilot()
-            checks.check_gradient(simulator, design, self.noise_shape)
+            self._set_up_by_pilot()
+        else:
+            self._set_up(checks.probe_outcome(simulator, design, self.noise_shape))
         self.built = True
 
-    def _run_pilot(self):
-        """Standardise by draws over the prior and the design space, half of them at the starting design."""
+    def _set_up(self, outcome_shape):
+        self.outcome_shape = tuple(outcome_shape)
+        self.objective.setup(self.simulator, self.design, self.outcome_shape)
+
+    def _set_up_by_pilot(self):
+        """Check the simulator and fix the standardisation by draws over the prior and the design space."""
+        checks.check_gradient(self.simulator, self.design, self.noise_shape)
         parameters, outcome = checks.pilot_draws(self.simulator, self.design, self.noise_shape, PILOT_DRAWS, self.seed)
+        self._set_up(outcome.shape[1:])
         with backend.no_gradients():
             self.objective.adapt(cast(parameters), outcome)
 
-    # -- the mathematics of a training step -----------------------------------------------------------------------------
+    # -- the mathematics of a training step ---
 
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
@@ -78,7 +83,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), y_pred.dtype))
         return self.objective.loss(y_pred, x) + sum(self.losses)
 
-    # -- training -------------------------------------------------------------------------------------------------------
+    # -- training ---
 
     def compile(self, optimizer=None, design_optimizer=None, steps_per_execution=None, **kwargs):
         """Configure training; every argument has a default.
@@ -86,7 +91,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         Args:
             optimizer: Keras optimizer (or its name) of the networks; default Adam at 2e-3, decayed over the planned
                 steps of every `fit`.
-            design_optimizer: of the design's unconstrained coordinates; default Adam at 3e-2, decayed likewise.
+            design_optimizer: of the design's unconstrained coordinates; default Adam at 0.1, decayed likewise.
             steps_per_execution: steps handed to the device at once; None chooses for the backend.
             **kwargs: `jit_compile`, `run_eagerly` and what else `keras.Model.compile` takes.
         """
@@ -207,7 +212,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         """The likely cause of draws without a finite log density, in words."""
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
 
-    # -- serialization --------------------------------------------------------------------------------------------------
+    # -- serialization ---
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

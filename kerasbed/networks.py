@@ -4,12 +4,37 @@ import warnings
 
 import bayesflow as bf
 import keras
+import numpy as np
 from keras import ops
+
+from kerasbed.base_samples import draw_seed
 
 WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
 
 
-def default_flow(dim: int, condition_width: int) -> bf.networks.CouplingFlow:
+@keras.saving.register_keras_serializable("kerasbed")
+class NumpyHeNormal(keras.initializers.Initializer):
+    """He's normal initialisation (He et al., 2015) from NumPy draws: the same weights on every backend.
+
+    Keras' own give different numbers on each backend, and compile a program for every shape on JAX.
+
+    Args:
+        seed: integer; None draws one and keeps it. Successive calls continue one stream.
+    """
+
+    def __init__(self, seed: int | None = None):
+        self.seed = draw_seed() if seed is None else int(seed)
+        self._rng = np.random.default_rng(self.seed)
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        fan_in = int(np.prod(shape[:-1]))
+        return ops.convert_to_tensor(np.sqrt(2.0 / fan_in) * self._rng.standard_normal(shape), dtype=dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+def default_flow(dim: int, condition_width: int, seed: int | None = None) -> bf.networks.CouplingFlow:
     """An affine coupling flow for `dim` coordinates given `condition_width` features.
 
     Depth and width grow with the problem. There is no dropout: simulations are fresh at every step, so there is
@@ -17,7 +42,8 @@ def default_flow(dim: int, condition_width: int) -> bf.networks.CouplingFlow:
     """
     depth = min(4 + dim // 4, 8)
     width = 64 if condition_width <= 32 else 128 if condition_width <= 128 else 256
-    return bf.networks.CouplingFlow(depth=depth, subnet_kwargs={"widths": (width, width), "dropout": 0.0})
+    subnet = {"widths": (width, width), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(seed)}
+    return bf.networks.CouplingFlow(depth=depth, subnet_kwargs=subnet)
 
 
 def check_density(network):

@@ -6,7 +6,7 @@ outcome and design,
     log q(theta | y, xi) = log q_z(z | c) - sum log s + log |du/dtheta|,
 
 a density of theta in the user's units. A coupling flow needs two coordinates; for a one-dimensional theta an auxiliary
-a ~ N(0, 1), independent of everything, is modelled along with it: I((theta, a); y) = I(theta; y), so bounds stay bounds.
+a ~ N(0, 1), independent of everything, is modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds.
 The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
 """
 
@@ -77,7 +77,7 @@ class Posterior(keras.layers.Layer):
         self.standardize_parameters.adapt(ops.convert_to_numpy(u))
         self.standardize_outcome.adapt(outcome)
 
-    # -- encodings ----------------------------------------------------------------------------------------------------
+    # -- encodings ---
 
     def elements(self, outcome, design):
         """Standardised outcome as a set or series, (batch, set, features).
@@ -113,7 +113,7 @@ class Posterior(keras.layers.Layer):
         u, log_det = self.prior.to_unconstrained(parameters)
         return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
 
-    # -- densities ----------------------------------------------------------------------------------------------------
+    # -- densities ---
 
     def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
         """Base samples this posterior needs besides the simulator's: the auxiliary coordinate."""
@@ -144,7 +144,7 @@ class Posterior(keras.layers.Layer):
         z = self.network(base, conditions=conditions, inverse=True)
         return self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
 
-    # -- where it was trained -------------------------------------------------------------------------------------------
+    # -- where it was trained ---
 
     def _build_region(self):
         width = (self.design_width,)
@@ -172,8 +172,8 @@ class Posterior(keras.layers.Layer):
         distance = np.abs(features - mean)
         if np.any(distance > 2.0 * spread + REGION_TOLERANCE):
             warnings.warn(
-                f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} in "
-                "encoded units, where the space is about 2 wide); its posterior is an extrapolation. Train at it: "
+                f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} "
+                "in encoded units, where the space is about 2 wide); its posterior is an extrapolation. Train at it: "
                 "model.design.assign(executed), then model.fit with trainable=False, or train on designs drawn over "
                 "the space with SimulatorDataset(..., designs='space').",
                 UserWarning,

@@ -19,7 +19,6 @@ from scipy import special, stats
 
 from kerasbed import numerics
 
-
 Parameters = Mapping[str, np.ndarray]
 
 
@@ -144,7 +143,7 @@ class Prior:
         """
         return SampledPrior(sampler, log_prob, supports or {})
 
-    # -- shape ----------------------------------------------------------------------------------------------------
+    # -- shape ---
 
     @property
     def dims(self) -> dict[str, int]:
@@ -164,7 +163,7 @@ class Prior:
         """Name -> (low, high), each (d,), infinite where unbounded."""
         return {name: block.support() for name, block in self.blocks.items()}
 
-    # -- draws and density (NumPy, float64) -------------------------------------------------------------------------
+    # -- draws and density (NumPy, float64) ---
 
     def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         """Independent draws, name -> (num, d)."""
@@ -213,7 +212,7 @@ class Prior:
                 )
         return arrays
 
-    # -- unconstrained coordinates (keras.ops) ------------------------------------------------------------------------
+    # -- unconstrained coordinates (keras.ops) ---
 
     def to_unconstrained(self, parameters):
         """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,)."""

@@ -52,8 +52,8 @@ def load(path, simulator=None):
 def _read_config(path) -> dict:
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} is not a .keras archive (it starts with {path.read_bytes()[:8]!r}): it is truncated, or was written "
-            "by something else than model.save(...)."
+            f"{path} is not a .keras archive (it starts with {path.read_bytes()[:8]!r}): it is truncated, or was "
+            "written by something else than model.save(...)."
         )
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():

@@ -81,7 +81,7 @@ class Simulator:
             members["noise"] = noise
         return type(name, (Simulator,), members)()
 
-    # -- what the library calls ---------------------------------------------------------------------------------------
+    # -- what the library calls ---
 
     def resolve_noise_shape(self, design_shape) -> tuple[int, ...]:
         """Shape of one draw's noise, given the design's shape.

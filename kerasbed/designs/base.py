@@ -39,7 +39,7 @@ class Design(keras.layers.Layer):
         self.seed = draw_seed() if seed is None else int(seed)
         self.initial = None if initial is None else self.check(initial)
 
-    # -- to be defined by a space -------------------------------------------------------------------------------------
+    # -- to be defined by a space ---
 
     @property
     def unconstrained_shape(self) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ class Design(keras.layers.Layer):
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 
-    # -- the weight ---------------------------------------------------------------------------------------------------
+    # -- the weight ---
 
     def build(self, input_shape=None):
         if self.built:

@@ -3,8 +3,8 @@ r"""The EIG by a dense grid over the parameters: the reference that other estima
     EIG = E_{theta, y} [ log p(y | theta) - log p(y) ],   p(y) = integral of p(y | theta) p(theta) dtheta,
 
 with the outer expectation over simulated experiments and the inner integral by the trapezoidal rule on a tensor grid in
-unconstrained coordinates, where the integrand is smooth and vanishes at the ends: there the rule converges exponentially
-(Trefethen and Weideman, 2014), so that the outer draws are the only error that matters.
+unconstrained coordinates, where the integrand is smooth and vanishes at the ends: there the rule converges
+exponentially (Trefethen and Weideman, 2014), so that the outer draws are the only error that matters.
 """
 
 import warnings
