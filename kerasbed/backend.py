@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import os
 import sys
+import warnings
 
 PACKAGES = ("jax", "tensorflow", "torch")
 
@@ -53,6 +54,7 @@ elif NAME == "tensorflow":
     import tensorflow as tf
 elif NAME == "torch":
     import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
 else:
     raise ImportError(f"Keras runs on {NAME!r}; kerasbed needs jax, tensorflow or torch. Set KERAS_BACKEND.")
 
@@ -324,20 +326,67 @@ class Trainer:
         return train_function
 
     def _torch_step(self):
-        """Keras' step, or with `jit_compile=True` the same step around a compiled batch -> contributions function."""
-        if self.jit_compile is not True:
-            return self.train_step
-        eager_call = self.call
-        compiled_call = torch.compile(lambda x: eager_call(x, training=True))
+        """torch: Keras' step with its forward and backward pass recorded once as a flat graph of tensor operations.
+
+        Three quarters of an eager step are Python bookkeeping around some hundred layer calls; the graph has none.
+        `jit_compile=True` compiles the graph, `run_eagerly=True` keeps Keras' step as it is.
+        """
+        graphs = {}
 
         def step(data):
-            self.call = lambda x, training=False: compiled_call(x) if training else eager_call(x)
-            try:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            shapes = tuple(tuple(leaf.shape) for leaf in keras.tree.flatten(x))
+            if shapes not in graphs:
+                graphs[shapes] = None if y is not None or sample_weight is not None else self._record_graph(x)
+            if graphs[shapes] is None:
                 return self.train_step(data)
-            finally:
-                self.call = eager_call
+            return self._run_graph(graphs[shapes], x)
 
-        return step
+        return self.train_step if self.run_eagerly else step
+
+    def _step_variables(self):
+        return self.trainable_variables, self.non_trainable_variables + self.metrics_variables
+
+    def _record_graph(self, x):
+        """`(trainable, state, batch leaves) -> (gradients, new state)` as a graph, or None where it cannot be traced."""
+        trainable, state = self._step_variables()
+
+        def gradients_and_state(trainable_values, state_values, leaves):
+            values = [value.detach().requires_grad_() for value in trainable_values]
+            batch = keras.tree.pack_sequence_as(x, leaves)
+            mapping = [*zip(trainable, values, strict=True), *zip(state, state_values, strict=True)]
+            with torch.enable_grad(), keras.StatelessScope(state_mapping=mapping) as scope:
+                y_pred = self(batch, training=True)
+                loss = self.compute_loss(x=batch, y_pred=y_pred, training=True)
+                self._loss_tracker.update_state(loss, sample_weight=leaves[0].shape[0])
+            gradients = torch.autograd.grad(loss, values, materialize_grads=True)
+            return gradients, [scope.get_current_value(variable) for variable in state]
+
+        arguments = (*([v.value.detach() for v in part] for part in (trainable, state)), keras.tree.flatten(x))
+        try:
+            graph = make_fx(gradients_and_state)(*arguments)
+        except Exception as error:
+            warnings.warn(
+                f"The training step could not be recorded as a graph ({type(error).__name__}: {error}), so it runs "
+                "eagerly, several times slower. Data-dependent Python branches in outcome() and dropout are causes.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        return torch.compile(graph) if self.jit_compile is True else graph
+
+    def _run_graph(self, graph, x):
+        trainable, state = self._step_variables()
+        values = [[variable.value.detach() for variable in part] for part in (trainable, state)]
+        with torch.no_grad():
+            gradients, new_state = graph(*values, keras.tree.flatten(x))
+            self.optimizer.apply(list(gradients), trainable)
+            for variable, old, new in zip(state, values[1], new_state, strict=True):
+                if new is not old:
+                    variable.assign(new)
+        return self.get_metrics_result()
 
     def _recorded_steps(self, train_step):
         """torch: run the steps with gradients on, whatever the process-wide switch says, and leave that alone."""
