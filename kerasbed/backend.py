@@ -348,7 +348,7 @@ class Trainer:
         return self.trainable_variables, self.non_trainable_variables + self.metrics_variables
 
     def _record_graph(self, x):
-        """`(trainable, state, batch leaves) -> (gradients, new state)` as a graph, or None where it cannot be traced."""
+        """`(trainable, state, leaves of x) -> (gradients, new state)` as a graph; None where it cannot be traced."""
         trainable, state = self._step_variables()
 
         def gradients_and_state(trainable_values, state_values, leaves):
