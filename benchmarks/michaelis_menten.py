@@ -225,9 +225,13 @@ def main() -> None:
         same = measure("kerasbed_same_network", backend, (2000 if backend != "torch" else 500) // share)
         print(f"{f'kerasbed fit, same network, {backend}':44s} {same['steps_per_second']:8.1f}")
         if backend == "jax":
-            print(f"{'  ratio to the hand-written scan':44s} {same['steps_per_second'] / scan['steps_per_second']:8.3f}")
+            print(
+                f"{'  ratio to the hand-written scan':44s} {same['steps_per_second'] / scan['steps_per_second']:8.3f}"
+            )
         if backend == "torch":
-            print(f"{'  ratio to the tutorial-style loop':44s} {same['steps_per_second'] / tutorial['steps_per_second']:8.3f}")
+            print(
+                f"{'  ratio to the tutorial-style loop':44s} {same['steps_per_second'] / tutorial['steps_per_second']:8.3f}"
+            )
     for backend in BACKENDS:
         job = measure("kerasbed_job", backend, 1000)
         print(
