@@ -204,7 +204,9 @@ def _leading_axes(parameters) -> int:
 def design_values(design):
     """NumPy values of one design, an array or a dict of arrays, from values or from a design space."""
     values = design.numpy() if isinstance(design, keras.layers.Layer) else design
-    return tree.map_structure(lambda value: np.asarray(value, "float64"), values)
+    if isinstance(values, dict):
+        return {name: design_values(value) for name, value in values.items()}
+    return np.asarray(values, "float64")
 
 
 def design_shape(values):
