@@ -9,7 +9,7 @@ from kerasbed.designs import Design
 from kerasbed.objectives import Objective
 from kerasbed.priors import Prior
 from kerasbed.scaling import finite_rows
-from kerasbed.simulators import Simulator, cast
+from kerasbed.simulators import OutcomeError, Simulator, cast
 
 GRADIENT_DRAWS = 64
 
@@ -55,7 +55,7 @@ def _draw(simulator, design, noise_shape, num, seed, over_space):
 def _simulate(simulator, design, noise_shape, num, seed, over_space=False):
     parameters, values, noise = _draw(simulator, design, noise_shape, num, seed, over_space)
     with backend.no_gradients():
-        outcome = simulator.measure(*cast((parameters, values, noise)))
+        outcome = simulator.measure_explained(*cast((parameters, values, noise)))
     return parameters, ops.convert_to_numpy(outcome)
 
 
@@ -83,8 +83,8 @@ def check_gradient(simulator, design, noise_shape) -> None:
     try:
         evaluate = backend.value_and_gradient(projection, keras.config.floatx(), compiled=False)
         _, gradient = evaluate(values, parameters, noise)
-    except (ValueError, KeyError):
-        raise  # the contract's own errors say more
+    except OutcomeError:
+        raise  # it says more
     except Exception as error:
         raise ValueError(
             f"{name}.outcome could not be differentiated in the design: {type(error).__name__}: {error}. {cure}"
