@@ -158,6 +158,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if not self.compiled:
             self.compile()
         if x is None or isinstance(x, datasets.SimulatorDataset):
+            x = None if x is None else x.in_stream(datasets.VALIDATION)
             x, steps, batch_size = self._online(x, steps, batch_size), None, None
             x.stream = datasets.VALIDATION
         elif isinstance(x, dict):
@@ -200,8 +201,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
 
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
-            data.stream = datasets.VALIDATION
-            return data.bind(self)
+            return data.in_stream(datasets.VALIDATION).bind(self)
         return self._complete(data) if isinstance(data, dict) else data
 
     def _plan(self, epochs, steps, initial_epoch):
