@@ -38,6 +38,27 @@ def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
     return tuple(outcome.shape[1:])
 
 
+def check_draws(draws, noise_shape, shape) -> None:
+    """Raise ValueError where a batch lacks base samples, or has some of another shape. Free at run time but on torch."""
+    if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
+        keys = sorted(draws) if isinstance(draws, dict) else type(draws).__name__
+        raise ValueError(
+            f"A batch of training data is {keys}, but a dict with 'parameters' and 'noise' (base samples of the outcome) "
+            "was expected; kb.SimulatorDataset(...)[0][0] shows one."
+        )
+    given = {"noise": draws["noise"]}
+    expected = {"noise": tuple(noise_shape)}
+    if "design" in draws:
+        given |= draws["design"] if isinstance(shape, dict) else {"design": draws["design"]}
+        expected |= shape if isinstance(shape, dict) else {"design": shape}
+    for name, size in expected.items():
+        if tuple(given[name].shape[1:]) != tuple(size):
+            raise ValueError(
+                f"{name} of the training data has shape {tuple(given[name].shape)}, but (batch, "
+                f"{', '.join(map(str, size))}) was expected."
+            )
+
+
 def pilot_draws(simulator, design, noise_shape, num, seed):
     """Finite pilot draws over the prior and the design space: dict of (n, d), outcomes (n, *outcome_shape)."""
     parameters, outcome = _simulate(simulator, design, noise_shape, num, seed, over_space=True)

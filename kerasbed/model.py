@@ -70,6 +70,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
 
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
+        checks.check_draws(draws, self.noise_shape, self.design.shape)
         design, outcome = self.design.measure(self.simulator, draws)
         return self.objective(draws, outcome, design, training=training)
 
@@ -163,7 +164,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             x.stream = datasets.VALIDATION
         elif isinstance(x, dict):
             x = self._complete(x)
-        return super().evaluate(x, steps=steps, batch_size=batch_size, **kwargs)
+        return super().evaluate(backend.dicts_as_batches(x), steps=steps, batch_size=batch_size, **kwargs)
 
     def _training_data(self, x, steps_per_epoch, batch_size):
         """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
@@ -174,6 +175,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if isinstance(x, dict):
             data = self._complete(x)
             return data, steps_per_epoch or -(-len(data["noise"]) // batch_size), batch_size
+        x = backend.dicts_as_batches(x)
         try:
             return x, steps_per_epoch or len(x), batch_size
         except TypeError:  # a stream of unknown length
@@ -202,7 +204,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
             return data.in_stream(datasets.VALIDATION).bind(self)
-        return self._complete(data) if isinstance(data, dict) else data
+        return self._complete(data) if isinstance(data, dict) else backend.dicts_as_batches(data)
 
     def _plan(self, epochs, steps, initial_epoch):
         """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
