@@ -15,6 +15,8 @@ from scipy import stats
 import kerasbed as kb
 
 BATCH = 64
+# XLA on TensorFlow compiles longer than these tests run.
+QUICK = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
 ROOT = Path(__file__).parents[1]
 
 
@@ -90,7 +92,7 @@ def batch_of(model, num=BATCH, seed=5):
 
 def design_step(model, draws):
     """What one SGD(1.0) step on one batch adds to the unconstrained design weights; networks stay."""
-    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0), jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0), **QUICK)
     before = ops.convert_to_numpy(model.design.unconstrained).astype("float64")
     model.fit(draws, batch_size=len(draws["noise"]), shuffle=False, verbose=0)
     return ops.convert_to_numpy(model.design.unconstrained).astype("float64") - before
