@@ -7,6 +7,7 @@ fused by `lax.scan` on JAX, `steps_per_execution` on TensorFlow, gradients switc
 """
 
 import contextlib
+import copy
 import functools
 import importlib.util
 import itertools
@@ -283,12 +284,50 @@ def _as_batch(data):
     return (data,) if isinstance(data, dict) else data
 
 
+def _collate_dict(collate, rows):
+    return _as_batch(collate(rows))
+
+
+def dicts_as_batches(loader):
+    """A torch DataLoader whose dicts come as batches without targets; Keras 3.15 on JAX keeps a dict's keys only."""
+    torch_data = sys.modules.get("torch.utils.data")
+    if torch_data is None or not isinstance(loader, torch_data.DataLoader):
+        return loader
+    twin = copy.copy(loader)
+    twin.collate_fn = functools.partial(_collate_dict, loader.collate_fn)
+    return twin
+
+
 class Trainer:
     """How a Keras model's `train_step` reaches the device. Mix in before `keras.Model`.
 
     Keras' `train_step`, `fit`, callbacks and metrics stay as they are; only the function that carries several batches
     through `train_step` is replaced, so that `compile(steps_per_execution=...)` works on all three backends.
     """
+
+    def fit(self, *args, **kwargs):
+        with self._weights_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with self._weights_kept():
+            return super().evaluate(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _weights_kept(self):
+        """JAX: Keras empties the model's variables while a loop runs; an error or Ctrl-C must not lose what they held."""
+        try:
+            yield
+        except BaseException:
+            if NAME == "jax":
+                self.jax_state_sync()
+            raise
+
+    def _get_jax_state(self, **chosen):
+        state = super()._get_jax_state(**chosen)
+        if chosen.pop("purge_model_variables", False):
+            self._jax_state = dict(zip([name for name, wanted in chosen.items() if wanted], state, strict=True))
+        return state
 
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:

@@ -9,7 +9,7 @@ from kerasbed.designs import Design
 from kerasbed.objectives import Objective
 from kerasbed.priors import Prior
 from kerasbed.scaling import finite_rows
-from kerasbed.simulators import Simulator, cast
+from kerasbed.simulators import OutcomeError, Simulator, cast
 
 GRADIENT_DRAWS = 64
 PROJECTED_ENTRIES = 4096
@@ -43,6 +43,27 @@ def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
     return tuple(outcome.shape[1:])
 
 
+def check_draws(draws, noise_shape, shape) -> None:
+    """Raise ValueError where a batch lacks base samples, or has some of another shape. Free at run time but on torch."""
+    if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
+        keys = sorted(draws) if isinstance(draws, dict) else type(draws).__name__
+        raise ValueError(
+            f"A batch of training data is {keys}, but a dict with 'parameters' and 'noise' (base samples of the outcome) "
+            "was expected; kb.SimulatorDataset(...)[0][0] shows one."
+        )
+    given = {"noise": draws["noise"]}
+    expected = {"noise": tuple(noise_shape)}
+    if "design" in draws:
+        given |= draws["design"] if isinstance(shape, dict) else {"design": draws["design"]}
+        expected |= shape if isinstance(shape, dict) else {"design": shape}
+    for name, size in expected.items():
+        if tuple(given[name].shape[1:]) != tuple(size):
+            raise ValueError(
+                f"{name} of the training data has shape {tuple(given[name].shape)}, but (batch, "
+                f"{', '.join(map(str, size))}) was expected."
+            )
+
+
 def pilot_draws(simulator, design, noise_shape, num, seed):
     """Finite pilot draws over the prior and the design space: dict of (n, d), outcomes (n, *outcome_shape)."""
     parameters, outcome = _simulate(simulator, design, noise_shape, num, seed, over_space=True)
@@ -60,7 +81,7 @@ def _draw(simulator, design, noise_shape, num, seed, over_space):
 def _simulate(simulator, design, noise_shape, num, seed, over_space=False):
     """Parameters and outcomes as `fit` would compute them, compiled."""
     parameters, values, noise = _draw(simulator, design, noise_shape, num, seed, over_space)
-    evaluate = backend.compile_function(simulator.measure, keras.config.floatx())
+    evaluate = backend.compile_function(simulator.measure_explained, keras.config.floatx())
     return parameters, _explained(evaluate, simulator, design, noise_shape, parameters, values, noise)
 
 
@@ -68,13 +89,11 @@ def _explained(evaluate, simulator, design, noise_shape, *arguments):
     """Call a function of a simulator's outcome; say what it was given where the user's code fails."""
     try:
         return evaluate(*arguments)
-    except ValueError as error:
-        if type(simulator).__name__ in str(error):
-            raise  # the contract's own errors say more
-        problem = error
+    except (OutcomeError, NotImplementedError):
+        raise  # they say more
     except Exception as error:
         problem = error
-    raise ValueError(
+    raise OutcomeError(
         f"{type(simulator).__name__}.outcome failed under the compiler or the differentiation that training needs: "
         f"{type(problem).__name__}: {problem}. It was given parameters {simulator.prior.dims} of shape (batch, d), the "
         f"design (batch, *{design.shape}) and noise of shape (batch, *{noise_shape}). {CURE}"

@@ -12,6 +12,7 @@ Purity is what makes a resumed run equal an undisturbed one, whatever Keras does
 workers draw. Batches are drawn in blocks, because one large call to SciPy costs hardly more than a small one.
 """
 
+import copy
 import threading
 from collections.abc import Mapping
 
@@ -116,6 +117,13 @@ class SimulatorDataset(keras.utils.PyDataset):
         """Add the extra draws that the model's objective and design ask for; returns itself."""
         self.providers = (model.objective, model.design)
         return self
+
+    def in_stream(self, stream: int) -> "SimulatorDataset":
+        """A copy at epoch 0 of another random stream; the caller's data set stays as it is."""
+        twin = copy.copy(self)
+        twin.epoch, twin.stream = 0, stream
+        twin._block, twin._block_key, twin._lock = None, None, threading.Lock()
+        return twin
 
     def _key(self, epoch, index, purpose):
         return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index, 1 if purpose == "extra" else 0]

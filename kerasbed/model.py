@@ -75,6 +75,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
 
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
+        checks.check_draws(draws, self.noise_shape, self.design.shape)
         design, outcome = self.design.measure(self.simulator, draws)
         return self.objective(draws, outcome, design, training=training)
 
@@ -99,6 +100,15 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return config | {"steps_per_execution": None} if config and self.chooses_fusion else config
+
+    def compile_from_config(self, config):
+        """Compile as the saved model was, so that its optimizers' state can be loaded and training goes on."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def fit(
         self,
@@ -154,11 +164,12 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if not self.compiled:
             self.compile()
         if x is None or isinstance(x, datasets.SimulatorDataset):
+            x = None if x is None else x.in_stream(datasets.VALIDATION)
             x, steps, batch_size = self._online(x, steps, batch_size), None, None
             x.stream = datasets.VALIDATION
         elif isinstance(x, dict):
             x = self._complete(x)
-        return super().evaluate(x, steps=steps, batch_size=batch_size, **kwargs)
+        return super().evaluate(backend.dicts_as_batches(x), steps=steps, batch_size=batch_size, **kwargs)
 
     def _training_data(self, x, steps_per_epoch, batch_size):
         """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
@@ -169,6 +180,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if isinstance(x, dict):
             data = self._complete(x)
             return data, steps_per_epoch or -(-len(data["noise"]) // batch_size), batch_size
+        x = backend.dicts_as_batches(x)
         try:
             return x, steps_per_epoch or len(x), batch_size
         except TypeError:  # a stream of unknown length
@@ -196,9 +208,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
 
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
-            data.stream = datasets.VALIDATION
-            return data.bind(self)
-        return self._complete(data) if isinstance(data, dict) else data
+            return data.in_stream(datasets.VALIDATION).bind(self)
+        return self._complete(data) if isinstance(data, dict) else backend.dicts_as_batches(data)
 
     def _plan(self, epochs, steps, initial_epoch):
         """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""

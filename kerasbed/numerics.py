@@ -12,17 +12,19 @@ def inside_open_interval(x, low, high):
     A float32 draw of a uniform prior can equal its bound although the real draw does not; its logit would be infinite.
     An infinite bound guards nothing.
     """
-    # 16 roundings at the size of the numbers involved: fewer are lost again in x - low and high - x.
-    spacing = 16.0 * np.finfo(ops.dtype(x)).eps
+    info = np.finfo(ops.dtype(x))
+    width = high - low if np.isfinite(low) and np.isfinite(high) else 0.0
+
+    def margin(edge):
+        # 16 roundings at the size of the numbers involved: fewer are lost again in x - low and high - x. Beside a bound
+        # at zero the smallest normal number, since devices flush what is smaller to zero.
+        return max(16.0 * float(info.eps) * max(abs(edge), width), float(info.tiny))
+
     if np.isfinite(low):
-        x = ops.maximum(x, low + spacing * max(abs(low), _width(low, high)))
+        x = ops.maximum(x, low + margin(low))
     if np.isfinite(high):
-        x = ops.minimum(x, high - spacing * max(abs(high), _width(low, high)))
+        x = ops.minimum(x, high - margin(high))
     return x
-
-
-def _width(low, high):
-    return high - low if np.isfinite(low) and np.isfinite(high) else np.finfo("float32").tiny
 
 
 def log_mean_exp(x, axis=-1):

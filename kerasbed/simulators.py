@@ -17,6 +17,10 @@ from kerasbed import backend, numerics
 from kerasbed.priors import Prior
 
 
+class OutcomeError(ValueError):
+    """An `outcome` that breaks its contract."""
+
+
 class Simulator:
     """An experiment that can be simulated. Subclass it, or use `Simulator.from_functions`.
 
@@ -124,31 +128,50 @@ class Simulator:
         parameters = self.prior.sample(num_samples, rng)
         noise = self.draw_noise(num_samples, noise_shape, rng)
         with backend.no_gradients():
-            outcome = self.measure(*cast((parameters, design, noise)))
+            outcome = self.measure_explained(*cast((parameters, design, noise)))
         return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
 
     def measure(self, parameters, design, noise):
         """`outcome` with its contract checked; (batch,) outcomes become (batch, 1). Works on tensors and while tracing.
 
         Raises:
-            ValueError: the outcome does not start with the batch axis, or shapes do not fit inside `outcome`.
+            OutcomeError: the outcome does not start with the batch axis, or asks for a parameter that is not there.
         """
         batch = noise.shape[0]
         try:
             outcome = self.outcome(parameters, design, noise)
         except KeyError as error:
-            raise ValueError(
+            raise OutcomeError(
                 f"{type(self).__name__}.outcome asked for the parameter {error}, but the prior has "
                 f"{list(self.prior.names)}; use those names or rename them in the prior."
             ) from error
         shape = tuple(outcome.shape)
         if len(shape) == 0 or (batch is not None and shape[0] not in (None, batch)):
-            raise ValueError(
+            raise OutcomeError(
                 f"{type(self).__name__}.outcome returned shape {shape}, but ({batch}, ...) was expected: the first "
                 f"axis is the batch. It was given noise of shape {tuple(noise.shape)} and designs of shape "
                 f"{design_shape(design)} after their batch axis."
             )
         return outcome[:, None] if len(shape) == 1 else outcome
+
+    def measure_explained(self, parameters, design, noise):
+        """`measure`, with any error inside `outcome` told together with the shapes it was given.
+
+        Raises:
+            OutcomeError: see there.
+        """
+        try:
+            return self.measure(parameters, design, noise)
+        except (OutcomeError, NotImplementedError):
+            raise
+        except Exception as error:  # each backend has its own type for shapes that do not fit
+            given = {name: tuple(values.shape) for name, values in parameters.items()}
+            designs = tree.map_structure(lambda value: tuple(value.shape), design)
+            raise OutcomeError(
+                f"{type(self).__name__}.outcome raised {type(error).__name__}: {error}. It was given parameters of shapes "
+                f"{given}, design of shape {designs} and noise of shape {tuple(noise.shape)}, the first axis the batch. "
+                "If these do not fit together, change the design's shape or set noise_shape (without the batch)."
+            ) from error
 
 
 class GaussianSimulator(Simulator):
@@ -204,7 +227,9 @@ def _leading_axes(parameters) -> int:
 def design_values(design):
     """NumPy values of one design, an array or a dict of arrays, from values or from a design space."""
     values = design.numpy() if isinstance(design, keras.layers.Layer) else design
-    return tree.map_structure(lambda value: np.asarray(value, "float64"), values)
+    if isinstance(values, dict):
+        return {name: design_values(value) for name, value in values.items()}
+    return np.asarray(values, "float64")
 
 
 def design_shape(values):

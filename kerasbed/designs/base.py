@@ -139,7 +139,7 @@ def detach(design):
 def checked_shape(shape) -> tuple[int, ...]:
     try:
         shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"shape is {shape!r}, but a tuple of positive integers was expected, e.g. (7,).") from None
     if not shape or any(size < 1 for size in shape):
         raise ValueError(f"shape is {shape}, but a design needs at least one entry; a scalar design has shape (1,).")

@@ -1,0 +1,32 @@
+"""The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
+
+import os
+from pathlib import Path
+
+# Models of equal shapes compile once a run, and not again in the next run. Must be set before JAX is imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import kerasbed as kb  # first: it chooses the backend
+
+import keras
+import pytest
+
+from tests import toys
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A small model of a straight line, trained for a moment; tests must leave it as it is."""
+    keras.utils.set_random_seed(0)
+    model = toys.line_model()
+    model.fit(kb.SimulatorDataset(model.simulator, model.design, toys.BATCH, 20, seed=3), epochs=4, verbose=0)
+    return model

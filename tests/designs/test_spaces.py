@@ -1,0 +1,138 @@
+"""General properties that every design space has; a new space adds a line to spaces.py."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops, tree
+
+from kerasbed import backend
+from kerasbed.simulators import design_shape
+from tests.designs.spaces import SPACES
+
+every_space = pytest.mark.parametrize("build", SPACES.values(), ids=SPACES.keys())
+
+
+def leaves(value):
+    return [np.asarray(leaf) for leaf in tree.flatten(value)]
+
+
+def assert_close(a, b, **tolerance):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+def spreads(space):
+    """Size of each entry over the space, to which tolerances are relative."""
+    return [leaf.std(axis=0) + 1e-12 for leaf in leaves(space.sample(500, seed=0))]
+
+
+@every_space
+def test_samples_are_admissible_and_repeat_with_the_seed(build):
+    space = build(seed=0)
+    sample = space.sample(50, seed=1)
+    assert design_shape(sample) == space.shape
+    assert all(np.all(leaf) for leaf in leaves(space.contains(sample)))
+    assert_close(sample, space.sample(50, seed=1), rtol=0)
+    assert not np.array_equal(leaves(sample)[0], leaves(space.sample(50, seed=2))[0])
+
+
+@every_space
+def test_constrain_gives_admissible_values_wherever_weights_go(build):
+    space = build(seed=0)
+    u = 30.0 * np.random.default_rng(0).standard_normal((200, *space.unconstrained_shape)).astype("float32")
+    values = backend.to_numpy(space.constrain(ops.convert_to_tensor(u)))
+    assert all(np.isfinite(leaf).all() for leaf in leaves(values))
+    assert all(np.all(leaf) for leaf in leaves(space.contains(values)))
+
+
+@every_space
+def test_unconstrain_inverts_constrain(build):
+    space = build(seed=0)
+    sample = backend.to_tensor(space.sample(50, seed=1), "float32")
+    back = backend.to_numpy(space.constrain(space.unconstrain(sample)))
+    for found, given, spread in zip(leaves(back), leaves(backend.to_numpy(sample)), spreads(space), strict=True):
+        np.testing.assert_allclose((found - given) / spread, 0.0, atol=2e-5)
+
+
+@every_space
+def test_the_gradient_of_constrain_is_its_finite_difference(build):
+    space = build(seed=0)
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((1, *space.unconstrained_shape))
+    directions = [rng.standard_normal(leaf.shape) for leaf in leaves(space.sample(1, seed=0))]
+
+    def projection(u):
+        values = tree.flatten(space.constrain(u))
+        return sum(
+            ops.sum(v * ops.convert_to_tensor(d, dtype=v.dtype)) for v, d in zip(values, directions, strict=True)
+        )
+
+    evaluate = backend.value_and_gradient(projection, "float64", compiled=False)
+    _, gradient = evaluate(u)
+    steps = 1e-6 * np.eye(u.size).reshape(u.size, *u.shape)
+    numeric = [(evaluate(u + step)[0] - evaluate(u - step)[0]) / 2e-6 for step in steps]
+    np.testing.assert_allclose(gradient.ravel(), numeric, rtol=1e-6, atol=1e-6 * np.abs(numeric).max())
+
+
+@every_space
+def test_encodings_are_centred_and_of_order_one(build):
+    space = build(seed=0)
+    features = ops.convert_to_numpy(space.encode(backend.to_tensor(space.sample(2000, seed=0), "float32")))
+    assert features.ndim == 2
+    assert np.abs(features.mean(axis=0)).max() < 0.7
+    assert 0.1 < features.std(axis=0).max() < 3.0
+
+
+@every_space
+def test_numpy_returns_what_was_assigned(build):
+    space = build(seed=0)
+    value = tree.map_structure(lambda leaf: leaf[0], space.sample(1, seed=3))
+    space.assign(value)
+    for found, given, spread in zip(leaves(space.numpy()), leaves(value), spreads(space), strict=True):
+        np.testing.assert_allclose((found - given) / spread, 0.0, atol=2e-5)
+
+
+@every_space
+def test_random_starts_repeat_with_the_seed(build):
+    assert_close(build(seed=4).numpy(), build(seed=4).numpy(), rtol=0)
+    assert not np.array_equal(leaves(build(seed=4).numpy())[0], leaves(build(seed=5).numpy())[0])
+
+
+@every_space
+def test_the_start_can_be_given(build):
+    value = tree.map_structure(lambda leaf: leaf[0], build(seed=0).sample(1, seed=3))
+    space = build(initial=value)
+    for found, given, spread in zip(leaves(space.numpy()), leaves(value), spreads(space), strict=True):
+        np.testing.assert_allclose((found - given) / spread, 0.0, atol=2e-5)
+
+
+@every_space
+def test_the_config_rebuilds_the_space(build):
+    space = build(seed=4)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(space))
+    assert repr(again) == repr(space)
+    assert again.shape == space.shape
+    assert_close(again.numpy(), space.numpy(), rtol=1e-6)
+
+
+@every_space
+def test_a_fixed_space_has_no_trainable_weights(build):
+    space = build(seed=0, trainable=False)
+    space.build()
+    assert space.trainable_variables == []
+
+
+@every_space
+def test_values_of_the_wrong_shape_are_refused(build):
+    space = build(seed=0)
+    value = tree.map_structure(lambda leaf: np.append(leaf[0].ravel(), 1.0), space.sample(1, seed=0))
+    with pytest.raises(ValueError, match="shape"):
+        space.assign(value)
+
+
+@every_space
+def test_values_that_are_not_finite_are_refused(build):
+    space = build(seed=0)
+    value = tree.map_structure(lambda leaf: np.full_like(np.asarray(leaf[0], "float64"), np.nan), space.sample(1, 0))
+    with pytest.raises(ValueError):
+        space.assign(value)

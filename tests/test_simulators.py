@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from keras import ops
+from scipy import stats
+
+import kerasbed as kb
+from kerasbed import backend
+from tests import toys
+
+PRIOR = kb.Prior(a=stats.norm(), b=(stats.norm(), 2))
+
+
+def sum_outcome(parameters, design, noise):
+    return parameters["a"] * design + ops.sum(parameters["b"], axis=-1, keepdims=True) + noise
+
+
+def test_simulate_applies_the_outcome_to_the_priors_draws():
+    simulator = toys.Line()
+    design = np.array([-1.0, 0.5])
+    data = simulator.simulate(20_000, design, seed=0)
+    residual = data["outcome"] - data["parameters"]["intercept"] - data["parameters"]["slope"] * design
+    # Noise of sd 0.5: mean and sd within 5 standard errors, false alarm 6e-7 each.
+    np.testing.assert_allclose(residual.mean(axis=0), 0.0, atol=5 * 0.5 / np.sqrt(20_000))
+    np.testing.assert_allclose(residual.std(axis=0), 0.5, atol=5 * 0.5 / np.sqrt(40_000))
+
+
+def test_simulate_repeats_with_the_seed():
+    one, two, three = (toys.Line().simulate(4, [0.0, 1.0], seed=seed)["outcome"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, three)
+
+
+def test_simulate_takes_a_design_for_each_draw_and_a_space():
+    simulator = toys.Line()
+    designs = np.random.default_rng(0).uniform(-1, 1, (6, 2))
+    together = simulator.simulate(6, designs, seed=0, per_draw=True)["outcome"]
+    np.testing.assert_allclose(together[2], simulator.simulate(6, designs[2], seed=0)["outcome"][2], rtol=1e-5)
+    space = kb.designs.Box((2,), -1.0, 1.0, initial=designs[0])
+    of_values, of_space = (simulator.simulate(6, value, seed=0)["outcome"] for value in (designs[0], space))
+    np.testing.assert_allclose(of_space, of_values, rtol=1e-5, atol=1e-6)
+
+
+def test_function_form_equals_the_class():
+    functions = kb.Simulator.from_functions(
+        prior=toys.Line.prior,
+        outcome=lambda parameters, design, noise: toys.Line().outcome(parameters, design, noise),
+        log_likelihood=lambda outcome, parameters, design: toys.Line().log_likelihood(outcome, parameters, design),
+    )
+    assert functions.has_likelihood
+    one, two = (s.simulate(5, [0.0, 1.0], seed=0)["outcome"] for s in (functions, toys.Line()))
+    np.testing.assert_array_equal(one, two)
+    assert not kb.Simulator.from_functions(prior=PRIOR, outcome=sum_outcome).has_likelihood
+
+
+def test_noise_follows_its_law_and_shape():
+    simulator = kb.Simulator.from_functions(
+        prior=PRIOR,
+        outcome=lambda parameters, design, noise: parameters["a"] + 0.0 * design + noise,
+        noise=stats.laplace(),
+        noise_shape=(3,),
+    )
+    draws = simulator.draw_noise(4000, simulator.resolve_noise_shape((1,)), np.random.default_rng(0))
+    assert draws.shape == (4000, 3)
+    assert stats.kstest(draws.ravel(), "laplace").pvalue > 1e-4  # false alarm 1e-4
+
+
+def test_a_scalar_outcome_gets_an_axis():
+    simulator = kb.Simulator.from_functions(PRIOR, lambda p, design, noise: (p["a"] * design + noise)[:, 0])
+    assert simulator.simulate(7, [1.0], seed=0)["outcome"].shape == (7, 1)
+
+
+class Heteroscedastic(kb.GaussianSimulator):
+    """Mean and spread both depend on the parameters; outcomes are (2, 3) arrays."""
+
+    prior = kb.Prior(a=stats.norm(), b=(stats.norm(), 3))
+
+    def mean(self, parameters, design):
+        return parameters["a"][..., None] * design + parameters["b"][..., None, :]
+
+    def scale(self, parameters, design):
+        return 0.3 + ops.exp(0.2 * parameters["a"][..., None]) * ops.abs(design)
+
+
+@pytest.mark.parametrize("simulator", [toys.Line(), Heteroscedastic()], ids=["line", "heteroscedastic"])
+def test_gaussian_likelihoods_are_scipys_one_by_one_and_in_pairs(simulator):
+    design = np.array([0.2, 0.9]) if isinstance(simulator, toys.Line) else np.linspace(-1, 1, 6).reshape(2, 3)
+    data = simulator.simulate(4, design, seed=0)
+
+    def everything(theta, xi, y):
+        mean = simulator.mean(theta, xi)
+        return (
+            mean,
+            simulator.scale(theta, xi) * ops.ones_like(mean),
+            simulator.log_likelihood(y, theta, xi),
+            simulator.pairwise_log_likelihood(y, theta, xi),
+            kb.Simulator.pairwise_log_likelihood(simulator, y, theta, xi),
+        )
+
+    evaluate = backend.compile_function(everything)
+    mean, scale, one_by_one, pairs, by_broadcast = evaluate(data["parameters"], design[None], data["outcome"])
+    axes = tuple(range(1, data["outcome"].ndim))
+    expected = stats.norm(mean, scale).logpdf(data["outcome"]).sum(axis=axes)
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-10)
+    np.testing.assert_allclose(np.diag(pairs), expected, rtol=1e-10)
+    np.testing.assert_allclose(pairs, by_broadcast, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (
+            lambda p, design, noise: p["c"] * design + noise,
+            r"asked for the parameter 'c', but the prior has \['a', 'b'\]",
+        ),
+        (lambda p, design, noise: ops.sum(noise), r"returned shape \(\), but \(5, ...\) was expected"),
+        (lambda p, design, noise: ops.transpose(p["a"] * design + noise), r"returned shape \(2, 5\)"),
+        (lambda p, design, noise: p["b"] @ ops.ones((3, 2)) + noise, r"parameters.*'b': \(5, 2\).*design.*\(1, 2\)"),
+    ],
+)
+def test_outcomes_that_break_the_contract_are_explained(outcome, message):
+    simulator = kb.Simulator.from_functions(PRIOR, outcome)
+    with pytest.raises(ValueError, match=message):
+        simulator.simulate(5, [0.0, 1.0], seed=0)
+
+
+def test_noise_that_does_not_fit_names_the_argument_and_the_fix():
+    simulator = kb.Simulator.from_functions(PRIOR, sum_outcome, noise_shape=(3,))
+    with pytest.raises(ValueError, match=r"noise of shape \(5, 3\).*noise_shape"):
+        simulator.simulate(5, [0.0, 1.0], seed=0)
+    with pytest.raises(ValueError, match=r"noise of shape \(2, 3\).*noise_shape"):
+        kb.DesignModel(simulator, kb.designs.Free((2,)))
+
+
+def test_what_is_not_defined_says_so():
+    class Empty(kb.Simulator):
+        prior = PRIOR
+
+    with pytest.raises(NotImplementedError, match="must define outcome"):
+        Empty().simulate(2, [0.0])
+    with pytest.raises(NotImplementedError, match="no log_likelihood"):
+        Empty().log_likelihood(None, None, None)
+    with pytest.raises(ValueError, match="set noise_shape"):
+        Empty().resolve_noise_shape({"time": (1,)})

@@ -1,0 +1,120 @@
+"""Small experiments with known answers, small networks, and Python in a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bayesflow as bf
+import keras
+import numpy as np
+from keras import ops
+from scipy import stats
+
+import kerasbed as kb
+
+BATCH = 64
+# XLA on TensorFlow compiles longer than these tests run.
+QUICK = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
+ROOT = Path(__file__).parents[1]
+
+
+class Line(kb.GaussianSimulator):
+    """y = intercept + slope x + 0.5 noise with standard normal parameters."""
+
+    prior = kb.Prior(intercept=stats.norm(), slope=stats.norm())
+
+    def mean(self, parameters, design):
+        return parameters["intercept"] + parameters["slope"] * design
+
+    def scale(self, parameters, design):
+        return 0.5
+
+
+class Polynomial(kb.GaussianSimulator):
+    """y = sum_j theta_j x^j + 0.5 noise, theta ~ N(0, I), with 1 to 3 coefficients."""
+
+    def __init__(self, degree):
+        self.degree = degree
+        self.prior = kb.Prior(theta=(stats.norm(), degree))
+
+    def mean(self, parameters, design):
+        return sum(parameters["theta"][..., j : j + 1] * design**j for j in range(self.degree))
+
+    def scale(self, parameters, design):
+        return 0.5
+
+
+def polynomial_eig(design, degree, noise=0.5):
+    """0.5 log det(I + X^T X / noise^2), the EIG of a linear-Gaussian experiment with prior N(0, I)."""
+    features = np.vander(np.asarray(design), degree, increasing=True)
+    return 0.5 * np.linalg.slogdet(np.eye(degree) + features.T @ features / noise**2)[1]
+
+
+def small_flow(transform="affine", width=8):
+    return bf.networks.CouplingFlow(depth=2, transform=transform, subnet_kwargs={"widths": (width,), "dropout": 0.0})
+
+
+def small_model(simulator, design, summary_network=None, transform="affine", **kwargs):
+    objective = kb.objectives.BarberAgakov(small_flow(transform), summary_network)
+    return kb.DesignModel(simulator, design, objective, seed=0, **kwargs)
+
+
+def line_model(**kwargs):
+    return small_model(Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1, **kwargs))
+
+
+def fill_weights(model, seed=0):
+    """Weights that are the same on every backend, and at which the design has a gradient."""
+    rng = np.random.default_rng(seed)
+    for variable in model.objective.trainable_variables:
+        variable.assign(0.3 * rng.standard_normal(variable.shape))
+
+
+def weights(model):
+    return [ops.convert_to_numpy(variable) for variable in model.weights]
+
+
+def assert_same_weights(a, b, rounding=3e-8):
+    """Equal to the last bit on JAX and torch; TensorFlow's threads may add in another order."""
+    tolerance = rounding if keras.backend.backend() == "tensorflow" else 0.0
+    for x, y in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0.0, atol=tolerance * max(1.0, np.abs(y).max(initial=0.0)))
+
+
+def batch_of(model, num=BATCH, seed=5):
+    """One batch as a dict of arrays."""
+    return kb.SimulatorDataset(model.simulator, model.design, num, 1, seed=seed).bind(model)[0][0]
+
+
+def design_step(model, draws):
+    """What one SGD(1.0) step on one batch adds to the unconstrained design weights; networks stay."""
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0), **QUICK)
+    before = ops.convert_to_numpy(model.design.unconstrained).astype("float64")
+    model.fit(draws, batch_size=len(draws["noise"]), shuffle=False, verbose=0)
+    return ops.convert_to_numpy(model.design.unconstrained).astype("float64") - before
+
+
+def other_backend():
+    """Another installed backend, or this one where there is no other."""
+    import importlib.util
+
+    this = keras.backend.backend()
+    order = {"jax": ("torch", "tensorflow"), "tensorflow": ("jax", "torch"), "torch": ("jax", "tensorflow")}[this]
+    return next((name for name in order if importlib.util.find_spec(name)), this)
+
+
+def run_python(code, **environment):
+    """The JSON that `code` prints last, run in a fresh process; fails with its error output."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.strip().splitlines()[-1])
