@@ -27,9 +27,9 @@ def main(arguments=None) -> int:
         return 0
     if options.backend not in (None, backend.NAME):
         return _run_on(options.backend, arguments, parser)
-    _check_folder(options.out, parser)
     logging.getLogger().setLevel(logging.WARNING)  # BayesFlow shows every library's remarks on what it did not find
     print(f"{options.problem} on {keras.backend.backend()}, seed {options.seed}, {options.epochs} epochs", flush=True)
+    _check_folder(options.out, parser)
     learn_and_report(
         REGISTRY[options.problem], options.out, epochs=options.epochs, steps=STEPS_PER_EPOCH, seed=options.seed
     )

@@ -125,7 +125,7 @@ def _posterior_legend(panel, figure, label, reference, truth, prior):
     if prior is not None:
         entries.append(Line2D([], [], color="0.7", linestyle="", marker=".", label="prior"))
     if figure is None:
-        panel.legend(handles=entries, frameon=False, fontsize="small")
+        panel.legend(handles=entries, fontsize="small", loc="lower right", framealpha=0.9)
         return
     columns = len(entries) if figure.get_figwidth() > 7.0 else 2
     figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)
