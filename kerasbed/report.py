@@ -47,7 +47,7 @@ def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int) -> 
     history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=verbose)
     print("comparing the learned design with the starting one", flush=True)
     values = {STARTING: start, LEARNED: design.numpy()}
-    estimates, gain = _estimates(model, values, experiment, epochs, steps)
+    estimates, gain = compared(model, values, experiment, epochs, steps)
     table = design_table(values)
     print(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}\n")
     for name, estimate in estimates.items():
@@ -77,8 +77,18 @@ def _entries(value, prefix="") -> dict[str, float]:
     return {f"{prefix}{i + 1}": float(entry) for i, entry in enumerate(np.ravel(value))}
 
 
-def _estimates(model, values, experiment, epochs, steps):
-    """EIG of both designs, in the best way that the simulator allows, and the gain in words."""
+def compared(model, values, experiment, epochs, steps):
+    """EIG of both designs, in the best way that the simulator allows, and the gain in words.
+
+    Args:
+        model: trained at the learned design.
+        values: {STARTING: values, LEARNED: values}.
+        experiment: makes the design space again, fixed at the start.
+        epochs, steps: size of the training that the model had.
+
+    Returns:
+        {STARTING: `EIGEstimate`, LEARNED: `EIGEstimate`}, text.
+    """
     if grid_applies(model.simulator):
         terms = {name: grid_contributions(model.simulator, value, EIG_DRAWS) for name, value in values.items()}
         gain, error = numerics.mean_and_error(terms[LEARNED] - terms[STARTING])

@@ -64,15 +64,26 @@ class Implicit(kb.Simulator):
         return keras.ops.exp(-parameters["rate"] * design) + 0.05 * noise
 
 
-def test_without_likelihood_both_designs_get_a_bound(small, tmp_path, monkeypatch, capsys):
+def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
+    """The second network is trained at the starting design, which stays where it is, for as long as the first."""
+    fits = []
+    monkeypatch.setattr(report, "EIG_DRAWS", 100)
+    monkeypatch.setattr(kb.DesignModel, "fit", lambda model, **sizes: fits.append((model, sizes)))
     entry = kb.problems.ReadyExperiment(
         Implicit, lambda **options: kb.designs.Box(shape=(2,), low=0.0, high=10.0, **options), "two times"
     )
-    monkeypatch.setitem(REGISTRY, "implicit", entry)
-    assert cli.main(["run", "implicit", "--epochs", "1", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("EIG >= ") == 2
-    assert "difference of lower bounds" in printed
+    start, learned = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    model = kb.DesignModel(Implicit(), entry.design(initial=learned), seed=0)
+    with pytest.warns(UserWarning, match="before training"):
+        estimates, gain = report.compared(model, {report.STARTING: start, report.LEARNED: learned}, entry, 3, 10)
+    ((fixed, sizes),) = fits
+    assert sizes == {"epochs": 3, "steps_per_epoch": 10, "verbose": 0}
+    np.testing.assert_allclose(fixed.design.numpy(), start, rtol=1e-6)
+    assert not fixed.design.trainable_variables
+    assert all(str(estimate).startswith("EIG >= ") for estimate in estimates.values())
+    difference = estimates[report.LEARNED].lower - estimates[report.STARTING].lower
+    assert gain.startswith(f"{difference:.4f} +- ")
+    assert "difference of lower bounds" in gain
 
 
 def test_backend_runs_in_a_process_of_its_own(tmp_path, capfd):

@@ -10,6 +10,13 @@ from scipy import stats
 
 import kerasbed as kb
 
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    plt.close("all")
+
+
 DESIGN = np.array([50.0, 100.0, 100.0, 400.0])
 
 
