@@ -223,8 +223,12 @@ class Prior:
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
-        pieces = ops.split(u, np.cumsum(list(self.dims.values()))[:-1].tolist(), axis=-1)
-        return {name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)}
+        # Slices and not ops.split: without a place to split at, that fails on torch.
+        ends, supports = np.cumsum(list(self.dims.values())).tolist(), self.supports()
+        return {
+            name: _constrain(u[..., end - dim : end], *supports[name])
+            for (name, dim), end in zip(self.dims.items(), ends, strict=True)
+        }
 
 
 class SampledPrior(Prior):
