@@ -224,14 +224,10 @@ def main() -> None:
     for backend in BACKENDS:
         same = measure("kerasbed_same_network", backend, (2000 if backend != "torch" else 500) // share)
         print(f"{f'kerasbed fit, same network, {backend}':44s} {same['steps_per_second']:8.1f}")
-        if backend == "jax":
-            print(
-                f"{'  ratio to the hand-written scan':44s} {same['steps_per_second'] / scan['steps_per_second']:8.3f}"
-            )
-        if backend == "torch":
-            print(
-                f"{'  ratio to the tutorial-style loop':44s} {same['steps_per_second'] / tutorial['steps_per_second']:8.3f}"
-            )
+        peers = {"jax": ("hand-written scan", scan), "torch": ("tutorial-style loop", tutorial)}
+        if backend in peers:
+            name, peer = peers[backend]
+            print(f"{f'  ratio to the {name}':44s} {same['steps_per_second'] / peer['steps_per_second']:8.3f}")
     for backend in BACKENDS:
         job = measure("kerasbed_job", backend, 1000)
         print(

@@ -223,9 +223,12 @@ class Prior:
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
-        ends = np.cumsum(list(self.dims.values())).tolist()  # slices: torch splits off no single piece
-        pieces = [u[..., end - dim : end] for end, dim in zip(ends, self.dims.values(), strict=True)]
-        return {name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)}
+        # Slices and not ops.split: without a place to split at, that fails on torch.
+        ends, supports = np.cumsum(list(self.dims.values())).tolist(), self.supports()
+        return {
+            name: _constrain(u[..., end - dim : end], *supports[name])
+            for (name, dim), end in zip(self.dims.items(), ends, strict=True)
+        }
 
 
 class SampledPrior(Prior):

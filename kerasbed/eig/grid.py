@@ -2,8 +2,8 @@ r"""The EIG by a dense grid over the parameters: the reference that other estima
 
     EIG = E_{theta, y} [ log p(y | theta) - log p(y) ],   p(y) = integral of p(y | theta) p(theta) dtheta,
 
-with the outer expectation over simulated experiments and the inner integral by the trapezoidal rule on a tensor grid in
-unconstrained coordinates, where the integrand is smooth and vanishes at the ends: there the rule converges
+with the outer expectation over simulated experiments and the inner integral by the trapezoidal rule on a tensor grid
+in unconstrained coordinates, where the integrand is smooth and vanishes at the ends: there the rule converges
 exponentially (Trefethen and Weideman, 2014), so that the outer draws are the only error that matters.
 """
 
@@ -56,7 +56,7 @@ def grid(
 
 def grid_contributions(simulator, design, num_samples, grid_size=None, seed=0, precision="float64") -> np.ndarray:
     """log p(y | theta) - log p(y) for each simulated experiment, (num_samples,); see `grid`."""
-    _check(simulator)
+    check_grid_applies(simulator)
     values = keras.tree.map_structure(lambda value: value[None], design_values(design))
     rng = np.random.default_rng(seed)
     parameters = simulator.prior.sample(num_samples, rng)
@@ -85,14 +85,26 @@ def grid_contributions(simulator, design, num_samples, grid_size=None, seed=0, p
 
 def parameter_grid(prior, grid_size: int | None = None):
     """Tensor grid over the prior and log quadrature weights times prior density: dict of (G, d), (G,)."""
-    size = grid_size or {1: 512, 2: 128, 3: 48}[prior.dim]
+    size = grid_size or default_grid_size(prior)
+    return tensor_grid(prior, [np.linspace(low, high, size) for low, high in zip(*grid_ends(prior), strict=True)])
+
+
+def default_grid_size(prior) -> int:
+    """Points for each parameter."""
+    return {1: 512, 2: 128, 3: 48}[prior.dim]
+
+
+def grid_ends(prior):
+    """Lower and upper ends of a grid over the prior in unconstrained coordinates, each (dim,)."""
     with backend.precision("float64"):
         ends = [prior.transform(np.full((1, prior.dim), tail)) for tail in (TAIL, 1.0 - TAIL)]
-        low, high = (
-            ops.convert_to_numpy(prior.to_unconstrained(backend.to_tensor(end, "float64"))[0])[0] for end in ends
-        )
-        axes = [np.linspace(a, b, size) for a, b in zip(low, high, strict=True)]
-        u = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
+        return [ops.convert_to_numpy(prior.to_unconstrained(backend.to_tensor(end, "float64"))[0])[0] for end in ends]
+
+
+def tensor_grid(prior, axes):
+    """`parameter_grid` between given unconstrained axes, one (size,) array for each parameter."""
+    u = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
+    with backend.precision("float64"):
         points = backend.to_numpy(prior.from_unconstrained(backend.to_tensor(u, "float64")))
         _, log_det = prior.to_unconstrained(backend.to_tensor(points, "float64"))
         spacing = np.sum(np.log([axis[1] - axis[0] for axis in axes]))
@@ -100,7 +112,13 @@ def parameter_grid(prior, grid_size: int | None = None):
     return points, log_weights
 
 
-def _check(simulator):
+def grid_applies(simulator) -> bool:
+    """Whether the simulator has a likelihood, a prior density and few enough parameters for a grid."""
+    return simulator.has_likelihood and simulator.prior.has_density and simulator.prior.dim <= MAX_PARAMETERS
+
+
+def check_grid_applies(simulator) -> None:
+    """Raise ValueError where a grid over the parameters is impossible."""
     if not simulator.has_likelihood:
         raise ValueError(
             f"{type(simulator).__name__} has no log_likelihood, which a grid needs; define it, or use "

@@ -1,7 +1,10 @@
-"""Ready experiments, one file each, with the literature's numbers."""
+"""Ready experiments, one file each, with the literature's numbers, and the list that the command line offers."""
 
 from kerasbed.problems.michaelis_menten import MichaelisMenten
+from kerasbed.problems.registry import REGISTRY, ReadyExperiment
 
 __all__ = [
+    "REGISTRY",
     "MichaelisMenten",
+    "ReadyExperiment",
 ]

@@ -1,0 +1,86 @@
+"""Pictures of experiments: what would be measured at a design."""
+
+import keras
+import numpy as np
+
+from kerasbed import backend
+from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
+from kerasbed.simulators import cast, design_shape, design_values
+
+CURVE_POINTS = 200
+
+
+def realisations(
+    simulator, design, parameters=None, num=3, seed=0, limits=None, labels=("design", "outcome"), axes=None
+):
+    """Simulated experiments at a design: measured points around the noiseless curves they come from.
+
+    Outcomes stand over settings where each measurement has a setting of its own (design and outcome have one shape),
+    with the noiseless curve if the simulator is a function of single settings; other outcomes stand over their index.
+
+    Args:
+        simulator: `kerasbed.Simulator`.
+        design: values of one design, (*shape), or a design space at its current values.
+        parameters: {name: (num, d)} to show; default `num` draws of the prior.
+        num, seed: number of experiments and integer seed.
+        limits: (low, high) of the settings that curves are drawn over; default the range of the design.
+        labels: names of the design and the outcome, with units.
+        axes: matplotlib Axes.
+
+    Returns:
+        The Axes; its lines are labelled "experiment i" and, the curves, "_curve i".
+    """
+    axes = own_axes(axes)
+    values, rng = design_values(design), np.random.default_rng(seed)
+    parameters = simulator.prior.sample(num, rng) if parameters is None else simulator.prior.check(parameters)
+    shape = design_shape(_batched(values))
+    noise = simulator.draw_noise(_count(parameters), simulator.resolve_noise_shape(shape), rng)
+    outcome = _measure(simulator, parameters, values, noise)
+    over_settings = shape == outcome.shape[1:]
+    settings = values.ravel() if over_settings else 1 + np.arange(outcome[0].size)
+    for i, row in enumerate(outcome):
+        axes.plot(settings, row.ravel(), linestyle="", color=color_of(i), label=f"experiment {i + 1}", **marker_of(i))
+    if over_settings:
+        curves = _response_curves(simulator, parameters, values, limits)
+        for i, curve in enumerate(curves[1] if curves else ()):
+            axes.plot(curves[0], curve, label=f"_curve {i + 1}", zorder=1, **line_of(i))
+        heights = np.full(settings.shape, 0.025)  # inside the frame, where no tick label stands
+        axes.plot(settings, heights, "k|", markersize=8, label="settings", transform=axes.get_xaxis_transform())
+    axes.set(xlabel=labels[0] if over_settings else "measurement", ylabel=labels[1])
+    axes.legend(frameon=False)
+    return axes
+
+
+def _measure(simulator, parameters, values, noise):
+    with backend.no_gradients():
+        return backend.to_numpy(simulator.measure(*cast((parameters, _batched(values), noise))))
+
+
+def _batched(values):
+    return keras.tree.map_structure(lambda value: value[None], values)
+
+
+def _count(parameters) -> int:
+    return len(next(iter(parameters.values())))
+
+
+def _response_curves(simulator, parameters, values, limits):
+    """Settings (points,) and noiseless outcomes (num, points), or None where outcomes are no curve over settings.
+
+    Whether they are is found by asking for longer designs: the entries that were there before must not change.
+    """
+    if values.ndim != 1 or simulator.noise_shape is not None:
+        return None
+    low, high = (values.min(), values.max()) if limits is None else limits
+    settings = np.linspace(low, high, CURVE_POINTS)
+    middle = float(np.asarray(simulator.noise.median()))
+    num = _count(parameters)
+    known = _measure(simulator, parameters, values, np.full((num, values.size), middle))
+    longer = np.concatenate([values, settings])
+    try:
+        found = _measure(simulator, parameters, longer, np.full((num, longer.size), middle))
+    except Exception:  # a simulator of designs of one length; each backend has its own error for that
+        return None
+    if found.shape != (num, longer.size) or not np.allclose(found[:, : values.size], known, rtol=1e-4, atol=1e-5):
+        return None
+    return settings, found[:, values.size :]

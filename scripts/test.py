@@ -1,0 +1,81 @@
+"""Set up a virtual environment with the tested versions and pass all tests on JAX, TensorFlow and torch.
+
+    python scripts/test.py                    environment in .venv-test, made at the first call
+    python scripts/test.py --backends jax     one backend only
+    python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
+
+Each backend runs in a process of its own, because Keras cannot change it later; two run at a time. Only the standard
+library is needed to start it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKENDS = ("torch", "tensorflow", "jax")  # the slowest first, so that two processes end at about the same time
+VERSIONS = ((3, 11), (3, 14))
+
+
+def main() -> int:
+    options = _options()
+    if not VERSIONS[0] <= sys.version_info[:2] < VERSIONS[1]:
+        print(f"Python {sys.version.split()[0]} runs this script, but 3.11, 3.12 or 3.13 is needed.", file=sys.stderr)
+        return 2
+    python = _set_up(options.environment)
+    with ThreadPoolExecutor(options.processes) as pool:
+        results = list(pool.map(lambda name: _run(python, name, options.pytest), options.backends))
+    print(*[f"{name:<10} {closing}" for name, _, closing in results], sep="\n")
+    failed = [name for name, code, _ in results if code != 0]
+    print(f"failed on {', '.join(failed)}" if failed else "all tests passed")
+    return 1 if failed else 0
+
+
+def _options():
+    parser = argparse.ArgumentParser(description="Set up an environment and run all tests on every backend.")
+    parser.add_argument("--environment", type=Path, default=ROOT / ".venv-test", help="folder of the environment")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--processes", type=int, default=2, help="backends at a time (default %(default)s)")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    return parser.parse_args()
+
+
+def _set_up(folder) -> Path:
+    """An environment with the package and the versions of constraints.txt; returns its Python."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    started = time.perf_counter()
+    constraints = ROOT / "constraints.txt"
+    install = [python, "-m", "pip", "install", "-qq", "--constraint", constraints]
+    subprocess.run([*install, "torch"], check=True)  # first, so that nothing else decides which build comes
+    subprocess.run([*install, "--editable", f"{ROOT}[all,test]"], check=True)
+    print(f"environment ready after {time.perf_counter() - started:.0f} s", flush=True)
+    return python
+
+
+def _run(python, backend, arguments):
+    """Run pytest on one backend and print its output in one piece; returns name, exit code and closing line."""
+    settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    started = time.perf_counter()
+    done = subprocess.run(
+        [python, "-m", "pytest", "--durations=5", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(f"== {backend}: {time.perf_counter() - started:.0f} s\n{done.stdout}", flush=True)
+    closing = (done.stdout.strip().splitlines() or ["no output"])[-1]
+    return backend, done.returncode, closing
+
+
+if __name__ == "__main__":
+    sys.exit(main())
