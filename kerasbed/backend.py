@@ -315,7 +315,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _weights_kept(self):
-        """JAX: Keras empties the model's variables while a loop runs; an error or Ctrl-C must not lose what they held."""
+        """JAX: Keras empties the model's variables while a loop runs; an error or Ctrl-C must not lose their values."""
         try:
             yield
         except BaseException:

@@ -44,12 +44,12 @@ def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
 
 
 def check_draws(draws, noise_shape, shape) -> None:
-    """Raise ValueError where a batch lacks base samples, or has some of another shape. Free at run time but on torch."""
+    """Raise ValueError where a batch lacks base samples, or has some of another shape. Costs time on torch only."""
     if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
         keys = sorted(draws) if isinstance(draws, dict) else type(draws).__name__
         raise ValueError(
-            f"A batch of training data is {keys}, but a dict with 'parameters' and 'noise' (base samples of the outcome) "
-            "was expected; kb.SimulatorDataset(...)[0][0] shows one."
+            f"A batch of training data is {keys}, but a dict with 'parameters' and 'noise' (base samples of the "
+            "outcome) was expected; kb.SimulatorDataset(...)[0][0] shows one."
         )
     given = {"noise": draws["noise"]}
     expected = {"noise": tuple(noise_shape)}
