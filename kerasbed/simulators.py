@@ -169,8 +169,9 @@ class Simulator:
             designs = tree.map_structure(lambda value: tuple(value.shape), design)
             raise OutcomeError(
                 f"{type(self).__name__}.outcome raised {type(error).__name__}: {error}. It was given parameters of "
-                f"shapes {given}, design of shape {designs} and noise of shape {tuple(noise.shape)}, the first axis "
-                "the batch. If these do not fit together, change the design's shape or set noise_shape (without the batch)."
+                f"shapes {given}, design of shape {designs} and noise of shape {tuple(noise.shape)}; the first axis is "
+                "the batch. If these do not fit together, change the design's shape or set noise_shape (without the "
+                "batch)."
             ) from error
 
 
