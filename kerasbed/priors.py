@@ -223,7 +223,9 @@ class Prior:
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
-        pieces = ops.split(u, np.cumsum(list(self.dims.values()))[:-1].tolist(), axis=-1)
+        ends = np.cumsum(list(self.dims.values())).tolist()
+        # Slices: torch refuses a split into one piece.
+        pieces = [u[..., end - dim : end] for end, dim in zip(ends, self.dims.values(), strict=True)]
         return {name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)}
 
 
