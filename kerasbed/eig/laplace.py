@@ -104,7 +104,9 @@ class FisherCriterion:
         dtype = tree.flatten(design)[0].dtype
         u = ops.convert_to_tensor(self.coordinates, dtype=dtype)
         information = (
-            self._gaussian_information(u, design) if not noise else self._sampled_information(u, design, noise[0])
+            self._gaussian_information(u, design)
+            if not noise
+            else self._sampled_information(u, design, ops.convert_to_tensor(noise[0], dtype=dtype))
         )
         root = ops.convert_to_tensor(self.root, dtype=dtype)
         scaled = ops.matmul(ops.transpose(root), ops.matmul(information, root))
@@ -113,12 +115,12 @@ class FisherCriterion:
 
     def _slopes(self, function, u):
         """Central differences of a (draws, ...) function in every coordinate: a list of `dim` arrays (draws, size)."""
-        step = numerics.central_step(u.dtype) * np.eye(self.dim)
+        step = numerics.central_step(ops.dtype(u)) * np.eye(self.dim)
         found = []
         for direction in step:
             direction = ops.convert_to_tensor(direction, dtype=u.dtype)
             difference = function(u + direction) - function(u - direction)
-            found.append(ops.reshape(difference, (u.shape[0], -1)) / (2.0 * numerics.central_step(u.dtype)))
+            found.append(ops.reshape(difference, (u.shape[0], -1)) / (2.0 * numerics.central_step(ops.dtype(u))))
         return found
 
     def _gaussian_information(self, u, design):
