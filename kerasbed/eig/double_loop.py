@@ -103,7 +103,7 @@ class DoubleLoop:
     def standard_error(self, w) -> float:
         """Standard error of the value from its outer draws, when these are independent; NumPy weights only."""
         w = self._check(w)
-        found = [_compiled("log_ratios")(block, w)[:rows] for block, rows in self._blocks()]
+        found = [self._compiled("log_ratios")(block, w)[:rows] for block, rows in self._blocks()]
         return numerics.mean_and_error(np.concatenate(found))[1]
 
     def gradient(self, w, components=COMPONENTS):
@@ -136,7 +136,7 @@ class DoubleLoop:
         w = self._check(w, positive=True)
         return np.concatenate(
             [
-                _compiled("log_evidence_jacobian", components=components)(block, w)[:rows]
+                self._compiled("log_evidence_jacobian", components=components)(block, w)[:rows]
                 for block, rows in self._blocks()
             ]
         )
@@ -152,7 +152,7 @@ class DoubleLoop:
     def effective_inner_draws(self, w) -> float:
         """How many inner draws carry the evidence of an outer draw, averaged; below ten the estimate is biased high."""
         w = self._check(w)
-        found = [_compiled("effective_inner_draws")(block, w)[:rows] for block, rows in self._blocks()]
+        found = [self._compiled("effective_inner_draws")(block, w)[:rows] for block, rows in self._blocks()]
         return float(self.draws.outer_weights @ np.concatenate(found))
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -160,10 +160,13 @@ class DoubleLoop:
     def _pairs(self, name, w, **options):
         if ops.is_tensor(w):
             return getattr(weighted_noise, name)(self._tensors(w), w, **options)
-        return _compiled(name, **options)(self.draws, self._check(w, positive=True))
+        return self._compiled(name, **options)(self.draws, self._check(w, positive=True))
+
+    def _compiled(self, name, **options):
+        return _compiled(name, self.draws.precision.shape, **options)
 
     def _summed(self, name, *args, **options):
-        function = _compiled(name, **options)
+        function = self._compiled(name, **options)
         return sum(function(block, *args) for block, _ in self._blocks())
 
     def _blocks(self):
@@ -232,8 +235,11 @@ class DoubleLoop:
 
 
 @functools.cache
-def _compiled(name, **options):
-    """One compiled program for each formula, shared by all double loops of equal shapes."""
+def _compiled(name, noise_shape, **options):
+    """One compiled program for each formula, shared by all double loops with noise of this shape.
+
+    The shape is part of the key because TensorFlow, once it has seen two of them, forgets even their rank.
+    """
     return backend.compile_function(functools.partial(getattr(weighted_noise, name), **options))
 
 
