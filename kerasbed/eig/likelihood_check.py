@@ -24,6 +24,8 @@ NEGLIGIBLE = 0.05
 # Importance weights carried by fewer draws than this say nothing.
 LEAST_EFFECTIVE = 100
 DEGREES_OF_FREEDOM = 5
+# Least eigenvalue of a correlation matrix that can be told from zero by simulated outcomes.
+SINGULAR = 1e-10
 
 
 def check_likelihood(simulator: Simulator, design, seed: int = 0) -> None:
@@ -110,15 +112,16 @@ def _check_density(simulator, outcomes, theta, design, rng):
     spread = flat.std(axis=0)
     if len(values) < len(flat) or np.any(spread == 0) or flat.shape[1] > NUM_OUTCOMES // 20:
         return None  # a mixed law, a constant entry, or too many entries for a fitted proposal: nothing to compare with
-    proposal = _student(flat)
+    # In standard deviations: entries may differ in scale by many orders, as sensors of almost no weight do.
+    standard = (flat - flat.mean(axis=0)) / spread
+    correlation = np.cov(standard, rowvar=False).reshape(flat.shape[1], flat.shape[1])
+    if np.linalg.eigvalsh(correlation)[0] < SINGULAR:
+        return None  # entries that determine each other have no density of their own
+    proposal = stats.multivariate_t(np.zeros(flat.shape[1]), correlation, df=DEGREES_OF_FREEDOM)
     draws = proposal.rvs(NUM_OUTCOMES, random_state=rng).reshape(NUM_OUTCOMES, -1)
-    log_p = _log_likelihood(simulator, draws.reshape(NUM_OUTCOMES, *outcomes.shape[1:]), theta, design)
-    return _check_moments(simulator, log_p - proposal.logpdf(draws), draws, flat)
-
-
-def _student(flat):
-    covariance = np.cov(flat, rowvar=False).reshape(flat.shape[1], flat.shape[1])
-    return stats.multivariate_t(flat.mean(axis=0), covariance, df=DEGREES_OF_FREEDOM)
+    values = (flat.mean(axis=0) + spread * draws).reshape(NUM_OUTCOMES, *outcomes.shape[1:])
+    log_p = _log_likelihood(simulator, values, theta, design) + np.sum(np.log(spread))
+    return _check_moments(simulator, log_p - proposal.logpdf(draws), draws, standard)
 
 
 def _check_probabilities(simulator, probability, frequency, num):
@@ -133,7 +136,7 @@ def _check_probabilities(simulator, probability, frequency, num):
         )
 
 
-def _check_moments(simulator, log_weights, draws, flat):
+def _check_moments(simulator, log_weights, draws, standard):
     effective = np.exp(2.0 * special.logsumexp(log_weights) - special.logsumexp(2.0 * log_weights))
     if not effective >= LEAST_EFFECTIVE:
         if np.all(np.isneginf(log_weights)):
@@ -147,13 +150,12 @@ def _check_moments(simulator, log_weights, draws, flat):
             )
         return
     weights = np.exp(log_weights)
-    found, expected = [weights], [np.ones(len(flat))]
-    spread, centre = flat.std(axis=0), flat.mean(axis=0)
-    for power in (1, 2):  # standardised moments about the simulated mean
-        found += list((weights[:, None] * ((draws - centre) / spread) ** power).T)
-        expected += list((((flat - centre) / spread) ** power).T)
-    names = ["integral", *[f"mean of entry {i}" for i in range(len(spread))]]
-    names += [f"variance of entry {i}" for i in range(len(spread))]
+    found, expected = [weights], [np.ones(len(standard))]
+    for power in (1, 2):  # moments about the simulated mean
+        found += list((weights[:, None] * draws**power).T)
+        expected += list((standard**power).T)
+    entries = range(standard.shape[1])
+    names = ["integral", *[f"mean of entry {i}" for i in entries], *[f"variance of entry {i}" for i in entries]]
     for name, a, b in zip(names, found, expected, strict=True):
         off = a.mean() - b.mean()
         error = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))

@@ -268,6 +268,11 @@ def test_right_likelihoods_pass(seed):
         kb.eig.check_likelihood(simulator, design, seed=seed)
 
 
+def test_a_sensor_without_weight_passes_the_check():
+    estimate = kb.eig.bracket(TWO_SENSORS, np.array([1.0, 0.0]), num_outer=500, num_inner=500, seed=0)
+    within(estimate, 0.5 * np.log(6.0))
+
+
 def test_a_simulator_without_likelihood_is_refused():
     simulator = kb.Simulator.from_functions(kb.Prior(theta=stats.norm()), lambda p, d, e: p["theta"] + d * e)
     with pytest.raises(NotImplementedError, match="BarberAgakov"):
