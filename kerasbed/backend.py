@@ -150,12 +150,17 @@ def _numpy_interface(build, dtype):
     return call
 
 
-def compile_function(function, dtype: str = "float64"):
-    """`function(*arrays)` in `keras.ops`, compiled where the backend compiles, NumPy in and out, without gradients."""
+def compile_function(function, dtype: str = "float64", compiled: bool = True):
+    """`function(*arrays)` in `keras.ops`, compiled where the backend compiles, NumPy in and out, without gradients.
+
+    `compiled=False` evaluates eagerly: quicker for a function that is called once or twice.
+    """
 
     def build():
         if NAME == "jax":
-            return jax.jit(function)
+            return jax.jit(function) if compiled else function
+        if NAME == "tensorflow" and not compiled:
+            return function
         if NAME == "tensorflow":
             return tf.function(function, reduce_retracing=True)
         return torch.no_grad()(function)

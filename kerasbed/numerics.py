@@ -32,6 +32,13 @@ def log_mean_exp(x, axis=-1):
     return ops.logsumexp(x, axis=axis) - float(np.log(x.shape[axis]))
 
 
+def log_sum_exp(x, axis=-1):
+    """log of the sum of exp(x) along an axis; -inf where every term is, and not the NaN of -inf minus -inf."""
+    largest = ops.max(x, axis=axis, keepdims=True)
+    shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
+    return ops.log(ops.sum(ops.exp(x - shift), axis=axis)) + ops.squeeze(shift, axis=axis)
+
+
 def standard_normal_log_density(z):
     """log N(z; 0, I), summed over the last axis: (..., d) -> (...,)."""
     return -0.5 * ops.sum(ops.square(z), axis=-1) - 0.5 * z.shape[-1] * LOG_2PI
@@ -46,3 +53,18 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def at_least_tiny(weights):
+    """Precision weights kept above the root of the smallest normal float32.
+
+    A sensor of weight zero has noise of infinite scale; at 1e-19 its scale and the square of it are still finite, and
+    what it says about any parameter is below every rounding error.
+    """
+    return ops.maximum(weights, float(np.sqrt(np.finfo("float32").tiny)))
+
+
+def central_step(dtype: str = "float64") -> float:
+    """Step of a central difference, relative to a coordinate of order one: the cube root of the rounding step balances
+    the truncation error, of order step^2, with the rounding error, of order eps / step."""
+    return float(np.cbrt(np.finfo(dtype).eps))

@@ -11,29 +11,34 @@ DESIGN_RATE = 1e-1
 
 @keras.saving.register_keras_serializable("kerasbed")
 class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Cosine decay from `rate` to zero over the steps that `fit` plans; constant until a plan is made.
+    """Linear warm-up to `rate`, then cosine decay to zero, over the steps that `fit` plans; constant until then.
 
     Args:
-        rate: initial learning rate.
+        rate: largest learning rate.
+        warmup: fraction of the plan over which the rate grows from zero.
         start, steps: first step of the plan and its length; set by `fit`.
     """
 
-    def __init__(self, rate: float, start: int = 0, steps: int | None = None):
+    def __init__(self, rate: float, warmup: float = 0.0, start: int = 0, steps: int | None = None):
         super().__init__()
-        self.rate, self.start, self.steps = float(rate), int(start), steps
+        if not 0.0 <= warmup < 1.0:
+            raise ValueError(f"warmup is {warmup}, but a fraction of the plan in [0, 1) was expected.")
+        self.rate, self.warmup, self.start, self.steps = float(rate), float(warmup), int(start), steps
 
     def plan(self, start: int, steps: int) -> None:
-        """Decay from step `start` over `steps` steps."""
+        """Follow the schedule from step `start` over `steps` steps."""
         self.start, self.steps = int(start), int(steps)
 
     def __call__(self, step):
         if self.steps is None:
             return self.rate
-        done = (ops.cast(step, "float32") - self.start) / self.steps
-        return self.rate * 0.5 * (1.0 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+        done = ops.clip((ops.cast(step, "float32") - self.start) / self.steps, 0.0, 1.0)
+        decay = 0.5 * (1.0 + ops.cos(math.pi * ops.clip((done - self.warmup) / (1.0 - self.warmup), 0.0, 1.0)))
+        growth = ops.minimum(done / self.warmup, 1.0) if self.warmup else 1.0
+        return self.rate * growth * decay
 
     def get_config(self):
-        return {"rate": self.rate, "start": self.start, "steps": self.steps}
+        return {"rate": self.rate, "warmup": self.warmup, "start": self.start, "steps": self.steps}
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -178,10 +178,17 @@ class Simulator:
 class GaussianSimulator(Simulator):
     """Gaussian noise around a mean: write `mean` and `scale`, get `outcome` and `log_likelihood`.
 
+        y = mean + scale * C^(1/2) epsilon,   epsilon ~ N(0, I),   C = `correlation`, C^(1/2) its Cholesky factor
+
     Methods to write:
         mean(parameters, design): (batch, *outcome_shape), leading axes broadcast.
         scale(parameters, design): standard deviation; a number, (*outcome_shape) or like `mean`.
+
+    Attributes to set on the class or instance:
+        correlation: None for independent noise, or a (K, K) correlation matrix for outcomes of shape (K,).
     """
+
+    correlation: np.ndarray | None = None
 
     def mean(self, parameters, design):
         raise NotImplementedError(f"{type(self).__name__} must define mean(parameters, design).")
@@ -190,13 +197,28 @@ class GaussianSimulator(Simulator):
         raise NotImplementedError(f"{type(self).__name__} must define scale(parameters, design).")
 
     def outcome(self, parameters, design, noise):
-        return self.mean(parameters, design) + self.scale(parameters, design) * noise
+        mean = self.mean(parameters, design)
+        if len(mean.shape) != len(noise.shape):
+            raise ValueError(
+                f"{type(self).__name__}.mean returned shape {tuple(mean.shape)} for noise of shape "
+                f"{tuple(noise.shape)}, but both need the batch axis and the axes of the outcome; add the missing one, "
+                "e.g. mean[:, None]."
+            )
+        if self.correlation is not None:
+            factor = ops.convert_to_tensor(self._factor()[0], dtype=noise.dtype)
+            noise = ops.matmul(noise, ops.transpose(factor))
+        return mean + self.scale(parameters, design) * noise
 
     def log_likelihood(self, outcome, parameters, design):
         scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=outcome.dtype)
         residual = (outcome - self.mean(parameters, design)) / scale
+        log_scale = ops.log(scale)
+        if self.correlation is not None:
+            _, whitener, log_det = self._factor()
+            residual = ops.matmul(residual, ops.transpose(ops.convert_to_tensor(whitener, dtype=residual.dtype)))
+            log_scale = log_scale + log_det / len(whitener)
         event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
-        per_entry = -0.5 * ops.square(residual) - ops.log(scale) - 0.5 * numerics.LOG_2PI
+        per_entry = -0.5 * ops.square(residual) - log_scale - 0.5 * numerics.LOG_2PI
         return ops.sum(per_entry, axis=event)
 
     def pairwise_log_likelihood(self, outcome, parameters, design):
@@ -205,19 +227,51 @@ class GaussianSimulator(Simulator):
             -w (y - m)^2 / 2 = [y - c, (y - c)^2] . [w (m - c), -w / 2] - w (m - c)^2 / 2,   w = 1 / scale^2,
 
         summed over entries. One product and not two: XLA on CPU (jax 0.10.2) merges two products whose second factor
-        is a broadcast constant into a wrong one.
+        is a broadcast constant into a wrong one. A scale shared by all draws is divided out first, and correlation
+        with it; correlated noise whose scale depends on the parameters takes the (M, N, K) array.
         """
         mean = self.mean(parameters, design)
         size = int(np.prod(mean.shape[1:]))
         scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=mean.dtype)
-        scale = ops.reshape(ops.broadcast_to(scale, ops.shape(mean)), (-1, size))
+        shared = len(scale.shape) < len(mean.shape) or scale.shape[0] == 1
+        if self.correlation is not None and not shared:
+            return super().pairwise_log_likelihood(outcome, parameters, design)
+        shape = (1, *mean.shape[1:]) if shared else ops.shape(mean)
+        scale = ops.reshape(ops.broadcast_to(scale, shape), (-1, size))
         mean, outcome = ops.reshape(mean, (-1, size)), ops.reshape(outcome, (-1, size))
         centre = ops.mean(mean, axis=0, keepdims=True)
-        mean, outcome, precision = mean - centre, outcome - centre, 1.0 / ops.square(scale)
+        mean, outcome = mean - centre, outcome - centre
+        constant = ops.sum(ops.log(scale) + 0.5 * numerics.LOG_2PI, axis=-1)
+        if shared:
+            return self._shared_scale(outcome / scale, mean / scale) - constant
+        precision = 1.0 / ops.square(scale)
         left = ops.concatenate([outcome, ops.square(outcome)], axis=-1)
         right = ops.concatenate([precision * mean, -0.5 * precision], axis=-1)
-        of_draw = ops.sum(0.5 * precision * ops.square(mean) + ops.log(scale) + 0.5 * numerics.LOG_2PI, axis=-1)
+        of_draw = 0.5 * ops.sum(precision * ops.square(mean), axis=-1) + constant
         return ops.matmul(left, ops.transpose(right)) - of_draw
+
+    def _shared_scale(self, outcome, mean):
+        """-|C^(-1/2) (y_m - f_n)|^2 / 2 minus the log-determinant of C^(1/2): (M, K), (N, K) -> (M, N)."""
+        log_det = 0.0
+        if self.correlation is not None:
+            _, whitener, log_det = self._factor()
+            whitener = ops.transpose(ops.convert_to_tensor(whitener, dtype=mean.dtype))
+            outcome, mean = ops.matmul(outcome, whitener), ops.matmul(mean, whitener)
+        of_mean = 0.5 * ops.sum(ops.square(mean), axis=-1) + log_det
+        of_outcome = 0.5 * ops.sum(ops.square(outcome), axis=-1, keepdims=True)
+        return ops.matmul(outcome, ops.transpose(mean)) - of_mean - of_outcome
+
+    def _factor(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Cholesky factor of the correlation, its inverse and its log-determinant."""
+        correlation = np.asarray(self.correlation, "float64")
+        symmetric = correlation.ndim == 2 and np.allclose(correlation, correlation.T)
+        if not symmetric or np.linalg.eigvalsh(correlation)[0] <= 0:
+            raise ValueError(
+                f"{type(self).__name__}.correlation has shape {correlation.shape}, but a symmetric positive definite "
+                "(K, K) matrix for outcomes of shape (K,) was expected."
+            )
+        factor = np.linalg.cholesky(correlation)
+        return factor, np.linalg.inv(factor), float(np.sum(np.log(np.diag(factor))))
 
 
 def _leading_axes(parameters) -> int:

@@ -1,9 +1,24 @@
-"""Estimates of the expected information gain, with errors and directions."""
+"""Estimates of the expected information gain with errors and directions, all in nats."""
 
+from kerasbed.eig.bracket import bracket
+from kerasbed.eig.closed_form import linear_gaussian
+from kerasbed.eig.compare import BoundGap, bound_gap, compare
+from kerasbed.eig.double_loop import DoubleLoop
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid
+from kerasbed.eig.laplace import FisherCriterion, laplace
+from kerasbed.eig.likelihood_check import check_likelihood
 
 __all__ = [
+    "BoundGap",
+    "DoubleLoop",
     "EIGEstimate",
+    "FisherCriterion",
+    "bound_gap",
+    "bracket",
+    "check_likelihood",
+    "compare",
     "grid",
+    "laplace",
+    "linear_gaussian",
 ]

@@ -1,0 +1,123 @@
+"""Differences that are known better than what they are differences of.
+
+Two designs evaluated on the same parameters and noise have errors that largely cancel: `compare` reports the paired
+difference. In the same way the two bounds of one design share their draws, and so do the bound of a posterior network
+and the marginal likelihood: `bound_gap` reports how far apart they are.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kerasbed import numerics
+from kerasbed.base_samples import draw_seed
+from kerasbed.eig.bracket import BLOCK_ENTRIES, Contributions, summarise
+from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
+
+
+class BoundGap(NamedTuple):
+    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound."""
+
+    value: float
+    standard_error: float
+    relative: float
+
+
+def compare(
+    simulator,
+    designs: Sequence,
+    num_outer: int = 2048,
+    num_inner: int = 16384,
+    seed: int | None = None,
+    block: int = BLOCK_ENTRIES,
+) -> pd.DataFrame:
+    """Bounds of several designs and their paired differences, on the same fresh draws.
+
+    Args:
+        simulator: an experiment with a `log_likelihood`.
+        designs: values (*shape) each, or dicts, or spaces at their current values; all of one shape.
+        num_outer, num_inner, block: see `bracket`.
+        seed: None takes fresh draws, so that designs that were optimised on some draws are judged on others.
+
+    Returns:
+        One row for each design, in the order given: lower, lower_se, upper, upper_se, difference (to the first design,
+        of the midpoints of both bounds), difference_se. The seed is in `.attrs["seed"]`.
+
+    Raises:
+        NotImplementedError: the simulator has no likelihood.
+        ValueError: no designs, too few draws, or a likelihood that does not match `outcome`.
+    """
+    require_likelihood(simulator)
+    if len(designs) == 0:
+        raise ValueError("compare got no designs; pass a list of at least one.")
+    check_likelihood(simulator, designs[0])
+    seed = draw_seed() if seed is None else int(seed)
+    contributions = Contributions(simulator, num_outer, num_inner, block)
+    rows, first = [], None
+    for design in designs:
+        lower, upper = contributions.at(design, seed)
+        estimate = summarise(lower, upper, num_inner)
+        middle = 0.5 * (lower + upper)
+        first = middle if first is None else first
+        difference, error = numerics.mean_and_error(middle - first)
+        rows.append(
+            {
+                "lower": estimate.lower,
+                "lower_se": estimate.lower_se,
+                "upper": estimate.upper,
+                "upper_se": estimate.upper_se,
+                "difference": difference,
+                "difference_se": error,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.attrs["seed"] = seed
+    return table
+
+
+def bound_gap(
+    simulator,
+    design,
+    num_outer: int = 2048,
+    num_inner: int = 16384,
+    seed: int | None = None,
+    log_posterior: Callable | None = None,
+) -> BoundGap:
+    """How far a lower bound lies below the upper bound at one design, on the same draws.
+
+    Args:
+        simulator, design, num_outer, num_inner: see `bracket`.
+        seed: None takes fresh draws.
+        log_posterior: `log_posterior(parameters, outcome)` with {name: (M, d)} and (M, *outcome_shape) to (M,), a
+            posterior's log density. Then the gap is that of the Barber-Agakov bound with this posterior, which is the
+            expected Kullback-Leibler divergence from the true posterior to it (plus the upper bound's own gap);
+            without it, that of the prior-contrastive bound.
+
+    Raises:
+        NotImplementedError: the simulator has no likelihood.
+        ValueError: the prior has no density and `log_posterior` is given, or as `bracket`.
+    """
+    require_likelihood(simulator)
+    check_likelihood(simulator, design)
+    seed = draw_seed() if seed is None else int(seed)
+    contributions = Contributions(simulator, num_outer, num_inner)
+    own, evidence_sum, (parameters, outcome) = contributions.draws(design, seed)
+    upper = own - evidence_sum + np.log(num_inner)
+    if log_posterior is None:
+        lower = own - np.logaddexp(own, evidence_sum) + np.log(num_inner + 1.0)
+    else:
+        lower = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
+        if lower.shape != own.shape:
+            raise ValueError(
+                f"log_posterior gave shape {lower.shape}, but ({len(own)},) was expected, one for each draw."
+            )
+    if np.any(np.isposinf(upper)):
+        warnings.warn(
+            "Some outcomes are impossible under all inner draws; the gap is infinite.", UserWarning, stacklevel=2
+        )
+        return BoundGap(np.inf, np.inf, np.inf)
+    value, error = numerics.mean_and_error(upper - lower)
+    return BoundGap(value, error, value / float(np.mean(upper)))

@@ -1,0 +1,256 @@
+"""`DoubleLoop`: the nested Monte Carlo EIG of weighted sensors on fixed draws, with exact derivatives.
+
+Observations y = f(theta) + W^(-1/2) Gamma^(1/2) epsilon: sensor k gets the share w_k of the measuring effort. Given
+the draws, the estimate is a smooth deterministic function of w, fit for SciPy's optimisers. `weighted_noise` holds the
+derivation and the formulas; this file checks the input, streams over blocks of outer draws and chooses the precision.
+"""
+
+import functools
+import warnings
+
+import numpy as np
+from keras import ops
+
+from kerasbed import backend, numerics
+from kerasbed.eig import gaussian_draws, weighted_noise
+from kerasbed.eig.weighted_noise import COMPONENTS, Draws
+
+# Outer x inner pairs held at once by calls with NumPy arrays: 32 MB for each intermediate array in float64.
+BLOCK_PAIRS = 2**22
+# A nested estimate needs about this many inner draws for each unit of exp(EIG).
+INNER_DRAWS_PER_EXP_EIG = 10.0
+
+
+class DoubleLoop:
+    """The double-loop EIG estimate of sensor weights, in nats, an upper bound in expectation.
+
+    Every method takes weights w of shape (K,). NumPy in gives NumPy float64 out, whatever Keras' floatx, computed in
+    blocks of outer draws. A tensor in gives a tensor of its dtype out, differentiable and free to stand inside a
+    compiled function; it holds an (M, N) array and checks nothing.
+
+    Args:
+        outer: model outputs at the outer draws, (M, K).
+        inner: model outputs at the inner draws, (N, K).
+        noise_variances: (K,) variances of independent noise at weight one, or a (K, K) covariance. With a covariance,
+            Gamma^(1/2) is its lower Cholesky factor.
+        base_samples: outer noise epsilon, (M, K). It is kept: the inner gradient needs it as its cross-term.
+        outer_weights, inner_weights: weights of the draws when they are a quadrature rule, (M,) and (N,), summing to
+            one; equal by default.
+        total: what the weights should sum to; weights that miss it by more than 1% are warned about. None: anything.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, noise that is not positive, fewer than two
+            inner draws.
+
+    Source: Ryan (2003) for the estimator; the derivatives are derived in `kerasbed.eig.weighted_noise`. The Hessian
+    diagonal published with this estimator, -1/(2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong; see there.
+    """
+
+    def __init__(
+        self,
+        outer,
+        inner,
+        noise_variances,
+        base_samples,
+        outer_weights=None,
+        inner_weights=None,
+        total: float | None = 1.0,
+    ):
+        self.draws = gaussian_draws.prepare(outer, inner, noise_variances, base_samples, outer_weights, inner_weights)
+        self.total = total
+
+    @classmethod
+    def from_simulator(
+        cls,
+        simulator,
+        num_outer: int | None = None,
+        num_inner: int | None = None,
+        seed: int = 0,
+        design=None,
+        base_samples="monte_carlo",
+        total: float | None = 1.0,
+    ) -> "DoubleLoop":
+        """The double loop of a `GaussianSimulator` on seeded draws.
+
+        Args:
+            simulator: its mean gives f(theta), its scale and correlation give Gamma.
+            num_outer, num_inner: M and N.
+            design: candidate settings, (*shape), at which mean and scale are evaluated; the weights then share the
+                effort among them. Default: the simulator's own design is the weights, as in `problems.LinearGaussian`.
+            base_samples: "monte_carlo"; "sobol"; "gauss_hermite", quadrature over the inner parameters (the largest
+                tensor rule of at most num_inner points) with Sobol outer draws; or a pair of rules (outer, inner).
+            total: see the class.
+
+        Raises:
+            TypeError: the simulator is not a GaussianSimulator.
+            ValueError: the noise depends on the parameters, or without `design` the mean depends on the weights.
+        """
+        draws = gaussian_draws.simulate(simulator, num_outer, num_inner, seed, design, base_samples)
+        return cls(**draws, total=total)
+
+    @property
+    def num_sensors(self) -> int:
+        return self.draws.outer.shape[1]
+
+    def value(self, w):
+        """The estimate in nats; weights of zero are allowed."""
+        if ops.is_tensor(w):
+            return weighted_noise.value(self._tensors(w), w)
+        found = float(self._summed("value", self._check(w)))
+        self._warn_if_saturated(found)
+        return found
+
+    def standard_error(self, w) -> float:
+        """Standard error of the value from its outer draws, when these are independent; NumPy weights only."""
+        w = self._check(w)
+        found = [self._compiled("log_ratios")(block, w)[:rows] for block, rows in self._blocks()]
+        return numerics.mean_and_error(np.concatenate(found))[1]
+
+    def gradient(self, w, components=COMPONENTS):
+        """d value / d w, (K,). With C3 left out it is the noise of a score function, of expectation zero."""
+        components = _checked_components(components)
+        if ops.is_tensor(w):
+            return weighted_noise.gradient(self._tensors(w), w, components)
+        return self._summed("gradient", self._check(w, positive=True), components=components)
+
+    def hessian_vector_product(self, w, v):
+        """(d^2 value / d w^2) v for v of shape (K,): (K,)."""
+        if ops.is_tensor(w):
+            return weighted_noise.hessian_vector_product(self._tensors(w), w, ops.cast(v, w.dtype))
+        return self._summed("hessian_vector_product", self._check(w, positive=True), self._vector("v", v))
+
+    def log_likelihood_gradient(self, w, components=COMPONENTS, residuals: str = "outer"):
+        """Components of d log p(y | theta, w) / d w, summed over those asked for.
+
+        C1: the weight in the square, C2: the log-determinant, C3: y moves with w. `residuals="outer"` gives (M, K) at
+        y_m - f(theta_m); "inner" gives (M, N, K) at y_m - f(theta_n), where C3 keeps the noise of the outer draw.
+        """
+        options = {"components": _checked_components(components), "which": _checked_residuals(residuals)}
+        return self._pairs("log_likelihood_gradient", w, **options)
+
+    def log_evidence_jacobian(self, w, components=COMPONENTS):
+        """d log p(y_m | w) / d w_k of the inner average, (M, K)."""
+        components = _checked_components(components)
+        if ops.is_tensor(w):
+            return weighted_noise.log_evidence_jacobian(self._tensors(w), w, components)
+        w = self._check(w, positive=True)
+        return np.concatenate(
+            [
+                self._compiled("log_evidence_jacobian", components=components)(block, w)[:rows]
+                for block, rows in self._blocks()
+            ]
+        )
+
+    def log_likelihood_hessian(self, w, residuals: str = "inner"):
+        """d^2 log p(y | theta, w) / d w^2 of every pair.
+
+        The diagonal, (M, N, K) ("outer": (M, K)), for independent noise; the matrix, (M, N, K, K), for correlated.
+        This is the corrected Hessian: r epsilon / (4 sqrt(gamma) w^(3/2)) - epsilon^2 / (4 w^2) - 1 / (2 w^2).
+        """
+        return self._pairs("log_likelihood_hessian", w, which=_checked_residuals(residuals))
+
+    def effective_inner_draws(self, w) -> float:
+        """How many inner draws carry the evidence of an outer draw, averaged; below ten the estimate is biased high."""
+        w = self._check(w)
+        found = [self._compiled("effective_inner_draws")(block, w)[:rows] for block, rows in self._blocks()]
+        return float(self.draws.outer_weights @ np.concatenate(found))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _pairs(self, name, w, **options):
+        if ops.is_tensor(w):
+            return getattr(weighted_noise, name)(self._tensors(w), w, **options)
+        return self._compiled(name, **options)(self.draws, self._check(w, positive=True))
+
+    def _compiled(self, name, **options):
+        return _compiled(name, self.draws.precision.shape, **options)
+
+    def _summed(self, name, *args, **options):
+        function = self._compiled(name, **options)
+        return sum(function(block, *args) for block, _ in self._blocks())
+
+    def _blocks(self):
+        """Equal blocks of outer draws, the last padded by draws of weight zero, with their numbers of real rows."""
+        draws, num = self.draws, len(self.draws.outer)
+        size = max(1, min(num, BLOCK_PAIRS // len(draws.inner)))
+        for start in range(0, num, size):
+            rows = min(size, num - start)
+            of_outer = np.arange(start, start + size) % num
+            weights = np.where(np.arange(size) < rows, draws.outer_weights[of_outer], 0.0)
+            yield (
+                draws._replace(
+                    outer=draws.outer[of_outer],
+                    noise=draws.noise[of_outer],
+                    coloured=draws.coloured[of_outer],
+                    pull=draws.pull[of_outer],
+                    outer_weights=weights,
+                ),
+                rows,
+            )
+
+    def _tensors(self, w) -> Draws:
+        return Draws(*[ops.convert_to_tensor(array, dtype=w.dtype) for array in self.draws])
+
+    def _vector(self, name, values) -> np.ndarray:
+        values = np.asarray(values, "float64")
+        if values.shape != (self.num_sensors,):
+            raise ValueError(
+                f"{name} has shape {values.shape}, but this double loop has {self.num_sensors} sensors; "
+                f"pass shape ({self.num_sensors},)."
+            )
+        if not np.all(np.isfinite(values)):
+            raise ValueError(f"{name} is {values}, but finite numbers are needed.")
+        return values
+
+    def _check(self, w, positive=False) -> np.ndarray:
+        w = self._vector("w", w)
+        if np.any(w < 0):
+            raise ValueError(
+                f"The weights are {w}, but they must not be negative; the smallest is {w.min():.3g}. "
+                "Project them on the simplex, or optimise over kb.designs.Simplex."
+            )
+        if positive and np.any(w == 0):
+            raise ValueError(
+                f"The derivative of the sampled EIG is infinite at a weight of exactly zero, and sensors "
+                f"{np.flatnonzero(w == 0).tolist()} have it; move inside the simplex or drop those sensors."
+            )
+        if self.total is not None and w.size > 1 and abs(w.sum() - self.total) > 0.01 * self.total:
+            warnings.warn(
+                f"The weights sum to {w.sum():.4g}, not to {self.total:.4g}: the estimate is for that much more or "
+                "less measuring effort. Divide them by their sum, or pass total=None if that is meant.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return w
+
+    def _warn_if_saturated(self, value):
+        needed = INNER_DRAWS_PER_EXP_EIG * np.exp(min(value, 700.0))
+        if len(self.draws.inner) < needed:
+            warnings.warn(
+                f"The double-loop estimate is {value:.3f} nats from {len(self.draws.inner)} inner draws; it is biased "
+                f"high, and about {needed:.0f} inner draws are needed for this EIG. Raise num_inner.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+@functools.cache
+def _compiled(name, noise_shape, **options):
+    """One compiled program for each formula, shared by all double loops with noise of this shape.
+
+    The shape is part of the key because TensorFlow, once it has seen two of them, forgets even their rank.
+    """
+    return backend.compile_function(functools.partial(getattr(weighted_noise, name), **options))
+
+
+def _checked_components(components) -> tuple[str, ...]:
+    components = (components,) if isinstance(components, str) else tuple(components)
+    if not components or not set(components) <= set(COMPONENTS):
+        raise ValueError(f"components are {components}, but a choice from {COMPONENTS} was expected.")
+    return tuple(name for name in COMPONENTS if name in components)
+
+
+def _checked_residuals(residuals: str) -> str:
+    if residuals not in ("outer", "inner"):
+        raise ValueError(f"residuals is {residuals!r}, but 'outer' or 'inner' was expected.")
+    return residuals

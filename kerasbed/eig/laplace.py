@@ -1,0 +1,157 @@
+"""Bayesian D-optimality: the EIG under a Gaussian approximation of every posterior; cheap, and a starting point.
+
+In unconstrained coordinates u of the parameters, with prior covariance S and Fisher information F of one experiment,
+
+    EIG ~ 1/2 E_theta log det(I + S^(1/2)' F(theta, xi) S^(1/2))       (Chaloner and Verdinelli, 1995, section 4.3)
+
+which is exact for linear-Gaussian experiments and neither a lower nor an upper bound elsewhere. For Gaussian noise of
+scale s(theta) and correlation C, entries k, and J = d mean / d u,
+
+    F = (J / s)' C^-1 (J / s) + information in the scale;  2 sum_k d log s_k d log s_k'  for independent noise,
+
+where for correlated noise the scale must not depend on the parameters. Other likelihoods give F as the average outer
+product of scores, F = E_y [d log p d log p'], over simulated outcomes. Derivatives in u are central differences in
+float64, so that one formula in `keras.ops` serves all backends and stays differentiable in the design.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops, tree
+
+from kerasbed import backend, numerics
+from kerasbed.eig.likelihood_check import require_likelihood
+from kerasbed.simulators import GaussianSimulator, design_shape, design_values
+
+
+class LaplaceEstimate(NamedTuple):
+    """An approximate EIG in nats, no bound, and the standard error of its average over the prior."""
+
+    value: float
+    standard_error: float
+    method: str
+
+
+def laplace(simulator, design, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64) -> LaplaceEstimate:
+    """The Laplace approximation of the EIG at one design.
+
+    Args:
+        simulator: an experiment with a `log_likelihood`.
+        design: values (*shape), a dict of those, or a space at its current values.
+        num_samples: draws of the prior.
+        seed: their seed.
+        num_outcomes: outcomes for each draw, where the noise is not Gaussian.
+
+    Raises:
+        NotImplementedError: the simulator has no likelihood.
+    """
+    criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
+    value, error = numerics.mean_and_error(criterion.terms(design))
+    return LaplaceEstimate(value, error, f"Laplace, {num_samples} draws")
+
+
+class FisherCriterion:
+    """The Laplace approximation as a function of the design on fixed draws, for `kb.search.minimize`.
+
+    `value(design)` takes a tensor (*shape) and gives a tensor, differentiable for Gaussian noise; NumPy gives a float.
+    See `laplace` for the arguments.
+    """
+
+    def __init__(self, simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
+        require_likelihood(simulator)
+        if num_samples < 2 or num_outcomes < 2:
+            raise ValueError(f"num_samples is {num_samples} and num_outcomes {num_outcomes}, but both need at least 2.")
+        self.simulator, self.num_outcomes, self.seed = simulator, int(num_outcomes), int(seed)
+        parameters = simulator.prior.sample(int(num_samples), np.random.default_rng(seed))
+        with backend.precision("float64"), backend.no_gradients():
+            coordinates, _ = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
+            self.coordinates = backend.to_numpy(coordinates)
+        self.root = np.linalg.cholesky(np.cov(self._many_coordinates(), rowvar=False).reshape(2 * (self.dim,)))
+        self._terms = backend.compile_function(self._terms_of)
+
+    @property
+    def dim(self) -> int:
+        return self.coordinates.shape[1]
+
+    def value(self, design):
+        """Mean over the prior, in nats."""
+        if ops.is_tensor(tree.flatten(design)[0]):
+            return ops.mean(self._terms_of(tree.map_structure(lambda leaf: leaf[None], design), *self._noise(design)))
+        return float(np.mean(self.terms(design)))
+
+    def terms(self, design) -> np.ndarray:
+        """One term for each draw of the prior, (num_samples,)."""
+        values = design_values(design)
+        return self._terms(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
+
+    def _many_coordinates(self) -> np.ndarray:
+        """Coordinates of more draws than the criterion averages, for the prior's covariance."""
+        parameters = self.simulator.prior.sample(max(len(self.coordinates), 8192), np.random.default_rng(self.seed))
+        with backend.precision("float64"), backend.no_gradients():
+            return backend.to_numpy(self.simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))[0])
+
+    def _noise(self, design) -> tuple[np.ndarray, ...]:
+        if isinstance(self.simulator, GaussianSimulator):
+            return ()
+        shape = self.simulator.resolve_noise_shape(design_shape(tree.map_structure(lambda leaf: leaf[None], design)))
+        return (
+            self.simulator.draw_noise(
+                len(self.coordinates) * self.num_outcomes, shape, np.random.default_rng(self.seed)
+            ),
+        )
+
+    def _terms_of(self, design, *noise):
+        dtype = tree.flatten(design)[0].dtype
+        u = ops.convert_to_tensor(self.coordinates, dtype=dtype)
+        information = (
+            self._gaussian_information(u, design)
+            if not noise
+            else self._sampled_information(u, design, ops.convert_to_tensor(noise[0], dtype=dtype))
+        )
+        root = ops.convert_to_tensor(self.root, dtype=dtype)
+        scaled = ops.matmul(ops.transpose(root), ops.matmul(information, root))
+        factor = ops.linalg.cholesky(ops.eye(self.dim, dtype=dtype) + scaled)
+        return ops.sum(ops.log(ops.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+
+    def _slopes(self, function, u):
+        """Central differences of a (draws, ...) function in every coordinate: a list of `dim` arrays (draws, size)."""
+        step = numerics.central_step(ops.dtype(u)) * np.eye(self.dim)
+        found = []
+        for direction in step:
+            direction = ops.convert_to_tensor(direction, dtype=u.dtype)
+            difference = function(u + direction) - function(u - direction)
+            found.append(ops.reshape(difference, (u.shape[0], -1)) / (2.0 * numerics.central_step(ops.dtype(u))))
+        return found
+
+    def _gaussian_information(self, u, design):
+        simulator = self.simulator
+        shape = simulator.mean(simulator.prior.from_unconstrained(u), design).shape
+
+        def mean(u):
+            return ops.broadcast_to(simulator.mean(simulator.prior.from_unconstrained(u), design), shape)
+
+        def log_scale(u):
+            scale = simulator.scale(simulator.prior.from_unconstrained(u), design)
+            return ops.broadcast_to(ops.log(ops.convert_to_tensor(scale, dtype=u.dtype)), shape)
+
+        scale = ops.exp(ops.reshape(log_scale(u), (u.shape[0], -1)))
+        slopes = ops.stack([slope / scale for slope in self._slopes(mean, u)], axis=-1)
+        if simulator.correlation is not None:
+            whitener = np.linalg.inv(np.linalg.cholesky(np.asarray(simulator.correlation, "float64")))
+            slopes = ops.matmul(ops.convert_to_tensor(whitener, dtype=u.dtype), slopes)
+            return ops.matmul(ops.swapaxes(slopes, 1, 2), slopes)
+        of_scale = ops.stack(self._slopes(log_scale, u), axis=-1)
+        products = ops.matmul(ops.swapaxes(slopes, 1, 2), slopes)
+        return products + 2.0 * ops.matmul(ops.swapaxes(of_scale, 1, 2), of_scale)
+
+    def _sampled_information(self, u, design, noise):
+        simulator = self.simulator
+        repeated = ops.repeat(u, self.num_outcomes, axis=0)
+        outcome = ops.stop_gradient(simulator.measure(simulator.prior.from_unconstrained(repeated), design, noise))
+
+        def log_p(u):
+            return simulator.log_likelihood(outcome, simulator.prior.from_unconstrained(u), design)
+
+        scores = ops.concatenate(self._slopes(log_p, repeated), axis=-1)
+        scores = ops.reshape(scores, (u.shape[0], self.num_outcomes, self.dim))
+        return ops.matmul(ops.swapaxes(scores, 1, 2), scores) / self.num_outcomes

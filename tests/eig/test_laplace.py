@@ -1,0 +1,83 @@
+"""The Laplace criterion: exact for linear-Gaussian experiments, differentiable, near the EIG elsewhere."""
+
+import numpy as np
+import pytest
+from keras import ops
+from scipy import stats
+
+import kerasbed as kb
+from kerasbed import backend
+
+WEIGHTS = np.array([0.3, 0.7])
+
+
+@pytest.mark.parametrize("noise", [1.0, [[1.0, 0.6], [0.6, 2.0]]], ids=["independent", "correlated"])
+def test_exact_for_linear_gaussian_experiments(noise):
+    problem = kb.problems.LinearGaussian(noise_variances=noise)
+    # The prior covariance is that of 8,192 draws, good to 2% a standard error; the EIG moves by half of that at most.
+    found = kb.eig.laplace(problem, WEIGHTS, num_samples=64)
+    assert found.value == pytest.approx(problem.exact_eig(WEIGHTS), abs=0.05)
+    assert found.standard_error < 1e-6
+
+
+class Decay(kb.GaussianSimulator):
+    prior = kb.Prior(rate=stats.lognorm(s=0.5))
+    noise_scale = 0.05
+
+    def mean(self, parameters, design):
+        return ops.exp(-parameters["rate"] * design)
+
+    def scale(self, parameters, design):
+        return self.noise_scale
+
+
+class GenericDecay(kb.Simulator):
+    """The same experiment as any other likelihood, whose information comes from simulated scores."""
+
+    prior = Decay.prior
+
+    def outcome(self, parameters, design, noise):
+        return ops.exp(-parameters["rate"] * design) + 0.05 * noise
+
+    def log_likelihood(self, outcome, parameters, design):
+        residual = (outcome - ops.exp(-parameters["rate"] * design)) / 0.05
+        return ops.sum(-0.5 * ops.square(residual) - np.log(0.05 * np.sqrt(2 * np.pi)), axis=-1)
+
+
+def test_near_the_bracket_and_to_the_simulated_scores():
+    design = np.array([0.5, 1.0, 2.0])
+    gaussian = kb.eig.laplace(Decay(), design, num_samples=400)
+    generic = kb.eig.laplace(GenericDecay(), design, num_samples=400, num_outcomes=200)
+    bracket = kb.eig.bracket(Decay(), design, num_outer=1000, num_inner=2000, seed=0)
+    assert gaussian.value == pytest.approx(bracket.upper, abs=0.1)
+    # Scores of 200 outcomes: the information is off by sqrt(2 / 200) = 10% in each term, 0.05 of its log, and the
+    # average # of 400 terms is biased by half the variance, 0.0025.
+    assert generic.value == pytest.approx(gaussian.value, abs=0.02)
+
+
+def test_value_is_differentiable_and_finds_a_good_design():
+    criterion = kb.eig.FisherCriterion(Decay(), num_samples=64)
+    design = np.array([0.5, 3.0])
+    value, gradient = backend.value_and_gradient(criterion.value)(design)
+    assert value == pytest.approx(criterion.value(design), abs=1e-10)
+    steps = [criterion.value(design + 1e-5 * e) - criterion.value(design - 1e-5 * e) for e in np.eye(2)]
+    np.testing.assert_allclose(gradient, np.array(steps) / 2e-5, rtol=1e-4, atol=1e-6)
+    result = kb.search.minimize(lambda d: -criterion.value(d), kb.designs.Box((1,), 0.01, 10.0), starts=2)
+    # One time for a rate near 1 is best near 1 / rate.
+    assert 0.7 < result.design[0] < 1.5
+
+
+def test_scale_that_depends_on_the_parameters_informs():
+    class Variance(kb.GaussianSimulator):
+        prior = kb.Prior(log_scale=stats.norm(scale=0.1))
+        noise_shape = (40,)
+
+        def mean(self, parameters, design):
+            return ops.zeros((parameters["log_scale"].shape[0], 40), dtype=parameters["log_scale"].dtype)
+
+        def scale(self, parameters, design):
+            return ops.exp(parameters["log_scale"])
+
+    # Fisher information of a log standard deviation is 2 for each of the 40 entries.
+    found = kb.eig.laplace(Variance(), np.ones(1), num_samples=16)
+    assert found.value == pytest.approx(0.5 * np.log(1 + 0.1**2 * 80), abs=0.02)
