@@ -100,6 +100,15 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
 
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return config | {"steps_per_execution": None} if config and self.chooses_fusion else config
+
+    def compile_from_config(self, config):
+        """Compile as the saved model was, so that its optimizers' state can be loaded and training goes on."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def fit(
         self,
         x=None,
