@@ -14,6 +14,7 @@ import itertools
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 PACKAGES = ("jax", "tensorflow", "torch")
 
@@ -70,6 +71,10 @@ def seed_everything(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
+def _jax_keeps_float64() -> bool:
+    return jax.dtypes.canonicalize_dtype("float64") == np.dtype("float64")
+
+
 def check_precision() -> None:
     """Refuse settings under which a density would silently be computed in another precision than asked for.
 
@@ -86,7 +91,7 @@ def check_precision() -> None:
         raise ValueError(f"floatx is {keras.config.floatx()!r}; kerasbed needs 'float32' or 'float64'.")
     if keras.config.floatx() == "float64":
         _PROMOTION["float64"] = "float64"
-    if NAME == "jax" and keras.config.floatx() == "float64" and not jax.config.jax_enable_x64:
+    if NAME == "jax" and keras.config.floatx() == "float64" and not _jax_keeps_float64():
         raise ValueError(
             "floatx is 'float64', but JAX truncates to float32. "
             "Call jax.config.update('jax_enable_x64', True) before building the model, or use floatx 'float32'."
@@ -303,7 +308,11 @@ def dicts_as_batches(loader):
     return twin
 
 
-class Trainer:
+# What a mixin is mixed into, for type checkers only: it has every attribute of a Keras model.
+KerasModel = keras.Model if TYPE_CHECKING else object
+
+
+class Trainer(KerasModel):
     """How a Keras model's `train_step` reaches the device. Mix in before `keras.Model`.
 
     Keras' `train_step`, `fit`, callbacks and metrics stay as they are; only the function that carries several batches

@@ -12,7 +12,7 @@ from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
 
-class Inference:
+class Inference(backend.KerasModel):
     """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
 
     def estimate_eig(self, num_samples: int = 4096, seed: int = 0) -> EIGEstimate:

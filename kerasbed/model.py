@@ -81,7 +81,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         self.eig_tracker.update_state(y_pred)
-        self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), y_pred.dtype))
+        self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), self.compute_dtype))
         return self.objective.loss(y_pred, x) + sum(self.losses)
 
     # -- training ---

@@ -11,6 +11,7 @@ The marginal density integrates a out by the trapezoidal rule, which converges e
 """
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,7 +38,7 @@ class Posterior(keras.layers.Layer):
 
     def __init__(self, network=None, summary_network=None, **kwargs):
         super().__init__(**kwargs)
-        self.network = None if network is None else networks.check_density(network)
+        self.network: Any = None if network is None else networks.check_density(network)
         self.summary_network = summary_network
 
     def setup(self, simulator, space, outcome_shape) -> None:

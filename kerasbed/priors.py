@@ -11,7 +11,7 @@ reports is one of theta itself, in the user's units.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -37,7 +37,7 @@ class Entropy(NamedTuple):
 class Univariate:
     """`dim` independent coordinates with one frozen scipy.stats law (or one law each, from array arguments)."""
 
-    frozen: object
+    frozen: Any
     dim: int
 
     def sample(self, num, rng):
@@ -61,7 +61,7 @@ class Univariate:
 class MultivariateNormal:
     """A correlated normal block, `scipy.stats.multivariate_normal`."""
 
-    frozen: object
+    frozen: Any
 
     @property
     def dim(self):
@@ -83,7 +83,8 @@ class MultivariateNormal:
         return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
 
 
-def _as_block(name: str, given) -> Univariate | MultivariateNormal:
+def _as_block(name: str, given: Any) -> Univariate | MultivariateNormal:
+    frozen: Any
     frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     if isinstance(frozen, type(stats.multivariate_normal())):
         if dim is not None:
@@ -178,7 +179,7 @@ class Prior:
     def log_prob(self, parameters: Parameters) -> np.ndarray:
         """Log density in the user's units, {name: (..., d)} -> (...,)."""
         parameters = self.check(parameters)
-        return sum(block.log_prob(parameters[name]) for name, block in self.blocks.items())
+        return sum((block.log_prob(parameters[name]) for name, block in self.blocks.items()), start=np.zeros(()))
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Differential entropy in nats: scipy's, else a Monte Carlo estimate from `num_samples` draws."""

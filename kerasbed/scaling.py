@@ -56,7 +56,7 @@ def finite_rows(values: np.ndarray, what: str) -> np.ndarray:
     Raises:
         ValueError: fewer than two rows are finite.
     """
-    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    finite = np.all(np.isfinite(values.reshape(len(values), -1)), axis=1)
     if finite.sum() < 2:
         raise ValueError(
             f"{what} was NaN or infinite in {np.sum(~finite)} of {len(values)} pilot draws over the prior and the "

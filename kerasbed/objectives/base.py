@@ -1,5 +1,7 @@
 """What every EIG bound shares."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -19,7 +21,7 @@ class Objective(keras.layers.Layer):
     def __init__(self, posterior=None, **kwargs):
         super().__init__(**kwargs)
         # In the constructor and not on the class: torch looks submodules up after class attributes.
-        self.posterior = posterior
+        self.posterior: Any = posterior
 
     def setup(self, simulator, space, outcome_shape) -> None:
         """Create every weight for a problem."""

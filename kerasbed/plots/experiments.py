@@ -42,8 +42,8 @@ def realisations(
         axes.plot(settings, row.ravel(), linestyle="", color=color_of(i), label=f"experiment {i + 1}", **marker_of(i))
     if over_settings:
         curves = _response_curves(simulator, parameters, values, limits)
-        for i, curve in enumerate(curves[1] if curves else ()):
-            axes.plot(curves[0], curve, label=f"_curve {i + 1}", zorder=1, **line_of(i))
+        for i, curve in enumerate(curves):
+            axes.plot(*curve, label=f"_curve {i + 1}", zorder=1, **line_of(i))
         heights = np.full(settings.shape, 0.025)  # inside the frame, where no tick label stands
         axes.plot(settings, heights, "k|", markersize=8, label="settings", transform=axes.get_xaxis_transform())
     axes.set(xlabel=labels[0] if over_settings else "measurement", ylabel=labels[1])
@@ -65,12 +65,12 @@ def _count(parameters) -> int:
 
 
 def _response_curves(simulator, parameters, values, limits):
-    """Settings (points,) and noiseless outcomes (num, points), or None where outcomes are no curve over settings.
+    """A pair of settings and noiseless outcomes for each experiment; none where outcomes are no curve over settings.
 
     Whether they are is found by asking for longer designs: the entries that were there before must not change.
     """
     if values.ndim != 1 or simulator.noise_shape is not None:
-        return None
+        return []
     low, high = (values.min(), values.max()) if limits is None else limits
     settings = np.linspace(low, high, CURVE_POINTS)
     middle = float(np.asarray(simulator.noise.median()))
@@ -80,7 +80,7 @@ def _response_curves(simulator, parameters, values, limits):
     try:
         found = _measure(simulator, parameters, longer, np.full((num, longer.size), middle))
     except Exception:  # a simulator of designs of one length; each backend has its own error for that
-        return None
+        return []
     if found.shape != (num, longer.size) or not np.allclose(found[:, : values.size], known, rtol=1e-4, atol=1e-5):
-        return None
-    return settings, found[:, values.size :]
+        return []
+    return [(settings, curve) for curve in found[:, values.size :]]

@@ -34,9 +34,8 @@ def posterior(samples, reference=None, truth=None, prior=None, names=None, label
     Raises:
         ValueError: unknown names, or a number of Axes that differs from the number of outcomes.
     """
-    samples, reference, truth, prior = (
-        None if draws is None else _columns(draws) for draws in (samples, reference, truth, prior)
-    )
+    samples = _columns(samples)
+    reference, truth, prior = (None if draws is None else _columns(draws) for draws in (reference, truth, prior))
     names = list(samples)[:2] if names is None else [names] if isinstance(names, str) else list(names)
     if not 1 <= len(names) <= 2 or set(names) - set(samples):
         raise ValueError(f"names are {names}, but one or two of {list(samples)} were expected.")
@@ -48,7 +47,8 @@ def posterior(samples, reference=None, truth=None, prior=None, names=None, label
         ]
         point = None if truth is None else [float(truth[n][i]) for n in names]
         background = None if prior is None else np.stack([prior[n] for n in names], -1)
-        (_points if len(names) == 2 else _histogram)(panel, *drawn, point, background)
+        show = _points if len(names) == 2 else _histogram
+        show(panel, drawn[0], drawn[1], point, background)
         panel.set(xlabel=names[0], title=f"outcome {i + 1}" if count > 1 else "")
         panel.xaxis.set_major_locator(MaxNLocator(5))
     panels[0].set_ylabel(names[1] if len(names) == 2 else "density")
@@ -103,7 +103,8 @@ def _contours(panel, draws, color, style):
 
 def _histogram(panel, draws, reference, point, prior):
     shown = [draws, *(d for d in (reference, prior) if d is not None)]
-    bins = np.linspace(*np.quantile(np.concatenate(shown), [0.0005, 0.9995]), 41)
+    low, high = np.quantile(np.concatenate(shown), [0.0005, 0.9995])
+    bins = np.linspace(low, high, 41)
     panel.hist(draws[:, 0], bins, density=True, color=POINTS, alpha=0.6, label="draws")
     if reference is not None:
         panel.hist(

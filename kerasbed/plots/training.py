@@ -30,11 +30,12 @@ def design_path(history, label="design", axes=None):
     path = np.stack([np.concatenate([np.ravel(v) for v in keras.tree.flatten(d)]) for d in history.designs])
     step = max(1, len(path) // 8)
     for i, values in enumerate(path.T):
-        style = line_of(i) | marker_of(i) | {"markevery": (i % step, step)}
-        axes.plot(history.epochs, values, label=f"entry {i + 1}", **style)
+        marks = (i % step, step)
+        axes.plot(history.epochs, values, label=f"entry {i + 1}", markevery=marks, **line_of(i), **marker_of(i))
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for height, text in _final_labels(path[-1], NEAR * np.subtract(*axes.get_ylim()[::-1])):
+    bottom, top = axes.get_ylim()
+    for height, text in _final_labels(path[-1], NEAR * (top - bottom)):
         axes.annotate(text, (1.01, height), xycoords=axes.get_yaxis_transform(), va="center", fontsize="small")
     return axes
 
