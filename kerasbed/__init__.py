@@ -1,7 +1,7 @@
 """kerasbed: learn the experiment that teaches most, by gradient, on JAX, TensorFlow or torch."""
 
 from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
-from kerasbed import base_samples, designs
+from kerasbed import base_samples, designs, problems, variational
 from kerasbed.priors import Prior
 from kerasbed.simulators import GaussianSimulator, Simulator
 
@@ -15,4 +15,6 @@ __all__ = [
     "Simulator",
     "base_samples",
     "designs",
+    "problems",
+    "variational",
 ]

@@ -13,7 +13,6 @@ reference pages (Virtanen et al., 2020), and the tests compare every entry with 
 import math
 from collections.abc import Callable
 
-import keras
 import numpy as np
 from keras import ops
 from scipy import linalg, special
@@ -57,12 +56,12 @@ def log_density(frozen, x):
             f"Add it with kerasbed.densities.register({name!r}, lambda z, *shapes: ...)."
         )
     shapes, location, scale = frozen.dist._parse_args(*frozen.args, **frozen.kwds)
-    low, high = (_like(edge, x) for edge in frozen.support())
+    low, high = (numerics.like(edge, x) for edge in frozen.support())
     inside = ops.logical_and(x >= low, x <= high)
     # The unused branch of a `where` would turn the gradient into NaN, so it is evaluated at the median instead.
-    within = ops.where(inside, x, _like(frozen.median(), x))
-    z = (within - _like(location, x)) / _like(scale, x)
-    value = _for_each_shape(STANDARD[name], z, shapes) - _like(np.log(scale), x)
+    within = ops.where(inside, x, numerics.like(frozen.median(), x))
+    z = (within - numerics.like(location, x)) / numerics.like(scale, x)
+    value = _for_each_shape(STANDARD[name], z, shapes) - numerics.like(np.log(scale), x)
     return ops.where(inside, value, ops.full_like(value, -np.inf))
 
 
@@ -77,14 +76,10 @@ def _for_each_shape(standard, z, shapes):
     return ops.concatenate(columns, axis=-1)
 
 
-def _like(constant, tensor):
-    return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))
-
-
 def multivariate_normal_log_density(frozen, x):
     """Log density of a frozen `scipy.stats.multivariate_normal`: (..., d) tensor -> (...,)."""
     inverse = linalg.solve_triangular(np.linalg.cholesky(frozen.cov), np.eye(len(frozen.mean)), lower=True)
-    white = ops.matmul(x - _like(frozen.mean, x), _like(inverse.T, x))
+    white = ops.matmul(x - numerics.like(frozen.mean, x), numerics.like(inverse.T, x))
     return numerics.standard_normal_log_density(white) + float(np.sum(np.log(np.diag(inverse))))
 
 

@@ -1,5 +1,6 @@
 """The one home of numerical guards; each says what it guards against."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -44,3 +45,8 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def like(constant, tensor):
+    """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
+    return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))

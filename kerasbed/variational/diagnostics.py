@@ -1,0 +1,90 @@
+"""Is the fitted family wide enough? Importance weights of the posterior against the fit, and their Pareto shape k.
+
+The log weights log p(y, z) - log q(z) at draws of q say how q misses the posterior: their mean is the ELBO, the log of
+the mean of their exponentials is the log evidence, and the shape k of a generalised Pareto law fitted to the largest
+weights says whether weighted averages can be trusted: below 0.7 they can (Vehtari et al., 2024; Yao et al., 2018, use
+it as the check of a variational fit).
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from kerasbed import numerics
+
+PARETO_K_LIMIT = 0.7
+
+
+def arviz():
+    """The arviz module, imported when first needed and without its notice about coming versions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+
+    return arviz
+
+
+def smoothed_weights(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log weights that sum to one, and k, for the log weights of one data set, (S,).
+
+    Weights that are equal to rounding have no tail; their k is reported as 0.
+    """
+    if np.ptp(log_weights) < 1e-6:
+        return np.full_like(log_weights, -np.log(log_weights.size)), 0.0
+    with warnings.catch_warnings():
+        # arviz warns about high k in terms of its own loo function; kerasbed says it in terms of the family.
+        warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")
+        smoothed, k = arviz().psislw(log_weights.copy())
+    return np.asarray(smoothed), float(k)
+
+
+def log_evidence(log_weights: np.ndarray) -> tuple[float, float]:
+    """Importance-sampling estimate of log p(y) and its standard error by the delta method, from (S,) log weights."""
+    top = log_weights.max()
+    mean, error = numerics.mean_and_error(np.exp(log_weights - top))
+    return float(np.log(mean) + top), error / mean
+
+
+def describe_k(k: float, family) -> str:
+    """What a Pareto k says about a fit, in a sentence."""
+    name = type(family).__name__
+    if k <= PARETO_K_LIMIT:
+        return f"Pareto k = {k:.2f}: the {name} family is wide enough for importance-weighted corrections."
+    return (
+        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT}, so the "
+        "fit misses a part of the posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of "
+        "'full'), or more base samples if there are few."
+    )
+
+
+def study(fit, rules: dict, quiet: bool = True) -> pd.DataFrame:
+    """Fit once for each set of base samples, to see how many are enough.
+
+    Args:
+        fit: function of base samples that returns a fit: `lambda points: kb.variational.fit(..., base_samples=points)`.
+        rules: label -> one rule of base samples, or a list of them (several seeds).
+        quiet: leave out the warnings of single fits; the table has their k.
+
+    Returns:
+        A table, one row for each fit: label, training_objective, negative_elbo and its standard error, pareto_k, and
+        mean and standard deviation of each coordinate.
+    """
+    rows = []
+    for label, given in rules.items():
+        for rule in given if isinstance(given, (list, tuple)) else [given]:
+            with warnings.catch_warnings():
+                if quiet:
+                    warnings.simplefilter("ignore", UserWarning)
+                rows.append({"label": label, **_row(fit(rule))})
+    return pd.DataFrame(rows)
+
+
+def _row(result):
+    row = {
+        name: getattr(result, name) for name in ("training_objective", "negative_elbo", "negative_elbo_se", "pareto_k")
+    }
+    labels = result.coordinates.labels()
+    for column, values in (("mean", result.mean), ("sd", result.standard_deviation)):
+        row |= {f"{column}[{name}]": x for name, x in zip(labels, np.concatenate(list(values.values())), strict=True)}
+    return row

@@ -1,0 +1,2 @@
+"""Pictures of a variational fit, one function each; every one draws into `axes` and returns it."""
+
