@@ -152,6 +152,24 @@ class Prior:
         """
         return SampledPrior(sampler, log_prob, supports or {}, log_density)
 
+    @staticmethod
+    def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0) -> "Prior":
+        """A posterior as the prior of the next design; draws and density come from the same fitted object.
+
+        Args:
+            posterior: a `kerasbed.variational` fit, which is used as it is; or draws {name: (num, d)} or
+                {name: (datasets, num, d)}, such as `DesignModel.sample` returns, to which a kernel density is fitted.
+            supports: name -> (low, high) for draws of a parameter that is not on the whole real line.
+            dataset: which data set of draws with a data-set axis.
+            max_centres, seed: kernels of the density estimate, and the seed by which more draws are thinned.
+
+        Raises:
+            ValueError: draws that are not finite, outside their support, too few, or without a density.
+        """
+        from kerasbed.posterior_prior import from_posterior
+
+        return from_posterior(posterior, supports, dataset, max_centres, seed)
+
     # -- shape ----------------------------------------------------------------------------------------------------
 
     @property
@@ -241,7 +259,8 @@ class Prior:
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
-        pieces = ops.split(u, np.cumsum(list(self.dims.values()))[:-1].tolist(), axis=-1)
+        ends = np.cumsum(list(self.dims.values())).tolist()  # slices: ops.split into one piece fails on torch
+        pieces = [u[..., end - dim : end] for dim, end in zip(self.dims.values(), ends, strict=True)]
         return {name: _constrain(piece, *self.supports()[name]) for name, piece in zip(self.names, pieces, strict=True)}
 
 

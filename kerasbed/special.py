@@ -54,13 +54,13 @@ def log_sigmoid(v):
     return ops.minimum(v, 0.0) - ops.log1p(ops.exp(-ops.abs(v)))
 
 
-def beta_logit_log_density(v, a, b):
-    """Log density of logit(t) for t ~ Beta(a, b), elementwise."""
-    return a * log_sigmoid(v) + b * log_sigmoid(-v) - log_beta(a, b)
+def beta_logit_log_density(v, a, b, norming=None):
+    """Log density of logit(t) for t ~ Beta(a, b), elementwise; norming: log B(a, b) where it is known."""
+    return a * log_sigmoid(v) + b * log_sigmoid(-v) - (log_beta(a, b) if norming is None else norming)
 
 
-def beta_logit_log_cdf(v, a, b):
-    """log P(logit(t) <= v) for t ~ Beta(a, b), elementwise; accurate in the lower tail."""
+def beta_logit_log_cdf(v, a, b, norming):
+    """log P(logit(t) <= v) for t ~ Beta(a, b), elementwise; accurate in the lower tail. norming: log B(a, b)."""
     # The integrand falls off over a standard deviation of v near the mode and over 1 / a in the tail.
     slope = ops.maximum(a * ops.sigmoid(-v) - b * ops.sigmoid(v), 0.0)
     curvature = ops.sqrt(a * b / (a + b))
@@ -69,7 +69,7 @@ def beta_logit_log_cdf(v, a, b):
     log_weight = ops.convert_to_tensor(_LOG_WEIGHTS, dtype=v.dtype) + ops.log(reach)
     shifted = v[..., None] - distance
     exponent = a[..., None] * log_sigmoid(shifted) + b[..., None] * log_sigmoid(-shifted)
-    return ops.logsumexp(exponent + log_weight, axis=-1) - log_beta(a, b)
+    return ops.logsumexp(exponent + log_weight, axis=-1) - norming
 
 
 def beta_logit_quantile(uniform, a, b):
@@ -80,19 +80,18 @@ def beta_logit_quantile(uniform, a, b):
         a, b: positive tensors of the same shape.
     """
     upper = uniform > 0.5  # from the other end, where the tail keeps its digits
+    norming = log_beta(a, b)
     a, b = ops.where(upper, b, a), ops.where(upper, a, b)
     log_u = ops.log(ops.where(upper, 1.0 - uniform, uniform))
 
-    def newton(v, a, b):
-        log_cdf = beta_logit_log_cdf(v, a, b)
-        return v + (log_u - log_cdf) * ops.exp(log_cdf - beta_logit_log_density(v, a, b))
+    def newton(v, a, b, norming):
+        log_cdf = beta_logit_log_cdf(v, a, b, norming)
+        return v + (log_u - log_cdf) * ops.exp(log_cdf - beta_logit_log_density(v, a, b, norming))
 
-    fixed_a, fixed_b = ops.stop_gradient(a), ops.stop_gradient(b)
-    spread = ops.sqrt(1.0 / fixed_a + 1.0 / fixed_b)
-    v = ops.log(fixed_a / fixed_b) - spread * ops.sqrt(ops.maximum(-2.0 * log_u - 1.3, 0.0))
-    for _ in range(_NEWTON_STEPS):
-        v = newton(v, fixed_a, fixed_b)
-    v = ops.stop_gradient(v)
+    fixed = tuple(ops.stop_gradient(value) for value in (a, b, norming))
+    spread = ops.sqrt(1.0 / fixed[0] + 1.0 / fixed[1])
+    v = ops.log(fixed[0] / fixed[1]) - spread * ops.sqrt(ops.maximum(-2.0 * log_u - 1.3, 0.0))
+    v = ops.stop_gradient(ops.fori_loop(0, _NEWTON_STEPS, lambda _, v: newton(v, *fixed), v))
     for _ in range(2):
-        v = newton(v, a, b)
+        v = newton(v, a, b, norming)
     return ops.where(upper, -v, v)

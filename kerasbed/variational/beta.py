@@ -45,8 +45,8 @@ class Beta(Family):
     def transform(self, phi, base):
         a, b = self._shapes(phi)
         shape = (*a.shape[:-2], *base.shape)
-        base, a, b = (ops.broadcast_to(values, shape) for values in (base, a, b))
-        z = special.beta_logit_quantile(base, a, b)
+        base, *full = (ops.broadcast_to(values, shape) for values in (base, a, b))
+        z = special.beta_logit_quantile(base, *full)
         return z, ops.sum(special.beta_logit_log_density(z, a, b), axis=-1)
 
     def log_density(self, phi, z):

@@ -34,6 +34,7 @@ class Conditional(Family):
             )
         self.degree, self.widths, self.seed = int(degree), tuple(widths), seed
         self.base, self.standardised = self.family.base, self.family.standardised
+        self.is_gaussian = self.family.is_gaussian
 
     def bind(self, num_inputs):
         if num_inputs is None:

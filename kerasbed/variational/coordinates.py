@@ -8,6 +8,8 @@ Where every marginal of the prior is normal in u (norm, multivariate_normal, log
 correlations R, and the Kullback-Leibler divergence from a Gaussian has a closed form.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 from scipy import linalg
@@ -29,7 +31,8 @@ class Coordinates:
 
     Attributes:
         centre, scale: (dim,) of u.
-        correlation: (dim, dim) of a prior that is Gaussian in z, else None.
+        correlation: (dim, dim) of a prior that is Gaussian in z, else None; with the inverse of its Cholesky factor and
+            the log-determinant of that inverse, `inverse_root` and `log_det_inverse_root`.
         affine: True where theta is an affine function of z, so that moments carry over.
     """
 
@@ -37,16 +40,22 @@ class Coordinates:
         self.prior, self.dim = prior, prior.dim
         supports = [np.ravel(edge) for pair in prior.supports().values() for edge in pair]
         self.affine = bool(np.all(np.isinf(np.concatenate(supports))))
-        normal = normal_form(prior)
-        self.centre, self.scale = (
-            (normal[:2] if normal else pilot_moments(prior))
-            if standardised
-            else (
-                np.zeros(self.dim),
-                np.ones(self.dim),
-            )
-        )
-        self.correlation = normal[2] if normal and standardised else None
+        self.centre, self.scale, self.correlation = np.zeros(self.dim), np.ones(self.dim), None
+        if standardised:
+            self.centre, self.scale, self.correlation = normal_form(prior) or (*pilot_moments(prior), None)
+        if self.correlation is not None:
+            self.inverse_root, self.log_det_inverse_root = inverse_root_of(self.correlation)
+
+        self._to_z = backend.compile_function(lambda parameters: self.to_z(parameters)[0])
+
+    def z_of(self, parameters) -> np.ndarray:
+        """z of NumPy parameters, in float64: {name: (..., d)} -> (..., dim)."""
+        return self._to_z(self.prior.check(parameters))
+
+    @functools.cached_property
+    def prior_draws(self) -> np.ndarray:
+        """Draws of the prior in z, (n, dim)."""
+        return self.z_of(self.prior.sample(_PILOT_DRAWS, seed=0))
 
     def to_parameters(self, z):
         """z, (..., dim) tensor -> {name: (..., d)}."""
@@ -66,9 +75,8 @@ class Coordinates:
             NotImplementedError: the prior has no differentiable density.
         """
         if self.correlation is not None:
-            inverse_root, log_det = inverse_root_of(self.correlation)
-            white = ops.matmul(z, numerics.like(inverse_root.T, z))
-            return numerics.standard_normal_log_density(white) + log_det
+            white = ops.matmul(z, numerics.like(self.inverse_root.T, z))
+            return numerics.standard_normal_log_density(white) + self.log_det_inverse_root
         u = numerics.like(self.centre, z) + numerics.like(self.scale, z) * z
         log_scale = float(np.sum(np.log(self.scale)))
         inside = self._inside(self.prior.from_unconstrained(u))
@@ -133,11 +141,7 @@ def _normal_block(block):
 
 def pilot_moments(prior):
     """Median and half-width (as a standard deviation) of u over draws of the prior; finite for heavy tails too."""
-    u = unconstrained(prior, prior.sample(_PILOT_DRAWS, seed=0))
+    unconstrained = backend.compile_function(lambda values: prior.to_unconstrained(values)[0])
+    u = unconstrained(prior.check(prior.sample(_PILOT_DRAWS, seed=0)))
     low, middle, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)
     return middle, numerics.safe_scale((high - low) / _QUARTILES)
-
-
-def unconstrained(prior, parameters) -> np.ndarray:
-    """u of NumPy parameters, in float64: {name: (..., d)} -> (..., dim)."""
-    return backend.compile_function(lambda values: prior.to_unconstrained(values)[0])(prior.check(parameters))

@@ -52,8 +52,8 @@ def describe_k(k: float, family) -> str:
     if k <= PARETO_K_LIMIT:
         return f"Pareto k = {k:.2f}: the {name} family is wide enough for importance-weighted corrections."
     return (
-        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT}, so the "
-        "fit misses a part of the posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of "
+        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT}, so "
+        "the fit misses a part of the posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of "
         "'full'), or more base samples if there are few."
     )
 

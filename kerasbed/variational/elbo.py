@@ -19,72 +19,97 @@ Several data sets, with inputs, contribute the average of their ELBOs.
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
+from kerasbed import backend
 from kerasbed.variational.gaussian import divergence
 
 
 class NegativeELBO:
-    """Minus the ELBO as a function of phi and base samples.
+    """Minus the ELBO as a function of phi, base samples and data; compiled once, for as many data sets as wanted.
 
     Args:
         family: a family bound to coordinates.
-        log_likelihood: {name: (..., S, d)} tensors -> (..., S).
-        inputs: (datasets, k) standardised, or None for one data set.
+        log_likelihood: ({name: (..., S, d)}, data) tensors -> (..., S).
     """
 
-    def __init__(self, family, log_likelihood, inputs=None):
-        self.family, self.coordinates = family, family.coordinates
-        self.log_likelihood, self.inputs = log_likelihood, inputs
+    def __init__(self, family, log_likelihood):
+        self.family, self.coordinates, self.log_likelihood = family, family.coordinates, log_likelihood
         self.value_and_gradient = backend.value_and_gradient(self)
         self.hessian_vector_product = backend.hessian_vector_product(self)
         self.log_weights = backend.compile_function(self._log_weights)
+        self.draws = backend.compile_function(self._draws)
+        self.log_prob = backend.compile_function(self._log_prob)
 
-    def local(self, phi, inputs=None):
+    def _local(self, phi, data):
         """phi of each data set."""
-        inputs = self.inputs if inputs is None else inputs
-        return phi if inputs is None else self.family.local(phi, numerics.like(inputs, phi))
+        return self.family.local(phi, data["inputs"]) if self.family.is_conditional else phi
 
-    def __call__(self, phi, base, weights):
-        """Average over data sets: (P,), (S, base_dim), (S,) -> scalar."""
-        local = self.local(phi)
-        if self.coordinates.correlation is None or (gaussian := self.family.gaussian(local)) is None:
-            return -ops.mean(ops.sum(weights * self._log_weights(phi, base), axis=-1))
+    def __call__(self, phi, base, weights, data):
+        """Average over data sets.
+
+        Args:
+            phi: (P,).
+            base, weights: (S, base_dim), (S,).
+            data: dict of what the likelihood needs, and "inputs" (datasets, k) of a conditional family.
+        """
+        if self.coordinates.correlation is None or not self.family.is_gaussian:
+            return -ops.mean(ops.sum(weights * self._log_weights(phi, base, data), axis=-1))
+        local = self._local(phi, data)
         z, _ = self.family.transform(local, base)
-        fit = ops.sum(weights * self.log_likelihood(self.coordinates.to_parameters(z)), axis=-1)
-        return ops.mean(divergence(gaussian, self.coordinates.correlation) - fit)
+        fit = ops.sum(weights * self.likelihood(z, data), axis=-1)
+        return ops.mean(divergence(self.family.gaussian(local), self.coordinates) - fit)
 
-    def _log_weights(self, phi, base):
-        """log p(y | z) + log p(z) - log q(z): (P,), (S, base_dim) -> (S,) or (datasets, S)."""
-        z, log_q = self.family.transform(self.local(phi), base)
-        log_likelihood = self.log_likelihood(self.coordinates.to_parameters(z))
-        return log_likelihood + self.coordinates.log_prior(z) - log_q
+    def _log_weights(self, phi, base, data):
+        """log p(y | z) + log p(z) - log q(z): (S,) or (datasets, S)."""
+        z, log_q = self.family.transform(self._local(phi, data), base)
+        return self.likelihood(z, data) + self.coordinates.log_prior(z) - log_q
 
-    def check(self, phi, base) -> None:
+    def _draws(self, phi, base, data):
+        """{name: (S, d)}, or (datasets, S, d)."""
+        z, _ = self.family.transform(self._local(phi, data), base)
+        return self.coordinates.to_parameters(z)
+
+    def _log_prob(self, phi, parameters, data):
+        """Log density of the family in the user's units, (S,) or (datasets, S)."""
+        z, log_det = self.coordinates.to_z(parameters)
+        return self.family.log_density(self._local(phi, data), z) + log_det
+
+    def gaussian(self, phi, data):
+        """Mean and covariance root of the family in z, NumPy, or None: see `Family.gaussian`."""
+        if not self.family.is_gaussian:
+            return None
+        return backend.compile_function(lambda phi, data: self.family.gaussian(self._local(phi, data)))(phi, data)
+
+    def likelihood(self, z, data):
+        """log p(y | z), with the shape of what the user's function returns checked (while tracing: shapes are static).
+
+        Raises:
+            ValueError: it is not one value for each draw.
+        """
+        values = self.log_likelihood(self.coordinates.to_parameters(z), data)
+        if tuple(values.shape) != tuple(z.shape[:-1]):
+            raise ValueError(
+                f"log_likelihood returned shape {tuple(values.shape)}, but {tuple(z.shape[:-1])} was expected: one "
+                "value for each draw. Parameters arrive as {name: (..., d)}; sum over the last axis, e.g. theta[..., 0]."
+            )
+        return values
+
+    def check(self, phi, base, data) -> None:
         """Evaluate the likelihood and the prior once at the start.
 
         Raises:
             ValueError: the log-likelihood has the wrong shape, or it or the prior's density is not finite.
         """
-        z_of = backend.compile_function(lambda phi, base: self.family.transform(self.local(phi), base)[0])
-        expected = z_of(phi, base).shape[:-1]
-
-        def evaluate(phi, base):
-            z, _ = self.family.transform(self.local(phi), base)
-            return self.log_likelihood(self.coordinates.to_parameters(z))
-
-        values = backend.compile_function(evaluate)(phi, base)
-        if np.shape(values) != expected:
+        log_weights = self.log_weights(phi, base, data)
+        bad = int(np.sum(~np.isfinite(log_weights)))
+        if not bad:
+            return
+        of_likelihood = backend.compile_function(self.log_likelihood)(self.draws(phi, base, data), data)
+        if unusable := int(np.sum(~np.isfinite(of_likelihood))):
             raise ValueError(
-                f"log_likelihood returned shape {np.shape(values)}, but {expected} was expected: one value for each "
-                "draw. Parameters arrive as {name: (..., d)}; sum over the last axis, e.g. theta[..., 0]."
+                f"log_likelihood is NaN or infinite for {unusable} of {log_weights.size} draws at the start of the "
+                "fit. Check it there (overflow, log of a negative number), or start closer with initial= draws."
             )
-        if bad := int(np.sum(~np.isfinite(values))):
-            raise ValueError(
-                f"log_likelihood is NaN or infinite for {bad} of {values.size} draws at the start of the fit. Check it "
-                "there (overflow, log of a negative number), or start closer with initial= draws."
-            )
-        if bad := int(np.sum(~np.isfinite(self.log_weights(phi, base)))):
-            raise ValueError(
-                f"The density of the prior or of the family is NaN or infinite for {bad} draws at the start of the fit; "
-                "start from draws inside the prior's support with initial=."
-            )
+        raise ValueError(
+            f"The density of the prior or of the family is NaN or infinite for {bad} draws at the start of the fit; "
+            "start from draws inside the prior's support with initial=."
+        )

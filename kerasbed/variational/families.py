@@ -18,6 +18,7 @@ class Family:
     base = "normal"  # base samples: "normal" or "uniform"
     standardised = True  # whether z is standardised by the prior
     is_conditional = False
+    is_gaussian = False
     default_optimizer = "L-BFGS-B"
 
     def bound(self, coordinates, num_inputs: int | None = None) -> "Family":
@@ -61,8 +62,8 @@ class Family:
         raise NotImplementedError
 
     def gaussian(self, phi):
-        """Mean (..., dim), a root A (..., dim, r) of the covariance A A^T and its log-determinant; None if not Gaussian."""
-        return None
+        """Where `is_gaussian`: mean (..., dim), a root A (..., dim, r) of the covariance A A^T, its log-determinant."""
+        raise NotImplementedError
 
     def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """Readable values of phi, label -> number, for the history; NumPy, one data set."""

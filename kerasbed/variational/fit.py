@@ -5,17 +5,13 @@ import warnings
 import keras
 import numpy as np
 
-from kerasbed import backend, simulators
 from kerasbed import base_samples as rules
-from kerasbed.priors import Prior
-from kerasbed.variational import conditional, diagnostics, families, optimization
-from kerasbed.variational.coordinates import Coordinates, unconstrained
-from kerasbed.variational.elbo import NegativeELBO
-from kerasbed.variational.result import VariationalFit
+from kerasbed.variational import diagnostics, optimization
+from kerasbed.variational.problem import Problem
+from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
 _DEFAULT_BATCH = 256
-_START_DRAWS = 1024
 
 
 def fit(
@@ -69,102 +65,44 @@ def fit(
     Warns:
         UserWarning: the fit diverged or did not converge, or the family is too narrow (Pareto k above 0.7).
     """
-    log_likelihood, prior, outcomes = _problem(log_likelihood, prior, outcome, design)
-    family = families.resolve(family)
-    inputs, scaling = _inputs(family, inputs, outcomes)
-    coordinates = Coordinates(prior, family.standardised)
-    family = family.bound(coordinates, None if inputs is None else inputs.shape[1])
-    objective = NegativeELBO(family, log_likelihood, inputs)
+    problem = Problem(log_likelihood, prior, outcome, design, family, inputs)
+    settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_fresh": num_fresh, "seed": seed}
+    return fit_problem(problem, base_samples, weights, optimizer, initial, **settings)
+
+
+def fit_problem(
+    problem: Problem,
+    base_samples=None,
+    weights=None,
+    optimizer=None,
+    initial=None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-9,
+    num_fresh: int = 10_000,
+    seed: int = 0,
+) -> VariationalFit:
+    """`fit` for a problem that is set up (and perhaps compiled) already."""
+    objective, family, data = problem.objective, problem.family, problem.data
     phi = _start(family, initial)
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    objective.check(phi, draw(0)[0])
+    objective.check(phi, fresh_points(family, num_fresh, seed), data)
     if stochastic:
-        run = optimization.descend(objective, phi, draw, optimizer, max_iterations)
+        run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
     else:
-        run = optimization.minimise(objective, phi, *draw(0), optimizer, max_iterations, tolerance)
-    result = VariationalFit(objective, run, num_fresh, seed, scaling)
+        run = optimization.minimise(objective, phi, draw(0), data, optimizer, max_iterations, tolerance)
+    result = VariationalFit(problem, run, num_fresh, seed)
     _warn(result)
     return result
 
 
 def _warn(result):
     if not result.converged:
-        warnings.warn(f"The variational fit did not converge: {result.message}.", UserWarning, stacklevel=3)
+        warnings.warn(f"The variational fit did not converge: {result.message}.", UserWarning, stacklevel=4)
     worst = float(np.max(result.pareto_k))
     if worst > diagnostics.PARETO_K_LIMIT:
-        warnings.warn(diagnostics.describe_k(worst, result.family), UserWarning, stacklevel=3)
-
-
-# -- the problem ------------------------------------------------------------------------------------------------------
-
-
-def _problem(log_likelihood, prior, outcome, design):
-    """Log-likelihood, prior, and the outcomes with their data-set axis where a simulator was given."""
-    if not isinstance(log_likelihood, simulators.Simulator):
-        if not isinstance(prior, Prior):
-            raise TypeError(
-                f"prior is {type(prior).__name__}, but fit(log_likelihood, prior) needs a kb.Prior; for a simulator "
-                "call fit(simulator, design, outcome)."
-            )
-        return log_likelihood, prior, None
-    simulator = log_likelihood
-    if not isinstance(prior, Prior):
-        prior, design = simulator.prior, prior if design is None else design
-    if design is None or outcome is None:
-        raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
-    design = simulators.design_values(design)
-    outcomes = _checked_outcomes(simulator, design, outcome)
-    return _simulator_likelihood(simulator, design, outcomes), prior, outcomes
-
-
-def _checked_outcomes(simulator, design, outcome):
-    """Outcomes as (*shape) for one data set or (datasets, *shape) for several."""
-    shape = simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
-    outcome = np.asarray(outcome, "float64")
-    if outcome.shape != shape and outcome.shape[1:] != shape:
-        raise ValueError(
-            f"outcome has shape {outcome.shape}, but this design measures {shape}; pass one outcome of that shape, or "
-            f"(datasets, {', '.join(map(str, shape))}) with a conditional family."
-        )
-    if not np.all(np.isfinite(outcome)):
-        raise ValueError(
-            f"outcome has {int(np.sum(~np.isfinite(outcome)))} NaN or infinite entries; remove or repair them."
-        )
-    return outcome[0] if outcome.shape == (1, *shape) and shape != outcome.shape else outcome
-
-
-def _simulator_likelihood(simulator, design, outcomes):
-    def log_likelihood(parameters):
-        leading = len(next(iter(parameters.values())).shape) - 1
-        dtype = next(iter(parameters.values())).dtype
-        shape = lambda value: np.reshape(value, (1,) * leading + value.shape)  # noqa: E731
-        designs = backend.to_tensor(keras.tree.map_structure(shape, design), keras.backend.standardize_dtype(dtype))
-        data = outcomes[None] if leading == 1 else outcomes[:, None]
-        (data,) = backend.to_tensor((data,), keras.backend.standardize_dtype(dtype))
-        return simulator.log_likelihood(data, parameters, designs)
-
-    return log_likelihood
-
-
-def _inputs(family, inputs, outcomes):
-    """Standardised inputs of a conditional family with their (centre, scale), or (None, None)."""
-    if not family.is_conditional:
-        if inputs is not None:
-            family.bind(np.shape(inputs)[-1])
-        return None, None
-    if inputs is None:
-        if outcomes is None:
-            raise ValueError("A conditional family needs inputs=, (datasets, k), one row for each data set.")
-        inputs = outcomes.reshape(len(outcomes), -1)
-    inputs = np.asarray(inputs, "float64")
-    if inputs.ndim != 2 or not np.all(np.isfinite(inputs)):
-        raise ValueError(f"inputs have shape {inputs.shape}, but finite values (datasets, k) were expected.")
-    if outcomes is not None and len(outcomes) != len(inputs):
-        raise ValueError(f"There are {len(inputs)} rows of inputs, but {len(outcomes)} outcomes; pass one for each.")
-    standardised, centre, scale = conditional.standardise(inputs)
-    return standardised, (centre, scale)
+        warnings.warn(diagnostics.describe_k(worst, result.family), UserWarning, stacklevel=4)
 
 
 # -- start, points and optimizer --------------------------------------------------------------------------------------
@@ -174,8 +112,7 @@ def _start(family, initial):
     """phi at the mean and covariance of the initial draws, or at the prior."""
     coordinates = family.coordinates
     if initial is None:
-        draws = _z(coordinates, coordinates.prior.sample(_START_DRAWS, seed=0))
-        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), draws)
+        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), coordinates.prior_draws)
     draws = {name: np.asarray(values, "float64") for name, values in initial.items()}
     draws = coordinates.prior.check({name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()})
     for name, (low, high) in coordinates.prior.supports().items():
@@ -184,17 +121,13 @@ def _start(family, initial):
                 f"initial draws of {name!r} are not finite or leave the prior's support [{np.min(low):g}, "
                 f"{np.max(high):g}]; pass draws of a posterior under this prior."
             )
-    z = _z(coordinates, draws)
+    z = coordinates.z_of(draws)
     if len(z) <= coordinates.dim or np.any(np.ptp(z, axis=0) == 0):
         raise ValueError(
             f"initial has {len(z)} draws of {coordinates.dim} coordinates, which do not determine a covariance; "
             "pass more, and different, draws."
         )
     return family.initial(z.mean(axis=0), np.atleast_2d(np.cov(z, rowvar=False)), z)
-
-
-def _z(coordinates, parameters):
-    return (unconstrained(coordinates.prior, parameters) - coordinates.centre) / coordinates.scale
 
 
 def _optimizer(optimizer, family, max_iterations):

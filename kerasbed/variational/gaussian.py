@@ -16,7 +16,9 @@ from kerasbed.variational.families import Family
 
 
 class _Gaussian(Family):
-    """Mean, and what is shared once `scales` says the marginal standard deviations."""
+    """The mean comes first in phi; the rest is the root of the covariance."""
+
+    is_gaussian = True
 
     def _mean(self, phi):
         return phi[..., : self.dim]
@@ -195,19 +197,17 @@ def _log_diagonal_sum(root):
     return ops.sum(ops.log(ops.diagonal(root, axis1=-2, axis2=-1)), axis=-1)
 
 
-def divergence(gaussian, correlation: np.ndarray):
+def divergence(gaussian, coordinates):
     """KL(N(m, A A^T) || N(0, R)) = (tr(R^-1 A A^T) + m^T R^-1 m - dim + log det R - log det A A^T) / 2, (...,).
 
     Args:
         gaussian: mean (..., dim), root A (..., dim, r) and log det A A^T (...,), from `Family.gaussian`.
-        correlation: R, (dim, dim).
+        coordinates: `Coordinates` of a Gaussian prior, with R its correlations.
     """
-    from kerasbed.variational.coordinates import inverse_root_of
-
     mean, root, log_det = gaussian
-    inverse_root, log_det_inverse = inverse_root_of(correlation)
-    white_root = ops.matmul(numerics.like(inverse_root, root), root)
-    white_mean = ops.matmul(mean, numerics.like(inverse_root.T, mean))
+    white_root = ops.matmul(numerics.like(coordinates.inverse_root, root), root)
+    white_mean = ops.matmul(mean, numerics.like(coordinates.inverse_root.T, mean))
     trace = ops.sum(ops.square(white_root), axis=(-2, -1))
     quadratic = ops.sum(ops.square(white_mean), axis=-1)
-    return 0.5 * (trace + quadratic - len(correlation) - 2.0 * log_det_inverse - log_det)
+    log_det_ratio = 2.0 * coordinates.log_det_inverse_root + log_det
+    return 0.5 * (trace + quadratic - coordinates.dim - log_det_ratio)

@@ -35,19 +35,21 @@ class _NotFinite(Exception):
     """Raised inside a SciPy method to leave it."""
 
 
-def minimise(objective, phi, base, weights, method: str, max_iterations: int, tolerance: float) -> Run:
+def minimise(objective, phi, points, data, method: str, max_iterations: int, tolerance: float) -> Run:
     """Deterministic minimisation on fixed base samples.
 
     Args:
         objective: `NegativeELBO`.
         phi: start, (P,).
+        points: base samples (S, base_dim) and weights (S,).
+        data: for the likelihood.
         method: one of `SCIPY_METHODS`; trust-constr and Newton-CG use Hessian-vector products.
         tolerance: on the largest entry of the gradient.
     """
     run = Run(np.array(phi), np.inf)
 
     def value_and_gradient(x):
-        value, gradient = objective.value_and_gradient(x, base, weights)
+        value, gradient = objective.value_and_gradient(x, *points, data)
         run.evaluations += 1
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
             raise _NotFinite
@@ -58,10 +60,16 @@ def minimise(objective, phi, base, weights, method: str, max_iterations: int, to
     def record(intermediate_result):
         run.path.append((len(run.path), float(intermediate_result.fun), np.array(intermediate_result.x)))
 
-    run.path.append((0, value_and_gradient(run.phi)[0], run.phi))
+    try:
+        run.path.append((0, value_and_gradient(run.phi)[0], run.phi))
+    except _NotFinite:
+        raise ValueError(
+            "The ELBO or its gradient is NaN or infinite at the start of the fit, on the base samples given. Check the "
+            "log_likelihood far from the prior's centre, or start closer with initial= draws."
+        ) from None
     options = _options(method, max_iterations, tolerance)
     if method in ("trust-constr", "Newton-CG"):
-        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), base, weights)
+        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *points, data)
     for _ in range(_MAX_RESTARTS):
         before = run.value
         try:
@@ -72,7 +80,7 @@ def minimise(objective, phi, base, weights, method: str, max_iterations: int, to
             run.message = "diverged: the objective or its gradient is not finite around the best state, which is kept"
             return run
         run.message = str(found.message)
-        run.converged = bool(found.success) or _is_flat(objective, run.phi, base, weights, tolerance)
+        run.converged = bool(found.success) or _is_flat(value_and_gradient, run.phi, tolerance)
         return run
     run.message = f"diverged {_MAX_RESTARTS} times; the best state seen is kept"
     return run
@@ -88,30 +96,31 @@ def _options(method, max_iterations, tolerance):
     return {"options": {"maxiter": max_iterations} | own}
 
 
-def _is_flat(objective, phi, base, weights, tolerance):
+def _is_flat(value_and_gradient, phi, tolerance):
     """SciPy reports failure where rounding stops a line search; the gradient tells whether that was the optimum."""
-    value, gradient = objective.value_and_gradient(phi, base, weights)
+    value, gradient = value_and_gradient(phi)
     return bool(np.max(np.abs(gradient)) <= max(tolerance, 1e-6) * max(1.0, abs(value)))
 
 
-def descend(objective, phi, draw, optimizer, steps: int) -> Run:
+def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
     """Stochastic minimisation by a Keras optimizer.
 
     Args:
         draw: step -> (base samples, weights), fresh at each step.
-        optimizer: a Keras optimizer; a copy is used, so that it can serve again.
+        optimizer: a Keras optimizer; one that has been used is copied from its settings.
 
     Returns:
         The last state, with the average objective of the last steps; or, after a divergence, the state at the end of
         the best stretch of steps.
     """
-    optimizer = type(optimizer).from_config(optimizer.get_config())
+    if optimizer.built:  # its moments belong to another fit
+        optimizer = type(optimizer).from_config(optimizer.get_config())
     values, run, bad = [], Run(np.array(phi), np.inf), 0
     with backend.precision("float64"):
         state = keras.Variable(np.array(phi), dtype="float64", name="phi")
         for step in range(steps):
             current = np.array(ops.convert_to_numpy(state))
-            value, gradient = objective.value_and_gradient(current, *draw(step))
+            value, gradient = objective.value_and_gradient(current, *draw(step), data)
             run.evaluations += 1
             if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
                 bad += 1

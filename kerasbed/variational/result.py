@@ -5,10 +5,16 @@ import functools
 import numpy as np
 import pandas as pd
 
-from kerasbed import backend, base_samples
+from kerasbed import base_samples, numerics
 from kerasbed.variational import diagnostics
 
 _MOMENT_POINTS = 2**14
+
+
+def fresh_points(family, num: int, seed: int) -> np.ndarray:
+    """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
+    rng, shape = np.random.default_rng([seed, 0x5A]), (num, family.base_dim)
+    return rng.standard_normal(shape) if family.base == "normal" else base_samples.open_unit(rng.random(shape))
 
 
 class VariationalFit:
@@ -23,13 +29,15 @@ class VariationalFit:
         message, converged: how the optimizer ended.
         history: table of iteration, negative_elbo (on the training points) and the family's parameters.
         phi: the family's free parameters, (P,).
+        path: (iteration, objective, phi) of the recorded iterations, from which history is made.
     """
 
-    def __init__(self, objective, run, num_fresh: int, seed: int, scaling=None):
-        self.objective, self.family, self.coordinates = objective, objective.family, objective.coordinates
+    def __init__(self, problem, run, num_fresh: int, seed: int):
+        self.problem, self.objective, self.data = problem, problem.objective, problem.data
+        self.family, self.coordinates = self.objective.family, self.objective.coordinates
         self.prior, self.phi = self.coordinates.prior, run.phi
         self.training_objective, self.converged, self.message = run.value, run.converged, run.message
-        self.evaluations, self._path, self._scaling = run.evaluations, run.path, scaling
+        self.evaluations, self.path = run.evaluations, run.path
         fresh = np.atleast_2d(self.log_weights(num_fresh, seed))
         per_draw = fresh.mean(axis=0)
         self.negative_elbo = float(-per_draw.mean())
@@ -46,45 +54,23 @@ class VariationalFit:
         """One row for each recorded iteration."""
         rows = [
             {"iteration": iteration, "negative_elbo": value, **self.family.summary(phi)}
-            for iteration, value, phi in self._path
+            for iteration, value, phi in self.path
         ]
         return pd.DataFrame(rows).set_index("iteration")
 
     # -- draws and densities ----------------------------------------------------------------------------------------
 
-    def _fresh(self, num, seed):
-        rng = np.random.default_rng([seed, 0x5A])  # a stream apart from the training points of the same seed
-        shape = (num, self.family.base_dim)
-        return rng.standard_normal(shape) if self.family.base == "normal" else base_samples.open_unit(rng.random(shape))
-
     def log_weights(self, num_samples: int = 10_000, seed: int = 0) -> np.ndarray:
         """Log importance weights log p(y, theta) - log q(theta) at fresh draws, (num,) or (datasets, num)."""
-        return self.objective.log_weights(self.phi, self._fresh(num_samples, seed))
+        return self.objective.log_weights(self.phi, fresh_points(self.family, num_samples, seed), self.data)
 
-    def _inputs(self, inputs):
-        """Inputs of new data sets, standardised as in the fit."""
-        if inputs is None:
-            return self.objective.inputs
-        if self._scaling is None:
-            raise ValueError("inputs were given, but this family is not conditional; leave them out.")
-        centre, scale = self._scaling
-        inputs = np.asarray(inputs, "float64")
-        if inputs.ndim != 2 or inputs.shape[1] != len(centre):
-            raise ValueError(f"inputs have shape {inputs.shape}, but (datasets, {len(centre)}) was expected.")
-        return (inputs - centre) / scale
-
-    @functools.cached_property
-    def _draw(self):
-        def draw(phi, base, *inputs):
-            z, _ = self.family.transform(self.objective.local(phi, *inputs), base)
-            return self.coordinates.to_parameters(z)
-
-        return backend.compile_function(draw)
+    def _data(self, inputs):
+        """The fitted data, with the inputs of other data sets in place of its own where some are given."""
+        return self.data if inputs is None else self.data | {"inputs": self.problem.standardise(inputs)}
 
     def _draws(self, base, inputs=None):
         """{name: (datasets, S, d)} from base samples (S, base_dim)."""
-        inputs = self._inputs(inputs)
-        draws = self._draw(self.phi, base) if inputs is None else self._draw(self.phi, base, inputs)
+        draws = self.objective.draws(self.phi, base, self._data(inputs))
         return {name: values if self.family.is_conditional else values[None] for name, values in draws.items()}
 
     def sample(self, num_samples: int = 1000, seed: int = 0, inputs=None, corrected: bool = False) -> dict:
@@ -101,11 +87,14 @@ class VariationalFit:
             {name: (datasets, num_samples, d)}.
         """
         if not corrected:
-            return self._draws(self._fresh(num_samples, seed), inputs)
+            return self._draws(fresh_points(self.family, num_samples, seed), inputs)
         if inputs is not None:
             raise ValueError("A corrected sample needs the likelihood of the fitted data sets; leave out inputs=.")
         pool = max(10 * num_samples, 10_000)
-        draws, log_weights = self._draws(self._fresh(pool, seed)), np.atleast_2d(self.log_weights(pool, seed))
+        draws, log_weights = (
+            self._draws(fresh_points(self.family, pool, seed)),
+            np.atleast_2d(self.log_weights(pool, seed)),
+        )
         rng = np.random.default_rng([seed, 0xC0])
         chosen = []
         for values in log_weights:
@@ -116,41 +105,35 @@ class VariationalFit:
             for name, values in draws.items()
         }
 
-    @functools.cached_property
-    def _log_prob(self):
-        def log_prob(phi, parameters, *inputs):
-            z, log_det = self.coordinates.to_z(parameters)
-            return self.family.log_density(self.objective.local(phi, *inputs), z) + log_det
-
-        return backend.compile_function(log_prob)
-
     def log_prob(self, parameters, inputs=None) -> np.ndarray:
         """Log density in the user's units: {name: (S, d)} or {name: (datasets, S, d)} -> (S,) or (datasets, S)."""
-        parameters = self.prior.check(parameters)
-        inputs = self._inputs(inputs)
-        return self._log_prob(self.phi, parameters, *(() if inputs is None else (inputs,)))
+        return self.objective.log_prob(self.phi, self.prior.check(parameters), self._data(inputs))
 
     def log_density(self, parameters):
-        """`log_prob` of a fit to one data set in `keras.ops`: dict of tensors (S, d) -> (S,)."""
-        from kerasbed import numerics
-
+        """`log_prob` of a fit to one data set in `keras.ops`: dict of tensors (..., d) -> (...,)."""
         z, log_det = self.coordinates.to_z(parameters)
         return self.family.log_density(numerics.like(self.phi, z), z) + log_det
+
+    def refit(self, outcome=None, **settings) -> "VariationalFit":
+        """The same problem again, with compiled functions used again: seconds of compiling are saved.
+
+        Args:
+            outcome: another outcome, for a fit to a simulator; default the same.
+            **settings: of `kerasbed.variational.fit`: base_samples, weights, optimizer, initial, max_iterations,
+                tolerance, num_fresh, seed. Other attributes of the simulator must be what they were.
+        """
+        return self.problem.with_outcome(outcome).fit(**settings)
 
     # -- moments ----------------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def _moments(self):
-        """Mean (datasets, dim) and covariance (datasets, dim, dim): exact where theta is an affine map of a Gaussian."""
-        local = backend.compile_function(self.objective.local)(self.phi)
-        gaussian = backend.compile_function(self.family.gaussian)(local) if self.coordinates.affine else None
-        if gaussian is not None and gaussian[0] is not None:
-            mean, root = (
-                np.atleast_2d(gaussian[0]),
-                gaussian[1].reshape(-1, self.coordinates.dim, gaussian[1].shape[-1]),
-            )
-            root = self.coordinates.scale[:, None] * root
-            return self.coordinates.centre + self.coordinates.scale * mean, root @ np.swapaxes(root, -1, -2)
+        """Mean (datasets, dim) and covariance (datasets, dim, dim), exact where theta is affine in a Gaussian."""
+        coordinates = self.coordinates
+        if coordinates.affine and (gaussian := self.objective.gaussian(self.phi, self.data)) is not None:
+            mean, root = np.atleast_2d(gaussian[0]), gaussian[1].reshape(-1, *gaussian[1].shape[-2:])
+            root = coordinates.scale[:, None] * root
+            return coordinates.centre + coordinates.scale * mean, root @ np.swapaxes(root, -1, -2)
         rule = base_samples.Sobol(_MOMENT_POINTS, seed=0)
         points = rule.normal if self.family.base == "normal" else rule.uniform
         draws = np.concatenate(list(self._draws(points(self.family.base_dim)).values()), axis=-1)
