@@ -69,8 +69,8 @@ class VariationalPrior(PosteriorPrior):
     def __init__(self, fit):
         if fit.family.is_conditional:
             raise ValueError(
-                "A conditional fit is a posterior for each data set; draw from the one wanted, fit.sample(...), and pass "
-                "the draws with dataset=."
+                "A conditional fit is a posterior for each data set; draw from the one wanted, fit.sample(...), and "
+                "pass the draws with dataset=."
             )
         self.fit = fit
         super().__init__(fit.prior.dims, fit.prior.supports())

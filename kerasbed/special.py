@@ -46,7 +46,8 @@ def log_gamma(x):
 
 def log_beta(a, b):
     """log B(a, b) for a, b > 0, elementwise."""
-    return log_gamma(a) + log_gamma(b) - log_gamma(a + b)
+    values = log_gamma(ops.stack([a, b, a + b]))
+    return values[0] + values[1] - values[2]
 
 
 def log_sigmoid(v):
@@ -56,7 +57,8 @@ def log_sigmoid(v):
 
 def beta_logit_log_density(v, a, b, norming=None):
     """Log density of logit(t) for t ~ Beta(a, b), elementwise; norming: log B(a, b) where it is known."""
-    return a * log_sigmoid(v) + b * log_sigmoid(-v) - (log_beta(a, b) if norming is None else norming)
+    # log sigmoid(-v) = log sigmoid(v) - v
+    return (a + b) * log_sigmoid(v) - b * v - (log_beta(a, b) if norming is None else norming)
 
 
 def beta_logit_log_cdf(v, a, b, norming):
@@ -68,7 +70,7 @@ def beta_logit_log_cdf(v, a, b, norming):
     distance = reach * ops.convert_to_tensor(_DISTANCES, dtype=v.dtype)
     log_weight = ops.convert_to_tensor(_LOG_WEIGHTS, dtype=v.dtype) + ops.log(reach)
     shifted = v[..., None] - distance
-    exponent = a[..., None] * log_sigmoid(shifted) + b[..., None] * log_sigmoid(-shifted)
+    exponent = (a + b)[..., None] * log_sigmoid(shifted) - b[..., None] * shifted
     return ops.logsumexp(exponent + log_weight, axis=-1) - norming
 
 

@@ -59,8 +59,10 @@ class Coordinates:
 
     def to_parameters(self, z):
         """z, (..., dim) tensor -> {name: (..., d)}."""
-        u = numerics.like(self.centre, z) + numerics.like(self.scale, z) * z
-        return self.prior.from_unconstrained(u)
+        return self._inside(self.prior.from_unconstrained(self._u(z)))
+
+    def _u(self, z):
+        return numerics.like(self.centre, z) + numerics.like(self.scale, z) * z
 
     def to_z(self, parameters):
         """{name: (..., d)} tensors -> z (..., dim) and log |dz / d theta| (...,)."""
@@ -77,19 +79,16 @@ class Coordinates:
         if self.correlation is not None:
             white = ops.matmul(z, numerics.like(self.inverse_root.T, z))
             return numerics.standard_normal_log_density(white) + self.log_det_inverse_root
-        u = numerics.like(self.centre, z) + numerics.like(self.scale, z) * z
         log_scale = float(np.sum(np.log(self.scale)))
-        inside = self._inside(self.prior.from_unconstrained(u))
-        return self.prior.log_density(inside) + self._log_jacobian(u) + log_scale
+        return self.prior.log_density(self.to_parameters(z)) + self._log_jacobian(self._u(z)) + log_scale
 
     def _inside(self, parameters):
-        """Rounding may put theta on an edge of its support, where a density can be 0 or infinite."""
-        return {
-            name: numerics.inside_open_interval(parameters[name], float(np.max(low)), float(np.min(high)))
-            if np.all(low == low[0]) and np.all(high == high[0])
-            else parameters[name]
-            for name, (low, high) in self.prior.supports().items()
-        }
+        """Rounding may put theta on an edge of its support, where densities and likelihoods can be 0 or infinite."""
+        inside = dict(parameters)
+        for name, (low, high) in self.prior.supports().items():
+            if np.all(low == low[0]) and np.all(high == high[0]):
+                inside[name] = numerics.inside_open_interval(parameters[name], float(low[0]), float(high[0]))
+        return inside
 
     def _log_jacobian(self, u):
         """log |d theta / du| from u itself, which does not saturate where theta does."""

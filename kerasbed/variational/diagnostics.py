@@ -32,7 +32,8 @@ def smoothed_weights(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """
     if np.ptp(log_weights) < 1e-6:
         return np.full_like(log_weights, -np.log(log_weights.size)), 0.0
-    with warnings.catch_warnings():
+    # exp of the negative shape of a bounded tail may overflow inside arviz, harmlessly.
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
         # arviz warns about high k in terms of its own loo function; kerasbed says it in terms of the family.
         warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")
         smoothed, k = arviz().psislw(log_weights.copy())

@@ -89,7 +89,7 @@ class NegativeELBO:
         if tuple(values.shape) != tuple(z.shape[:-1]):
             raise ValueError(
                 f"log_likelihood returned shape {tuple(values.shape)}, but {tuple(z.shape[:-1])} was expected: one "
-                "value for each draw. Parameters arrive as {name: (..., d)}; sum over the last axis, e.g. theta[..., 0]."
+                "value for each draw. Parameters arrive as {name: (..., d)}; reduce the last axis, e.g. theta[..., 0]."
             )
         return values
 
