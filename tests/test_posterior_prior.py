@@ -37,7 +37,7 @@ def test_the_kernel_density_keeps_mean_and_covariance(density):
 def test_the_density_is_the_mixture_and_its_own_samples_agree(density):
     """Importance weights of the sample under another law integrate to one only if the density is that of the draws."""
     _, prior = density
-    sample = prior.sample(40_000, seed=2)
+    sample = prior.sample(10_000, seed=2)
     other = stats.gamma(3.0).logpdf(sample["rate"][:, 0]) + stats.norm([0.0, 3.0], [0.7, 1.4]).logpdf(sample["x"]).sum(
         -1
     )

@@ -14,6 +14,8 @@ import pandas as pd
 from kerasbed import numerics
 
 PARETO_K_LIMIT = 0.7
+# Weights this even hardly change an average, whatever the shape of their tail.
+TAIL_ONLY = 0.9
 
 
 def arviz():
@@ -47,15 +49,27 @@ def log_evidence(log_weights: np.ndarray) -> tuple[float, float]:
     return float(np.log(mean) + top), error / mean
 
 
-def describe_k(k: float, family) -> str:
-    """What a Pareto k says about a fit, in a sentence."""
+def efficiency(log_weights: np.ndarray) -> float:
+    """Effective sample size of (S,) importance weights over S, (sum w)^2 / (S sum w^2)."""
+    weights = np.exp(log_weights - log_weights.max())
+    return float(weights.sum() ** 2 / np.sum(np.square(weights)) / weights.size)
+
+
+def describe_k(k: float, efficiency: float, family) -> str:
+    """What a Pareto k and the weights' efficiency say about a fit, in a sentence or two."""
     name = type(family).__name__
     if k <= PARETO_K_LIMIT:
         return f"Pareto k = {k:.2f}: the {name} family is wide enough for importance-weighted corrections."
+    if efficiency > TAIL_ONLY:
+        return (
+            f"The {name} family is too narrow in the far tail: Pareto k = {k:.2f} of the importance weights is above "
+            f"{PARETO_K_LIMIT}, though their effective sample size is {efficiency:.0%} of the draws. Averages are good; "
+            "do not trust probabilities of rare events. A flow follows tails better."
+        )
     return (
-        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT}, so "
-        "the fit misses a part of the posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of "
-        "'full'), or more base samples if there are few."
+        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT} and "
+        f"their effective sample size is {efficiency:.0%} of the draws, so the fit misses a part of the posterior. Use a "
+        "richer family ('full' instead of 'diagonal', 'flow' instead of 'full'), or more base samples if there are few."
     )
 
 

@@ -102,7 +102,8 @@ def _warn(result):
         warnings.warn(f"The variational fit did not converge: {result.message}.", UserWarning, stacklevel=4)
     worst = float(np.max(result.pareto_k))
     if worst > diagnostics.PARETO_K_LIMIT:
-        warnings.warn(diagnostics.describe_k(worst, result.family), UserWarning, stacklevel=4)
+        text = diagnostics.describe_k(worst, float(np.min(result.efficiency)), result.family)
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 # -- start, points and optimizer --------------------------------------------------------------------------------------

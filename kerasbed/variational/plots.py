@@ -76,7 +76,7 @@ def plot_study(table, reference: float | None = None, axes=None):
         reference: minus the log evidence, where it is known.
         axes: one axis, or None to make it.
     """
-    axis = _axes(axes)
+    axis = _axes(axes, width=6.0)
     labels = list(dict.fromkeys(table["label"]))
     place = table["label"].map({label: index for index, label in enumerate(labels)})
     axis.plot(place - 0.08, table["training_objective"], "o", alpha=0.5, label="training points")
@@ -97,6 +97,9 @@ def plot_importance_weights(fit, num_samples: int = 10_000, seed: int = 0, axes=
     axis.hist(log_weights - fit.log_evidence, bins=60, density=True, color="C0", alpha=0.7)
     axis.axvline(0.0, color="k", linewidth=0.8)
     k = float(np.max(fit.pareto_k))
-    verdict = "wide enough" if k <= diagnostics.PARETO_K_LIMIT else "too narrow"
-    axis.set(xlabel="log importance weight (nats)", ylabel="density", title=f"Pareto k = {k:.2f}: {verdict}")
+    even, high = float(np.min(fit.efficiency)), k > diagnostics.PARETO_K_LIMIT
+    verdict = ("narrow in the tail" if even > diagnostics.TAIL_ONLY else "too narrow") if high else "wide enough"
+    title = f"Pareto k = {k:.2f}, efficiency {even:.0%}: {verdict}"
+    axis.set(xlabel="log importance weight (nats)", ylabel="density")
+    axis.set_title(title, fontsize="medium")
     return axis

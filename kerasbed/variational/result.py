@@ -26,6 +26,7 @@ class VariationalFit:
         negative_elbo, negative_elbo_se: -ELBO on fresh independent draws and its standard error, nats.
         log_evidence, log_evidence_se: importance-sampling estimate from the same draws; trust it where pareto_k < 0.7.
         pareto_k: shape of the largest importance weights; a float, or (datasets,) for a conditional family.
+        efficiency: effective sample size of the importance weights over their number; likewise.
         message, converged: how the optimizer ended.
         history: table of iteration, negative_elbo (on the training points) and the family's parameters.
         phi: the family's free parameters, (P,).
@@ -44,6 +45,7 @@ class VariationalFit:
         self.negative_elbo_se = float(per_draw.std(ddof=1) / np.sqrt(per_draw.size))
         evidence = np.array([diagnostics.log_evidence(values) for values in fresh])
         self.log_evidence, self.log_evidence_se = (self._per_dataset(column) for column in evidence.T)
+        self.efficiency = self._per_dataset(np.array([diagnostics.efficiency(values) for values in fresh]))
         self.pareto_k = self._per_dataset(np.array([diagnostics.smoothed_weights(values)[1] for values in fresh]))
 
     def _per_dataset(self, values):

@@ -61,7 +61,7 @@ def test_a_likelihood_that_overflows_on_the_given_points_only():
 
 
 def test_a_prior_that_is_none():
-    with pytest.raises(TypeError, match="needs a kb.Prior"):
+    with pytest.raises(TypeError, match=r"needs a kb\.Prior"):
         kb.variational.fit(log_likelihood, stats.norm())
 
 
