@@ -16,8 +16,6 @@
 import os
 import warnings
 
-import kerasbed as kb  # first: it chooses the backend
-
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +23,7 @@ import pandas as pd
 from matplotlib.patches import Ellipse
 from scipy import stats
 
+import kerasbed as kb  # first: it chooses the backend
 from kerasbed.variational import plots
 
 SMALL = os.environ.get("KERASBED_TUTORIAL_BUDGET") == "small"
@@ -153,8 +152,9 @@ print(f"minus log evidence by quadrature: {-log_evidence:.4f}")
 #
 # `kb.variational.study` fits once for each set. `refit` uses the compiled functions of an earlier fit, so a fit takes
 # milliseconds. With few points the training objective is far too low and the fitted state scatters; both gaps close as
-# the number grows. Gauss-Hermite points are better still in two dimensions: 5 x 5 of them already agree
-# with 15 x 15 to the digits shown, which no Monte Carlo set does. (In ten dimensions a tensor product is out of reach, and scrambled Sobol points are the choice.)
+# the number grows. Gauss-Hermite points are better still in two dimensions: 5 x 5 of them already agree with
+# 15 x 15 to the digits shown, which no Monte Carlo set does. (In ten dimensions a tensor product is out of reach, and
+# scrambled Sobol points are the choice.)
 
 # %%
 repeats, numbers = (2, (20, 300)) if SMALL else (8, (10, 30, 100, 300, 1000))

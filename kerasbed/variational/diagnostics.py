@@ -57,19 +57,19 @@ def efficiency(log_weights: np.ndarray) -> float:
 
 def describe_k(k: float, efficiency: float, family) -> str:
     """What a Pareto k and the weights' efficiency say about a fit, in a sentence or two."""
-    name = type(family).__name__
+    name, what = type(family).__name__, f"Pareto k = {k:.2f} of the importance weights"
     if k <= PARETO_K_LIMIT:
-        return f"Pareto k = {k:.2f}: the {name} family is wide enough for importance-weighted corrections."
+        return f"{what}: the {name} family is wide enough for importance-weighted corrections."
+    worth = f"their effective sample size is {efficiency:.0%} of the draws"
     if efficiency > TAIL_ONLY:
         return (
-            f"The {name} family is too narrow in the far tail: Pareto k = {k:.2f} of the importance weights is above "
-            f"{PARETO_K_LIMIT}, though their effective sample size is {efficiency:.0%} of the draws. Averages are good; "
-            "do not trust probabilities of rare events. A flow follows tails better."
+            f"The {name} family is too narrow in the far tail: {what} is above {PARETO_K_LIMIT}, though {worth}. "
+            "Averages are good; do not trust probabilities of rare events. A flow follows tails better."
         )
     return (
-        f"The {name} family is too narrow: Pareto k = {k:.2f} of the importance weights is above {PARETO_K_LIMIT} and "
-        f"their effective sample size is {efficiency:.0%} of the draws, so the fit misses a part of the posterior. Use a "
-        "richer family ('full' instead of 'diagonal', 'flow' instead of 'full'), or more base samples if there are few."
+        f"The {name} family is too narrow: {what} is above {PARETO_K_LIMIT} and {worth}, so the fit misses a part of the "
+        "posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of 'full'), or more base samples "
+        "if there are few."
     )
 
 
