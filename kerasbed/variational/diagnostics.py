@@ -67,9 +67,9 @@ def describe_k(k: float, efficiency: float, family) -> str:
             "Averages are good; do not trust probabilities of rare events. A flow follows tails better."
         )
     return (
-        f"The {name} family is too narrow: {what} is above {PARETO_K_LIMIT} and {worth}, so the fit misses a part of the "
-        "posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of 'full'), or more base samples "
-        "if there are few."
+        f"The {name} family is too narrow: {what} is above {PARETO_K_LIMIT} and {worth}, so the fit misses a part of "
+        "the posterior. Use a richer family ('full' instead of 'diagonal', 'flow' instead of 'full'), or more base "
+        "samples if there are few."
     )
 
 

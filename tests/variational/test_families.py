@@ -24,7 +24,7 @@ FAMILIES = {
     "flow": (kb.variational.Flow(depth=1, widths=(4,)), REAL),
 }
 # One-to-one in the base samples, so that the density follows from a square Jacobian.
-SQUARE = [name for name in FAMILIES if name != "low_rank"]
+SQUARE = ["diagonal", "full, unconstrained", "beta"]
 
 
 def bound(name):
@@ -48,7 +48,7 @@ def log_likelihood(parameters, data):
     return sum(ops.sum(ops.cos(values + data["shift"]), axis=-1) for values in parameters.values())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["full", "low_rank", "flow"])
 def test_the_density_of_a_draw_is_the_same_both_ways(name):
     family = bound(name)
     z, log_q = backend.compile_function(family.transform)(some_phi(family), some_base(family, 5))
