@@ -25,7 +25,7 @@ class BaseSamples:
 
     def uniform(self, dim: int) -> np.ndarray:
         """Points in the open unit cube, (num, dim)."""
-        return special.ndtr(self.normal(dim))
+        return open_unit(special.ndtr(self.normal(dim)))
 
     def normal(self, dim: int) -> np.ndarray:
         """Points of the standard normal, (num, dim)."""

@@ -1,5 +1,6 @@
 """The one home of numerical guards; each says what it guards against."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -68,3 +69,8 @@ def central_step(dtype: str = "float64") -> float:
     """Step of a central difference, relative to a coordinate of order one: the cube root of the rounding step balances
     the truncation error, of order step^2, with the rounding error, of order eps / step."""
     return float(np.cbrt(np.finfo(dtype).eps))
+
+
+def like(constant, tensor):
+    """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
+    return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))

@@ -1,0 +1,93 @@
+"""Conditional families: phi of a data set is a function of its inputs, so that one fit serves many data sets.
+
+    phi_n = C^T features(x_n),    features(x) = (1, h(x)),    h: powers of the standardised inputs, then a tanh network
+
+The conditional Gaussian of polynomial mean and log scale is the case without hidden layers. For a linear-Gaussian
+model, inputs y and degree 1 contain the exact posterior of every data set at once.
+"""
+
+import numpy as np
+from keras import ops
+
+from kerasbed import numerics
+from kerasbed.variational.families import Family, resolve
+from kerasbed.variational.flow import Flow
+
+
+class Conditional(Family):
+    """A family whose free parameters depend on inputs (amortised over data sets).
+
+    Args:
+        family: name or object of the family that each data set gets.
+        degree: powers of each standardised input used as features, 1 for a linear dependence.
+        widths: units of hidden tanh layers between the features and phi; () for none.
+        seed: of the hidden layers' random start.
+    """
+
+    is_conditional = True
+
+    def __init__(self, family="diagonal", degree: int = 1, widths: tuple[int, ...] = (), seed: int = 0):
+        self.family = resolve(family)
+        if isinstance(self.family, (Flow, Conditional)):
+            raise ValueError(
+                f"A {type(self.family).__name__} family cannot be conditional; use a Gaussian or Beta one."
+            )
+        self.degree, self.widths, self.seed = int(degree), tuple(widths), seed
+        self.base, self.standardised = self.family.base, self.family.standardised
+        self.is_gaussian = self.family.is_gaussian
+
+    def bind(self, num_inputs):
+        if num_inputs is None:
+            raise ValueError("A conditional family needs inputs=, (datasets, k), one row for each data set.")
+        self.family = self.family.bound(self.coordinates)
+        sizes = [num_inputs * self.degree, *self.widths]
+        self.layers = [
+            (into + 1, out) for into, out in zip(sizes, [*self.widths, self.family.num_parameters], strict=True)
+        ]
+
+    @property
+    def base_dim(self):
+        return self.family.base_dim
+
+    @property
+    def num_parameters(self):
+        return sum(rows * columns for rows, columns in self.layers)
+
+    def initial(self, mean, covariance, draws):
+        """Hidden layers at random, the last one constant in its inputs: every data set starts at the same phi."""
+        rng, pieces = np.random.default_rng(self.seed), []
+        for rows, columns in self.layers[:-1]:
+            pieces.append(rng.standard_normal((rows, columns)) / np.sqrt(rows))
+        last = np.zeros(self.layers[-1])
+        last[0] = self.family.initial(mean, covariance, draws)
+        return np.concatenate([piece.ravel() for piece in [*pieces, last]])
+
+    def local(self, phi, inputs):
+        hidden = ops.concatenate([inputs**power for power in range(1, self.degree + 1)], axis=-1)
+        start = 0
+        for index, (rows, columns) in enumerate(self.layers):
+            matrix = ops.reshape(phi[start : start + rows * columns], (rows, columns))
+            hidden = matrix[0] + ops.matmul(hidden, matrix[1:])
+            hidden = ops.tanh(hidden) if index < len(self.layers) - 1 else hidden
+            start += rows * columns
+        return hidden
+
+    def transform(self, phi, base):
+        return self.family.transform(phi, base)
+
+    def log_density(self, phi, z):
+        return self.family.log_density(phi, z)
+
+    def gaussian(self, phi):
+        return self.family.gaussian(phi)
+
+    def summary(self, phi):
+        """The constant term: phi at average inputs where there are no hidden layers."""
+        rows, columns = self.layers[-1]
+        return self.family.summary(phi[-rows * columns :][:columns])
+
+
+def standardise(inputs: np.ndarray):
+    """Inputs (datasets, k) centred and scaled, with the constants used."""
+    centre, scale = inputs.mean(axis=0), numerics.safe_scale(inputs.std(axis=0))
+    return (inputs - centre) / scale, centre, scale

@@ -1,0 +1,91 @@
+"""What a variational family is, and how one is chosen by name.
+
+A family is a differentiable transformation of base samples. Its free parameters are one vector phi, (P,), or one for
+each data set, (datasets, P); base samples are (S, base_dim); the result is z, (..., S, dim), in the coordinates of
+`kerasbed.variational.coordinates`, with the log density of z under the family, (..., S):
+
+    z = t_phi(epsilon),    log q(z) = log p(epsilon) - log |det dt / d epsilon|
+"""
+
+import copy
+
+import numpy as np
+
+
+class Family:
+    """What every family defines; see the module. Instances are unbound settings until `bound` to coordinates."""
+
+    base = "normal"  # base samples: "normal" or "uniform"
+    standardised = True  # whether z is standardised by the prior
+    is_conditional = False
+    is_gaussian = False
+    default_optimizer = "L-BFGS-B"
+
+    def bound(self, coordinates, num_inputs: int | None = None) -> "Family":
+        """A copy that knows its coordinates (and the width of its inputs, if it is conditional)."""
+        family = copy.copy(self)
+        family.coordinates, family.dim = coordinates, coordinates.dim
+        family.bind(num_inputs)
+        return family
+
+    def bind(self, num_inputs):
+        """Check the coordinates and prepare constants; called on the copy.
+
+        Raises:
+            ValueError: the support of the prior does not suit the family.
+        """
+        if num_inputs is not None:
+            raise ValueError(
+                f"The family {type(self).__name__} has no inputs, but {num_inputs} were given for each data set. "
+                "Wrap it: family=kb.variational.Conditional(family)."
+            )
+
+    @property
+    def base_dim(self) -> int:
+        """Number of base samples that one draw needs."""
+        return self.dim
+
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
+        """phi of a start with this mean (dim,) and covariance (dim, dim) in z; draws (n, dim) where there are some."""
+        raise NotImplementedError
+
+    def local(self, phi, inputs):
+        """phi of each data set; families without inputs have one for all."""
+        return phi
+
+    def transform(self, phi, base):
+        """(..., P), (S, base_dim) -> z (..., S, dim), log q(z) (..., S)."""
+        raise NotImplementedError
+
+    def log_density(self, phi, z):
+        """log q(z): (..., P), (..., S, dim) -> (..., S)."""
+        raise NotImplementedError
+
+    def gaussian(self, phi):
+        """Where `is_gaussian`: mean (..., dim), a root A (..., dim, r) of the covariance A A^T, its log-determinant."""
+        raise NotImplementedError
+
+    def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
+        """Readable values of phi, label -> number, for the history; NumPy, one data set."""
+        raise NotImplementedError
+
+
+def resolve(family) -> Family:
+    """A family from its name or a family object.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    from kerasbed.variational.beta import Beta
+    from kerasbed.variational.flow import Flow
+    from kerasbed.variational.gaussian import Diagonal, Full, LowRank
+
+    names = {"diagonal": Diagonal, "full": Full, "low_rank": LowRank, "beta": Beta, "flow": Flow}
+    if isinstance(family, Family):
+        return family
+    if family not in names:
+        raise ValueError(
+            f"family is {family!r}, but one of {sorted(names)} or a family object was expected, "
+            "e.g. kb.variational.LowRank(rank=2)."
+        )
+    return names[family]()

@@ -1,0 +1,183 @@
+"""`fit`: a variational posterior for the experiment that was run. The mathematics is in `elbo.py` and the families."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from kerasbed import base_samples as rules
+from kerasbed.variational import diagnostics, optimization
+from kerasbed.variational.problem import Problem
+from kerasbed.variational.result import VariationalFit, fresh_points
+
+_DEFAULT_POINTS = 1024
+_DEFAULT_BATCH = 256
+
+
+def fit(
+    log_likelihood,
+    prior=None,
+    outcome=None,
+    *,
+    design=None,
+    family="full",
+    base_samples=None,
+    weights=None,
+    optimizer=None,
+    inputs=None,
+    initial=None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-9,
+    num_fresh: int = 10_000,
+    seed: int = 0,
+) -> VariationalFit:
+    """Fit a variational posterior by maximising the ELBO; computed in float64 on every backend.
+
+    `fit(log_likelihood, prior, ...)`, or `fit(simulator, design, outcome, ...)` for a simulator with a likelihood.
+
+    Args:
+        log_likelihood: {name: (S, d)} tensors in the user's units -> (S,), in `keras.ops`; or a `Simulator`.
+        prior: `Prior`; for a simulator, the design of the experiment (then the prior is the simulator's).
+        outcome: what was measured, (*outcome_shape), or (datasets, *outcome_shape) for a conditional family.
+        design: the design, where `prior` is given for a simulator too.
+        family: "diagonal", "full", "low_rank", "beta", "flow", or a family object.
+        base_samples: a rule of `kerasbed.base_samples` or points (S, base_dim). Default: 1024 Sobol points; 256 fresh
+            draws a step for a Keras optimizer.
+        weights: (S,), summing to one, for given points; default equal.
+        optimizer: "L-BFGS-B", "trust-constr", "BFGS" or "Newton-CG" on the fixed base samples; or a Keras optimizer,
+            which gets fresh draws from the rule at each step. Default: L-BFGS-B; for a flow Adam.
+        inputs: (datasets, k), for a conditional family; default for a simulator: the outcomes.
+        initial: draws {name: (S, d)} or {name: (datasets, S, d)} whose mean and covariance are the start, such as those
+            of an amortised posterior; default: the prior.
+        max_iterations: of a SciPy method, or steps of a Keras optimizer.
+        tolerance: on the gradient, for SciPy methods.
+        num_fresh: fresh draws for `negative_elbo` and `pareto_k`.
+        seed: of fresh draws.
+
+    Returns:
+        `VariationalFit`.
+
+    Raises:
+        ValueError: shapes that do not fit, a family that does not suit the prior's support, a log-likelihood that is
+            not finite at the start.
+        NotImplementedError: a likelihood or a differentiable prior density is missing.
+
+    Warns:
+        UserWarning: the fit diverged or did not converge, or the family is too narrow (Pareto k above 0.7).
+    """
+    problem = Problem(log_likelihood, prior, outcome, design, family, inputs)
+    settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_fresh": num_fresh, "seed": seed}
+    return fit_problem(problem, base_samples, weights, optimizer, initial, **settings)
+
+
+def fit_problem(
+    problem: Problem,
+    base_samples=None,
+    weights=None,
+    optimizer=None,
+    initial=None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-9,
+    num_fresh: int = 10_000,
+    seed: int = 0,
+) -> VariationalFit:
+    """`fit` for a problem that is set up (and perhaps compiled) already."""
+    objective, family, data = problem.objective, problem.family, problem.data
+    phi = _start(family, initial)
+    optimizer = _optimizer(optimizer, family, max_iterations)
+    stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
+    draw = _points(family, base_samples, weights, stochastic, seed)
+    objective.check(phi, fresh_points(family, num_fresh, seed), data)
+    if stochastic:
+        run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
+    else:
+        run = optimization.minimise(objective, phi, draw(0), data, optimizer, max_iterations, tolerance)
+    result = VariationalFit(problem, run, num_fresh, seed)
+    _warn(result)
+    return result
+
+
+def _warn(result):
+    if not result.converged:
+        warnings.warn(f"The variational fit did not converge: {result.message}.", UserWarning, stacklevel=4)
+    worst = float(np.max(result.pareto_k))
+    if worst > diagnostics.PARETO_K_LIMIT:
+        text = diagnostics.describe_k(worst, float(np.min(result.efficiency)), result.family)
+        warnings.warn(text, UserWarning, stacklevel=4)
+
+
+# -- start, points and optimizer --------------------------------------------------------------------------------------
+
+
+def _start(family, initial):
+    """phi at the mean and covariance of the initial draws, or at the prior."""
+    coordinates = family.coordinates
+    if initial is None:
+        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), coordinates.prior_draws)
+    draws = {name: np.asarray(values, "float64") for name, values in initial.items()}
+    draws = coordinates.prior.check({name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()})
+    for name, (low, high) in coordinates.prior.supports().items():
+        if not np.all(np.isfinite(draws[name])) or np.any((draws[name] < low) | (draws[name] > high)):
+            raise ValueError(
+                f"initial draws of {name!r} are not finite or leave the prior's support [{np.min(low):g}, "
+                f"{np.max(high):g}]; pass draws of a posterior under this prior."
+            )
+    z = coordinates.z_of(draws)
+    if len(z) <= coordinates.dim or np.any(np.ptp(z, axis=0) == 0):
+        raise ValueError(
+            f"initial has {len(z)} draws of {coordinates.dim} coordinates, which do not determine a covariance; "
+            "pass more, and different, draws."
+        )
+    return family.initial(z.mean(axis=0), np.atleast_2d(np.cov(z, rowvar=False)), z)
+
+
+def _optimizer(optimizer, family, max_iterations):
+    """A SciPy method's name or a Keras optimizer."""
+    optimizer = family.default_optimizer if optimizer is None else optimizer
+    if isinstance(optimizer, keras.optimizers.Optimizer) or optimizer in optimization.SCIPY_METHODS:
+        return optimizer
+    if optimizer == "Adam":
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(5e-3, max_iterations))
+    raise ValueError(
+        f"optimizer is {optimizer!r}, but one of {optimization.SCIPY_METHODS} or a Keras optimizer was expected, "
+        "e.g. keras.optimizers.Adam(1e-2)."
+    )
+
+
+def _points(family, given, weights, stochastic, seed):
+    """step -> (points, weights): the same at every step, or fresh ones of the rule for a Keras optimizer."""
+    if given is None:
+        given = rules.MonteCarlo(_DEFAULT_BATCH, seed) if stochastic else rules.Sobol(_DEFAULT_POINTS, seed)
+    if not isinstance(given, rules.BaseSamples):
+        fixed = _checked_points(family, given, weights)
+        return lambda step: fixed
+    if weights is not None:
+        raise ValueError("weights were given together with a rule, which has its own; pass points and weights.")
+    dim = family.base_dim
+
+    def of(rule):
+        return (rule.normal(dim) if family.base == "normal" else rule.uniform(dim)), rule.weights(dim)
+
+    if not stochastic or isinstance(given, rules.GaussHermite):
+        fixed = of(given)
+        return lambda step: fixed
+    return lambda step: of(type(given)(given.num, int(np.random.SeedSequence([given.seed, step]).generate_state(1)[0])))
+
+
+def _checked_points(family, points, weights):
+    points = np.asarray(points, "float64")
+    if points.ndim != 2 or points.shape[1] != family.base_dim:
+        raise ValueError(
+            f"base_samples have shape {points.shape}, but this {type(family).__name__} family needs "
+            f"(S, {family.base_dim}), one row for each draw; transpose them if they are stored the other way."
+        )
+    if not np.all(np.isfinite(points)) or (family.base == "uniform" and np.any((points <= 0) | (points >= 1))):
+        where = "inside (0, 1)" if family.base == "uniform" else "finite"
+        raise ValueError(f"base_samples of this {type(family).__name__} family must be {where}; pass other points.")
+    weights = np.full(len(points), 1.0 / len(points)) if weights is None else np.asarray(weights, "float64")
+    if weights.shape != (len(points),) or abs(weights.sum() - 1.0) > 1e-6:
+        raise ValueError(
+            f"weights have shape {weights.shape} and sum {weights.sum():.6g}, but ({len(points)},) summing to one was "
+            "expected; divide them by their sum."
+        )
+    return points, weights

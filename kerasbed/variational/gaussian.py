@@ -1,0 +1,213 @@
+"""Gaussian families in standardised unconstrained coordinates (Kucukelbir et al., 2017).
+
+    diagonal    z = m + s * eps                                       phi = (m, log s)
+    full        z = m + L eps, L lower triangular, diagonal exp(l)    phi = (m, l, entries below the diagonal)
+    low rank    z = m + s * eps_1 + W eps_2, W of shape (dim, rank)   phi = (m, log s, W)   (Ong, Nott and Smith, 2018)
+
+The log density of a low-rank draw needs no (dim, dim) matrix: with K = I + W^T D^-2 W and D = diag(s),
+log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows from the Woodbury identity.
+"""
+
+import numpy as np
+from keras import ops
+
+from kerasbed import numerics
+from kerasbed.variational.families import Family
+
+
+class _Gaussian(Family):
+    """The mean comes first in phi; the rest is the root of the covariance."""
+
+    is_gaussian = True
+
+    def _mean(self, phi):
+        return phi[..., : self.dim]
+
+    def summary(self, phi):
+        mean, root, _ = self._numpy_gaussian(phi)
+        scale, labels = self.coordinates.scale, self.coordinates.labels()
+        location = self.coordinates.centre + scale * mean
+        spread = scale * np.sqrt(np.sum(np.square(root), axis=-1))
+        return {f"location[{name}]": x for name, x in zip(labels, location, strict=True)} | {
+            f"scale[{name}]": x for name, x in zip(labels, spread, strict=True)
+        }
+
+
+class Diagonal(_Gaussian):
+    """Independent Gaussians ("mean field"): 2 dim free parameters."""
+
+    @property
+    def num_parameters(self):
+        return 2 * self.dim
+
+    def initial(self, mean, covariance, draws):
+        return np.concatenate([mean, 0.5 * np.log(np.diag(covariance))])
+
+    def transform(self, phi, base):
+        log_scale = phi[..., self.dim :]
+        z = self._mean(phi)[..., None, :] + ops.exp(log_scale)[..., None, :] * base
+        return z, numerics.standard_normal_log_density(base) - ops.sum(log_scale, axis=-1)[..., None]
+
+    def log_density(self, phi, z):
+        log_scale = phi[..., None, self.dim :]
+        eps = (z - self._mean(phi)[..., None, :]) * ops.exp(-log_scale)
+        return numerics.standard_normal_log_density(eps) - ops.sum(log_scale, axis=-1)
+
+    def gaussian(self, phi):
+        log_scale = phi[..., self.dim :]
+        identity = numerics.like(np.eye(self.dim), phi)
+        return self._mean(phi), ops.exp(log_scale)[..., None] * identity, 2.0 * ops.sum(log_scale, axis=-1)
+
+    def _numpy_gaussian(self, phi):
+        return phi[: self.dim], np.diag(np.exp(phi[self.dim :])), None
+
+
+class Full(_Gaussian):
+    """A Gaussian with every correlation: dim (dim + 3) / 2 free parameters."""
+
+    @property
+    def num_parameters(self):
+        return self.dim * (self.dim + 3) // 2
+
+    def bind(self, num_inputs):
+        super().bind(num_inputs)
+        self.place_diagonal, self.place_below = triangle_places(self.dim)
+
+    def initial(self, mean, covariance, draws):
+        root = np.linalg.cholesky(covariance)
+        return np.concatenate([mean, np.log(np.diag(root)), root[np.tril_indices(self.dim, -1)]])
+
+    def _split(self, phi):
+        return self._mean(phi), phi[..., self.dim : 2 * self.dim], phi[..., 2 * self.dim :]
+
+    def _root(self, phi):
+        _, log_diagonal, below = self._split(phi)
+        return assemble(log_diagonal, below, self.place_diagonal, self.place_below)
+
+    def transform(self, phi, base):
+        z = self._mean(phi)[..., None, :] + ops.matmul(base, ops.swapaxes(self._root(phi), -1, -2))
+        log_det = ops.sum(self._split(phi)[1], axis=-1)[..., None]
+        return z, numerics.standard_normal_log_density(base) - log_det
+
+    def log_density(self, phi, z):
+        residual = ops.swapaxes(z - self._mean(phi)[..., None, :], -1, -2)
+        eps = ops.swapaxes(ops.solve_triangular(self._root(phi), residual, lower=True), -1, -2)
+        return numerics.standard_normal_log_density(eps) - ops.sum(self._split(phi)[1], axis=-1)[..., None]
+
+    def gaussian(self, phi):
+        return self._mean(phi), self._root(phi), 2.0 * ops.sum(self._split(phi)[1], axis=-1)
+
+    def _numpy_gaussian(self, phi):
+        root = np.diag(np.exp(phi[self.dim : 2 * self.dim]))
+        root[np.tril_indices(self.dim, -1)] = phi[2 * self.dim :]
+        return phi[: self.dim], root, None
+
+
+class LowRank(_Gaussian):
+    """Independent scales plus `rank` common directions: dim (2 + rank) free parameters; base samples (S, dim + rank).
+
+    Args:
+        rank: number of common directions.
+        seed: of the directions' small random start; without one they would all be equal and stay so.
+    """
+
+    def __init__(self, rank: int = 1, seed: int = 0):
+        if int(rank) != rank or rank < 1:
+            raise ValueError(f"rank is {rank!r}, but a positive integer was expected; for rank 0 use 'diagonal'.")
+        self.rank, self.seed = int(rank), seed
+
+    @property
+    def base_dim(self):
+        return self.dim + self.rank
+
+    @property
+    def num_parameters(self):
+        return self.dim * (2 + self.rank)
+
+    def initial(self, mean, covariance, draws):
+        """The leading directions of the correlations, with half of each variance left to the diagonal at least."""
+        scale = np.sqrt(np.diag(covariance))
+        values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+        excess = np.sqrt(np.maximum(values[::-1][: self.rank] - 1.0, 0.0))
+        directions = np.zeros((self.dim, self.rank))
+        directions[:, : len(excess)] = vectors[:, ::-1][:, : self.rank] * excess
+        directions += 0.01 * np.random.default_rng(self.seed).standard_normal(directions.shape)
+        common = np.sum(np.square(directions), axis=-1, keepdims=True)
+        directions *= np.sqrt(0.5 / np.maximum(common, 0.5))
+        left = 1.0 - np.sum(np.square(directions), axis=-1)
+        return np.concatenate([mean, np.log(scale) + 0.5 * np.log(left), (scale[:, None] * directions).ravel()])
+
+    def _split(self, phi):
+        directions = phi[..., 2 * self.dim :]
+        shape = (*directions.shape[:-1], self.dim, self.rank)
+        return self._mean(phi), phi[..., self.dim : 2 * self.dim], ops.reshape(directions, shape)
+
+    def transform(self, phi, base):
+        mean, log_scale, directions = self._split(phi)
+        own, common = base[..., : self.dim], base[..., self.dim :]
+        step = ops.exp(log_scale)[..., None, :] * own + ops.matmul(common, ops.swapaxes(directions, -1, -2))
+        z = mean[..., None, :] + step
+        return z, self.log_density(phi, z)
+
+    def _capacitance_root(self, scaled):
+        identity = numerics.like(np.eye(self.rank), scaled)
+        return ops.cholesky(identity + ops.matmul(ops.swapaxes(scaled, -1, -2), scaled))
+
+    def log_density(self, phi, z):
+        mean, log_scale, directions = self._split(phi)
+        scaled = directions * ops.exp(-log_scale)[..., None]
+        eps = (z - mean[..., None, :]) * ops.exp(-log_scale)[..., None, :]
+        root = self._capacitance_root(scaled)
+        shared = ops.solve_triangular(root, ops.swapaxes(ops.matmul(eps, scaled), -1, -2), lower=True)
+        correction = 0.5 * ops.sum(ops.square(shared), axis=-2)
+        log_det = ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root)
+        return numerics.standard_normal_log_density(eps) + correction - log_det[..., None]
+
+    def gaussian(self, phi):
+        mean, log_scale, directions = self._split(phi)
+        own = ops.exp(log_scale)[..., None] * numerics.like(np.eye(self.dim), phi)
+        root = self._capacitance_root(directions * ops.exp(-log_scale)[..., None])
+        log_det = 2.0 * (ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root))
+        return mean, ops.concatenate([own, directions], axis=-1), log_det
+
+    def _numpy_gaussian(self, phi):
+        directions = phi[2 * self.dim :].reshape(self.dim, self.rank)
+        return phi[: self.dim], np.hstack([np.diag(np.exp(phi[self.dim : 2 * self.dim])), directions]), None
+
+
+def triangle_places(dim: int):
+    """Constant maps from the diagonal, (dim,), and from the entries below it to a flattened (dim * dim) matrix."""
+    diagonal, below = np.zeros((dim, dim * dim)), np.zeros((dim * (dim - 1) // 2, dim * dim))
+    diagonal[np.arange(dim), np.arange(dim) * (dim + 1)] = 1.0
+    rows, columns = np.tril_indices(dim, -1)
+    below[np.arange(len(rows)), rows * dim + columns] = 1.0
+    return diagonal, below
+
+
+def assemble(log_diagonal, below, place_diagonal, place_below):
+    """Lower triangular (..., dim, dim) from the logs of its diagonal and the entries below it."""
+    dim = len(place_diagonal)
+    flat = ops.matmul(ops.exp(log_diagonal), numerics.like(place_diagonal, log_diagonal))
+    if dim > 1:
+        flat = flat + ops.matmul(below, numerics.like(place_below, below))
+    return ops.reshape(flat, (*log_diagonal.shape[:-1], dim, dim))
+
+
+def _log_diagonal_sum(root):
+    return ops.sum(ops.log(ops.diagonal(root, axis1=-2, axis2=-1)), axis=-1)
+
+
+def divergence(gaussian, coordinates):
+    """KL(N(m, A A^T) || N(0, R)) = (tr(R^-1 A A^T) + m^T R^-1 m - dim + log det R - log det A A^T) / 2, (...,).
+
+    Args:
+        gaussian: mean (..., dim), root A (..., dim, r) and log det A A^T (...,), from `Family.gaussian`.
+        coordinates: `Coordinates` of a Gaussian prior, with R its correlations.
+    """
+    mean, root, log_det = gaussian
+    white_root = ops.matmul(numerics.like(coordinates.inverse_root, root), root)
+    white_mean = ops.matmul(mean, numerics.like(coordinates.inverse_root.T, mean))
+    trace = ops.sum(ops.square(white_root), axis=(-2, -1))
+    quadratic = ops.sum(ops.square(white_mean), axis=-1)
+    log_det_ratio = 2.0 * coordinates.log_det_inverse_root + log_det
+    return 0.5 * (trace + quadratic - coordinates.dim - log_det_ratio)

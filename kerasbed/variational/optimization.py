@@ -1,0 +1,153 @@
+"""Minimising -ELBO over phi: SciPy on fixed base samples, or a Keras optimizer on fresh draws.
+
+A state that is not finite never becomes the result: SciPy's methods restart from the best state seen, with their memory
+of curvature cleared; the stochastic loop leaves the state as it was, and both give up after a few such failures.
+"""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import optimize
+
+from kerasbed import backend
+
+SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "BFGS", "Newton-CG")
+_MAX_RESTARTS = 5
+_MAX_BAD_STEPS = 20
+_WINDOW = 50
+
+
+@dataclass
+class Run:
+    """How a minimisation went: the state kept, its value, (iteration, value, state) along the way, and why it ended."""
+
+    phi: np.ndarray
+    value: float
+    converged: bool = False
+    message: str = ""
+    evaluations: int = 0
+    path: list = field(default_factory=list)
+
+
+class _NotFinite(Exception):
+    """Raised inside a SciPy method to leave it."""
+
+
+def minimise(objective, phi, points, data, method: str, max_iterations: int, tolerance: float) -> Run:
+    """Deterministic minimisation on fixed base samples.
+
+    Args:
+        objective: `NegativeELBO`.
+        phi: start, (P,).
+        points: base samples (S, base_dim) and weights (S,).
+        data: for the likelihood.
+        method: one of `SCIPY_METHODS`; trust-constr and Newton-CG use Hessian-vector products.
+        tolerance: on the largest entry of the gradient.
+    """
+    run = Run(np.array(phi), np.inf)
+
+    def value_and_gradient(x):
+        value, gradient = objective.value_and_gradient(x, *points, data)
+        run.evaluations += 1
+        if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
+            raise _NotFinite
+        if value < run.value:
+            run.value, run.phi = float(value), np.array(x)
+        return float(value), gradient
+
+    def record(intermediate_result):
+        run.path.append((len(run.path), float(intermediate_result.fun), np.array(intermediate_result.x)))
+
+    try:
+        run.path.append((0, value_and_gradient(run.phi)[0], run.phi))
+    except _NotFinite:
+        raise ValueError(
+            "The ELBO or its gradient is NaN or infinite at the start of the fit, on the base samples given. Check the "
+            "log_likelihood far from the prior's centre, or start closer with initial= draws."
+        ) from None
+    options = _options(method, max_iterations, tolerance)
+    if method in ("trust-constr", "Newton-CG"):
+        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *points, data)
+    for _ in range(_MAX_RESTARTS):
+        before = run.value
+        try:
+            found = optimize.minimize(value_and_gradient, run.phi, jac=True, method=method, callback=record, **options)
+        except _NotFinite:
+            if run.value < before:
+                continue
+            run.message = "diverged: the objective or its gradient is not finite around the best state, which is kept"
+            return run
+        run.message = str(found.message)
+        run.converged = bool(found.success) or _is_flat(value_and_gradient, run.phi, tolerance)
+        return run
+    run.message = f"diverged {_MAX_RESTARTS} times; the best state seen is kept"
+    return run
+
+
+def _options(method, max_iterations, tolerance):
+    own = {
+        "L-BFGS-B": {"gtol": tolerance, "ftol": 1e-15, "maxcor": 20, "maxfun": 20 * max_iterations},
+        "trust-constr": {"gtol": tolerance, "xtol": 1e-12},
+        "BFGS": {"gtol": tolerance},
+        "Newton-CG": {"xtol": tolerance},
+    }[method]
+    return {"options": {"maxiter": max_iterations} | own}
+
+
+def _is_flat(value_and_gradient, phi, tolerance):
+    """SciPy reports failure where rounding stops a line search; the gradient tells whether that was the optimum."""
+    value, gradient = value_and_gradient(phi)
+    return bool(np.max(np.abs(gradient)) <= max(tolerance, 1e-6) * max(1.0, abs(value)))
+
+
+def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
+    """Stochastic minimisation by a Keras optimizer.
+
+    Args:
+        draw: step -> (base samples, weights), fresh at each step.
+        optimizer: a Keras optimizer; one that has been used is copied from its settings.
+
+    Returns:
+        The last state, with the average objective of the last steps; or, after a divergence, the state at the end of
+        the best stretch of steps.
+    """
+    if optimizer.built:  # its moments belong to another fit
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+    values, run, bad = [], Run(np.array(phi), np.inf), 0
+    with backend.precision("float64"):
+        state = keras.Variable(np.array(phi), dtype="float64", name="phi")
+        for step in range(steps):
+            current = np.array(ops.convert_to_numpy(state))
+            value, gradient = objective.value_and_gradient(current, *draw(step), data)
+            run.evaluations += 1
+            if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
+                bad += 1
+                if bad >= _MAX_BAD_STEPS:
+                    return _stopped(run, values, f"diverged: {bad} objectives in a row were not finite")
+                continue
+            bad = 0
+            values.append(float(value))
+            optimizer.apply([ops.convert_to_tensor(gradient, dtype="float64")], [state])
+            if len(values) % _WINDOW == 0:
+                average = float(np.mean(values[-_WINDOW:]))
+                run.path.append((step + 1, average, current))
+                if average > run.value + 100.0 * max(1.0, abs(run.value)):
+                    return _stopped(run, values, f"diverged: the objective grew to {average:.3g}")
+                if average < run.value:
+                    run.value, run.phi = average, current
+        run.phi = np.array(ops.convert_to_numpy(state))
+    if not values:
+        return _stopped(run, values, "diverged: no objective was finite")
+    run.value = float(np.mean(values[-_WINDOW:]))
+    run.converged, run.message = True, f"{steps} steps taken"
+    run.path.append((steps, run.value, run.phi))
+    return run
+
+
+def _stopped(run, values, message):
+    if not np.isfinite(run.value):
+        run.value = float(np.mean(values)) if values else np.nan
+    run.message = f"{message}; the last good state is kept"
+    return run

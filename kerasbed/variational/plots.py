@@ -1,0 +1,105 @@
+"""Pictures of a variational fit, one function each; every one draws into matplotlib axes and returns them."""
+
+import numpy as np
+
+from kerasbed.variational import diagnostics
+
+
+def _axes(axes, count: int = 1, width: float = 4.2):
+    if axes is not None:
+        return axes
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(1, count, figsize=(width * count, 3.4), layout="constrained")
+    return axes
+
+
+def plot_convergence(fit, axes=None):
+    """-ELBO and the family's parameters over the iterations.
+
+    Args:
+        fit: `VariationalFit`.
+        axes: two axes, or None to make them.
+    """
+    axes = _axes(axes, 2)
+    history = fit.history
+    axes[0].plot(history.index, history["negative_elbo"], color="C0", label="on the training points")
+    axes[0].axhline(fit.negative_elbo, color="C1", linestyle="--", label="fitted, on fresh draws")
+    axes[0].set(xlabel="iteration", ylabel="negative ELBO (nats)", title="Objective")
+    axes[0].legend(frameon=False)
+    first = history.columns[1:9]
+    for name in first:
+        spread = np.ptp(history[name]) or 1.0
+        axes[1].plot(history.index, (history[name] - history[name].iloc[-1]) / spread, label=name)
+    axes[1].set(xlabel="iteration", ylabel="distance from the end / range", title="Parameters of the family")
+    axes[1].legend(frameon=False, fontsize="small")
+    return axes
+
+
+def plot_base_samples(fit, num_samples: int = 60, seed: int = 0, axes=None):
+    """What the base samples become: one fixed set of points, moved by the family at the start and at the end.
+
+    Args:
+        fit: `VariationalFit` of one data set; the first coordinate is shown.
+        num_samples: points.
+        axes: three axes, or None to make them.
+    """
+    from kerasbed.variational.result import fresh_points
+
+    axes = _axes(axes, 3, width=3.8)
+    base = fresh_points(fit.family, num_samples, seed)
+    label = fit.coordinates.labels()[0]
+    name = fit.prior.names[0]
+    stages = {"start": fit.path[0][2], "end": fit.path[-1][2]}
+    moved = {title: fit.objective.draws(phi, base, fit.data)[name][..., 0] for title, phi in stages.items()}
+    order = np.argsort(base[:, 0])
+    colours = np.linspace(0, 1, num_samples)
+    for axis, values, title in (
+        (axes[0], base[:, 0], "Base samples (fixed)"),
+        *((axis, moved[stage], f"Draws of {label}, {stage}") for axis, stage in zip(axes[1:], moved, strict=True)),
+    ):
+        axis.scatter(values[order], np.linspace(0, 1, num_samples), c=colours, cmap="viridis", s=14)
+        axis.set(title=title, yticks=[])
+    limits = np.concatenate(list(moved.values()))
+    margin = 0.05 * np.ptp(limits)
+    for axis in axes[1:]:
+        axis.set(xlim=(limits.min() - margin, limits.max() + margin), xlabel=label)
+    axes[0].set(xlabel="base sample", ylabel="points, sorted")
+    return axes
+
+
+def plot_study(table, reference: float | None = None, axes=None):
+    """-ELBO against the number of base samples: on the points it was fitted to, and on fresh draws.
+
+    Args:
+        table: from `kerasbed.variational.study`; its labels are the x axis.
+        reference: minus the log evidence, where it is known.
+        axes: one axis, or None to make it.
+    """
+    axis = _axes(axes, width=6.0)
+    labels = list(dict.fromkeys(table["label"]))
+    place = table["label"].map({label: index for index, label in enumerate(labels)})
+    axis.plot(place - 0.08, table["training_objective"], "o", alpha=0.5, label="training points")
+    axis.plot(place + 0.08, table["negative_elbo"], "s", alpha=0.5, label="fresh draws")
+    if reference is not None:
+        axis.axhline(reference, color="k", linestyle=":", label="-log evidence")
+    axis.set(xticks=range(len(labels)), xlabel="base samples", ylabel="negative ELBO (nats)")
+    axis.set_xticklabels(labels)
+    axis.legend(frameon=False)
+    return axis
+
+
+def plot_importance_weights(fit, num_samples: int = 10_000, seed: int = 0, axes=None):
+    """The log importance weights of one data set: flat where the fit is the posterior, a long right tail where it is
+    too narrow."""
+    axis = _axes(axes)
+    log_weights = np.atleast_2d(fit.log_weights(num_samples, seed))[0]
+    axis.hist(log_weights - fit.log_evidence, bins=60, density=True, color="C0", alpha=0.7)
+    axis.axvline(0.0, color="k", linewidth=0.8)
+    k = float(np.max(fit.pareto_k))
+    even, high = float(np.min(fit.efficiency)), k > diagnostics.PARETO_K_LIMIT
+    verdict = ("narrow in the tail" if even > diagnostics.TAIL_ONLY else "too narrow") if high else "wide enough"
+    title = f"Pareto k = {k:.2f}, efficiency {even:.0%}: {verdict}"
+    axis.set(xlabel="log importance weight (nats)", ylabel="density")
+    axis.set_title(title, fontsize="medium")
+    return axis

@@ -1,0 +1,142 @@
+"""What a fit is about: a likelihood with its data, a prior, and a family; checked here, at the edge."""
+
+import copy
+
+import keras
+import numpy as np
+
+from kerasbed import simulators
+from kerasbed.priors import Prior
+from kerasbed.variational import conditional, families
+from kerasbed.variational.coordinates import Coordinates
+from kerasbed.variational.elbo import NegativeELBO
+
+
+class Problem:
+    """A variational problem, compiled once; see `kerasbed.variational.fit` for the arguments.
+
+    Attributes:
+        objective: `NegativeELBO`.
+        data: what the objective is given: "outcome" and "design" of a simulator, "inputs" of a conditional family.
+    """
+
+    def __init__(self, log_likelihood, prior, outcome, design, family, inputs):
+        self.simulator, self.data, self.scaling = None, {}, None
+        if isinstance(log_likelihood, simulators.Simulator):
+            self.simulator = log_likelihood
+            if not isinstance(prior, Prior):
+                prior, design = log_likelihood.prior, prior if design is None else design
+            self._take_experiment(design, outcome)
+            log_likelihood = self._simulator_likelihood
+        elif not isinstance(prior, Prior):
+            raise TypeError(
+                f"prior is {type(prior).__name__}, but fit(log_likelihood, prior) needs a kb.Prior; for a simulator "
+                "call fit(simulator, design, outcome)."
+            )
+        else:
+            log_likelihood = _without_data(log_likelihood)
+        family = families.resolve(family)
+        self._take_inputs(family, inputs)
+        width = self.data["inputs"].shape[1] if "inputs" in self.data else None
+        self.family = family.bound(Coordinates(prior, family.standardised), width)
+        self.objective = NegativeELBO(self.family, log_likelihood)
+
+    def with_outcome(self, outcome) -> "Problem":
+        """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
+        if outcome is None:
+            return self
+        if self.simulator is None:
+            raise ValueError(
+                "This fit has a plain log_likelihood, which holds its own data; call fit with another one."
+            )
+        problem = copy.copy(self)
+        outcome = self._for_family(self._checked_outcome(outcome), self.family)
+        problem.data = self.data | {"outcome": outcome}
+        if self.family.is_conditional:
+            problem.data["inputs"] = self.standardise(_rows(outcome))
+        return problem
+
+    def fit(self, **settings):
+        """See `kerasbed.variational.fit`."""
+        from kerasbed.variational.fit import fit_problem
+
+        return fit_problem(self, **settings)
+
+    # -- a simulator's experiment -----------------------------------------------------------------------------------
+
+    def _take_experiment(self, design, outcome):
+        if design is None or outcome is None:
+            raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
+        if not self.simulator.has_likelihood:
+            self.simulator.log_likelihood(None, None, None)  # raises, and says what is missing
+        design = simulators.design_values(design)
+        self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
+        self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
+
+    def _checked_outcome(self, outcome):
+        """(*outcome_shape) for one data set, (datasets, *outcome_shape) for several."""
+        shape = self.outcome_shape
+        outcome = np.asarray(outcome, "float64")
+        if outcome.shape != shape and outcome.shape[1:] != shape:
+            raise ValueError(
+                f"outcome has shape {outcome.shape}, but this design measures {shape}; pass one outcome of that shape, "
+                f"or (datasets, {', '.join(map(str, shape))}) with a conditional family."
+            )
+        if bad := int(np.sum(~np.isfinite(outcome))):
+            raise ValueError(f"outcome has {bad} NaN or infinite entries; remove or repair them.")
+        return outcome
+
+    def _simulator_likelihood(self, parameters, data):
+        several = self.family.is_conditional
+        design = keras.tree.map_structure(lambda value: value[None, None] if several else value[None], data["design"])
+        outcome = data["outcome"][:, None] if several else data["outcome"][None]
+        return self.simulator.log_likelihood(outcome, parameters, design)
+
+    # -- inputs of a conditional family -----------------------------------------------------------------------------
+
+    def _take_inputs(self, family, inputs):
+        outcome = self.data.get("outcome")
+        if outcome is not None:
+            outcome = self.data["outcome"] = self._for_family(outcome, family)
+        if inputs is None and outcome is not None and family.is_conditional:
+            inputs = _rows(outcome)
+        if inputs is None:
+            return
+        inputs = np.asarray(inputs, "float64")
+        if inputs.ndim != 2 or not np.all(np.isfinite(inputs)):
+            raise ValueError(f"inputs have shape {inputs.shape}, but finite values (datasets, k) were expected.")
+        if outcome is not None and len(outcome) != len(inputs):
+            raise ValueError(f"There are {len(inputs)} rows of inputs, but {len(outcome)} outcomes; pass one for each.")
+        self.data["inputs"], *self.scaling = conditional.standardise(inputs)
+
+    def _for_family(self, outcome, family):
+        """The outcome with the data-set axis that the family wants, or an error."""
+        several = outcome.ndim == len(self.outcome_shape) + 1
+        if family.is_conditional and not several:
+            raise ValueError("A conditional family needs outcomes of several data sets, (datasets, *outcome_shape).")
+        if family.is_conditional or not several:
+            return outcome
+        if len(outcome) > 1:
+            raise ValueError(
+                f"outcome has {len(outcome)} data sets, but the {type(family).__name__} family is for one; fit them "
+                "one by one, or all at once by family=kb.variational.Conditional(...)."
+            )
+        return outcome[0]
+
+    def standardise(self, inputs) -> np.ndarray:
+        """Inputs of other data sets on the scale of the fitted ones."""
+        if self.scaling is None:
+            raise ValueError("inputs were given, but this family is not conditional; leave them out.")
+        centre, scale = self.scaling
+        inputs = np.asarray(inputs, "float64")
+        if inputs.ndim != 2 or inputs.shape[1] != len(centre):
+            raise ValueError(f"inputs have shape {inputs.shape}, but (datasets, {len(centre)}) was expected.")
+        return (inputs - centre) / scale
+
+
+def _rows(outcome):
+    return outcome.reshape(len(outcome), -1)
+
+
+def _without_data(log_likelihood):
+    return lambda parameters, data: log_likelihood(parameters)
