@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed import numerics
+from kerasbed import densities, numerics
 
 Parameters = Mapping[str, np.ndarray]
 
@@ -49,6 +49,9 @@ class Univariate:
     def log_prob(self, theta):
         return self.frozen.logpdf(theta).sum(axis=-1)
 
+    def log_density(self, theta):
+        return ops.sum(densities.log_density(self.frozen, theta), axis=-1)
+
     def entropy(self):
         return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
 
@@ -75,6 +78,9 @@ class MultivariateNormal:
 
     def log_prob(self, theta):
         return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
+
+    def log_density(self, theta):
+        return densities.multivariate_normal_log_density(self.frozen, theta)
 
     def entropy(self):
         return float(self.frozen.entropy())
@@ -133,6 +139,7 @@ class Prior:
         sampler: Callable[[int, np.random.Generator], Parameters],
         log_prob: Callable[[Parameters], np.ndarray] | None = None,
         supports: Mapping[str, tuple[float, float]] | None = None,
+        log_density: Callable | None = None,
     ) -> "Prior":
         """A prior given by a sampler, with or without a density.
 
@@ -140,8 +147,10 @@ class Prior:
             sampler: `(num, rng) -> {name: (num, d) array}`.
             log_prob: `{name: (num, d)} -> (num,)`; without it EIGs are known up to the prior's entropy only.
             supports: name -> (low, high) where a parameter is not on the whole real line.
+            log_density: `log_prob` once more in `keras.ops`, dict of tensors (..., d) -> (...,), where gradients of
+                the density are needed (variational fits).
         """
-        return SampledPrior(sampler, log_prob, supports or {})
+        return SampledPrior(sampler, log_prob, supports or {}, log_density)
 
     # -- shape ---
 
@@ -179,6 +188,15 @@ class Prior:
         """Log density in the user's units, {name: (..., d)} -> (...,)."""
         parameters = self.check(parameters)
         return sum(block.log_prob(parameters[name]) for name, block in self.blocks.items())
+
+    def log_density(self, parameters):
+        """`log_prob` in `keras.ops`, through which gradients flow: dict of tensors (..., d) -> (...,).
+
+        Raises:
+            NotImplementedError: a marginal's law has no differentiable density; the message says how to register one.
+        """
+        values = [block.log_density(parameters[name]) for name, block in self.blocks.items()]
+        return sum(values[1:], values[0])
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Differential entropy in nats: scipy's, else a Monte Carlo estimate from `num_samples` draws."""
@@ -234,8 +252,9 @@ class Prior:
 class SampledPrior(Prior):
     """A prior known through its sampler; see `Prior.from_sampler`."""
 
-    def __init__(self, sampler, log_prob, supports):
+    def __init__(self, sampler, log_prob, supports, log_density=None):
         self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
+        self._log_density = log_density
         probe = sampler(2, np.random.default_rng(0))
         if not isinstance(probe, Mapping) or not probe:
             raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
@@ -275,6 +294,14 @@ class SampledPrior(Prior):
         if not self.has_density:
             raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
         return np.asarray(self._log_prob(self.check(parameters)), "float64")
+
+    def log_density(self, parameters):
+        if self._log_density is None:
+            raise NotImplementedError(
+                "This prior is a sampler without a differentiable density; pass log_density= (written in keras.ops) "
+                "to Prior.from_sampler."
+            )
+        return self._log_density(parameters)
 
     def entropy(self, num_samples=100_000, seed=0):
         return self._sampled_entropy(num_samples, seed)
