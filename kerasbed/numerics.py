@@ -1,5 +1,6 @@
 """The one home of numerical guards; each says what it guards against."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -29,7 +30,14 @@ def inside_open_interval(x, low, high):
 
 def log_mean_exp(x, axis=-1):
     """log of the mean of exp(x) along an axis, in log space."""
-    return ops.logsumexp(x, axis=axis) - float(np.log(x.shape[axis]))
+    return ops.logsumexp(x, axis=axis) - log_size(x, axis)
+
+
+def log_size(x, axis, plus=0):
+    """log of the length of an axis, plus a number; TensorFlow knows the length of a batch axis at run time only."""
+    if x.shape[axis] is not None:
+        return float(np.log(x.shape[axis] + plus))
+    return ops.log(ops.cast(ops.shape(x)[axis] + plus, x.dtype))
 
 
 def standard_normal_log_density(z):
@@ -46,3 +54,8 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def like(constant, tensor):
+    """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
+    return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))

@@ -2,8 +2,10 @@
 
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid
+from kerasbed.eig.importance import importance
 
 __all__ = [
     "EIGEstimate",
     "grid",
+    "importance",
 ]
