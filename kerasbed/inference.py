@@ -76,7 +76,9 @@ class Inference:
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
         rows = min(num_samples, self._estimation_rows)
-        data = datasets.SimulatorDataset(self.simulator, self.design, rows, -(-num_samples // rows), seed=seed)
+        data = datasets.SimulatorDataset(
+            self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
+        )
         data.stream = datasets.ESTIMATION
         data.bind(self)
         values = [self._contributions_of(data[i][0]) for i in range(len(data))]

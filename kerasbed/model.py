@@ -97,6 +97,12 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         with backend.no_gradients():
             self.objective.adapt(cast(parameters), outcome)
 
+    @property
+    def needs_independent_draws(self) -> bool:
+        """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
+        sampled_scores = self.gradient == "score" and score.rows_per_draw(self.gradient, self.simulator) == 1
+        return self.objective.needs_independent_draws or sampled_scores
+
     # -- the mathematics of a training step ---
 
     def call(self, draws, training=False):

@@ -87,7 +87,7 @@ def trained_step(model, draws, network_rate=0.0, design_rate=1.0):
     return ops.convert_to_numpy(model.design.unconstrained) - start
 
 
-def roughen(model, seed=0, scale=0.2):
+def roughen(model, seed=0, scale=0.1):
     """Move networks off their initial weights, at which many gradients vanish."""
     rng = np.random.default_rng(seed)
     design = {variable.path for variable in model.design.variables}

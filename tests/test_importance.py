@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from linear_experiments import DESIGN, Line, line_eig, roughen, space
 
 import kerasbed as kb
 from kerasbed import numerics
+from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
 
 
 class ExactPosterior:

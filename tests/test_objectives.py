@@ -6,7 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from linear_experiments import (
+from scipy import stats
+
+import kerasbed as kb
+from kerasbed import datasets, objectives
+from tests.linear_experiments import (
     DESIGN,
     EAGER,
     Line,
@@ -19,10 +23,6 @@ from linear_experiments import (
     space,
     trained_step,
 )
-from scipy import stats
-
-import kerasbed as kb
-from kerasbed import datasets, objectives
 
 OBJECTIVES = {
     "BarberAgakov": objectives.BarberAgakov,
@@ -36,15 +36,16 @@ OBJECTIVES = {
 }
 UPPER = ("NestedMonteCarlo", "VariationalNested")
 BATCH = 32
+ROUGHNESS = {"InfoNCE": 0.3, "NWJ": 0.3}  # critics are smoother than flows
 
 
-def make(name, simulator=None, trainable=True, rough=0.2):
+def make(name, simulator=None, trainable=True, rough=None):
     """A model whose networks are off their initial weights; upper bounds warn when a design is to be learned."""
     keras.utils.set_random_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is an upper bound", UserWarning)
         model = kb.DesignModel(simulator or Line(), space(trainable), objective=OBJECTIVES[name](), seed=0)
-    roughen(model, scale=rough)
+    roughen(model, scale=ROUGHNESS.get(name, 0.1) if rough is None else rough)
     return model
 
 
@@ -62,9 +63,9 @@ def test_design_gradient_equals_finite_differences(name):
     model.design.detach_condition = False  # the finite difference moves the conditioning copy along
     draws = batch_of(model)
     expected = -finite_differences(model, draws)
-    # Central differences in float32: truncation of order 1e-4, rounding of order 1e-5.
-    np.testing.assert_allclose(trained_step(model, draws), expected, rtol=1e-2, atol=1e-3)
-    assert np.abs(expected).max() > 1e-2
+    # Central differences in float32: truncation of order 1e-4, rounding of order 3e-5.
+    np.testing.assert_allclose(trained_step(model, draws), expected, rtol=2e-2, atol=3e-4)
+    assert np.abs(expected).max() > 5e-3
 
 
 @pytest.mark.parametrize("name", ["BarberAgakov", "AdaptiveContrastive", "VariationalNested", "InfoNCE", "NWJ"])
@@ -95,7 +96,7 @@ def test_a_proposal_of_an_upper_bound_that_ascends_is_noticed():
 @pytest.mark.parametrize("name", ["PriorContrastive", "PriorContrastive, fresh", "AdaptiveContrastive", *UPPER])
 def test_bounds_enclose_the_closed_form(name):
     """Proposals are about the prior; each 3-standard-error comparison has a false alarm of 0.13%, with fixed seeds."""
-    model = make(name, trainable=False, rough=0.02)
+    model = make(name, trainable=False, rough=0.0)
     num_contrastive = int(10 * np.exp(line_eig()))
     if "fresh" in name or name != "PriorContrastive":
         model.objective.num_contrastive = num_contrastive
@@ -110,7 +111,7 @@ def test_bounds_enclose_the_closed_form(name):
 
 @pytest.mark.parametrize("name", ["AdaptiveContrastive", "VariationalNested"])
 def test_bounds_hold_with_an_auxiliary_coordinate(name):
-    model = make(name, Slope(), trainable=False, rough=0.02)
+    model = make(name, Slope(), trainable=False, rough=0.0)
     model.objective.num_contrastive = int(10 * np.exp(slope_eig()))
     values = model.contributions(4096, seed=4)
     error = 3 * values.std(ddof=1) / np.sqrt(len(values))
@@ -224,3 +225,14 @@ def test_upper_estimates_are_reported_as_such():
     estimate = make("NestedMonteCarlo", trainable=False).estimate_eig(num_samples=512)
     assert np.isnan(estimate.lower)
     assert estimate.upper > line_eig() - 3 * estimate.upper_se
+
+
+def test_in_batch_contrast_takes_independent_draws():
+    model = make("PriorContrastive")
+    data = datasets.SimulatorDataset(model.simulator, model.design, BATCH, 1, seed=0)
+    assert data.base_samples == "sobol"
+    assert data.bind(model).base_samples == "monte_carlo"
+    sobol = datasets.SimulatorDataset(model.simulator, model.design, BATCH, 1, seed=0, base_samples="sobol")
+    with pytest.raises(ValueError, match="it would be no bound"):
+        sobol.bind(model)
+    assert sobol.bind(make("PriorContrastive, fresh")).base_samples == "sobol"

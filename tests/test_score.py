@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from linear_experiments import EAGER, finite_differences, trained_step
 from scipy import special, stats
 
 import kerasbed as kb
 from kerasbed import datasets, objectives, score
 from kerasbed.problems.death_process import BEST_DESIGN, BEST_EIG
+from tests.linear_experiments import EAGER, finite_differences, trained_step
 
 
 class Sampled(kb.problems.DeathProcess):

@@ -21,6 +21,15 @@ class Objective(keras.layers.Layer):
     direction = "lower bound"
     needs_likelihood = False
 
+    @property
+    def needs_independent_draws(self) -> bool:
+        """Whether the draws of a batch serve as contrast to each other, so that they may not be Sobol points.
+
+        Balanced points keep away from each other, so that the others of a batch are no draws of the prior given one of
+        them, and what is a lower bound for independent draws can exceed the EIG.
+        """
+        return False
+
     def __init__(self, posterior=None, **kwargs):
         super().__init__(**kwargs)
         # In the constructor and not on the class: torch looks submodules up after class attributes.

@@ -33,6 +33,10 @@ class NWJ(Objective):
         super().__init__(**kwargs)
         self.critic = Critic(name="critic") if critic is None else critic
 
+    @property
+    def needs_independent_draws(self):
+        return True
+
     def setup(self, simulator, space, outcome_shape):
         super().setup(simulator, space, outcome_shape)
         self.critic.setup(simulator, space, outcome_shape)

@@ -48,6 +48,10 @@ class PriorContrastive(Objective):
             None if num_contrastive is None else pool.positive_integer("num_contrastive", num_contrastive)
         )
 
+    @property
+    def needs_independent_draws(self):
+        return self.num_contrastive is None
+
     def extra_draws(self, num, rng):
         if self.num_contrastive is None:
             return {}
