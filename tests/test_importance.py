@@ -61,7 +61,7 @@ def fitted():
     model = kb.DesignModel(Line(), space(), objective=kb.objectives.PriorContrastive(), seed=0)
     with pytest.raises(ValueError, match="fit_posterior"):
         model.sample(3, {"outcome": np.zeros(2)})
-    model.fit_posterior(epochs=1, steps_per_epoch=200, batch_size=128, verbose=0)
+    model.fit_posterior(epochs=1, steps_per_epoch=150, batch_size=128, verbose=0)
     return model
 
 
@@ -70,7 +70,7 @@ def test_a_fitted_posterior_samples(fitted):
     drawn = fitted.sample(4000, {"outcome": y}, seed=0)["theta"][0]
     exact = ExactPosterior()
     mean, spread = y @ exact.matrix @ exact.covariance, np.sqrt(np.diag(exact.covariance))
-    # 200 steps bring the flow within a few hundredths; 0.2 posterior standard deviations leave room for backends.
+    # 150 steps bring the flow within a few hundredths; 0.2 posterior standard deviations leave room for backends.
     assert np.all(np.abs(drawn.mean(axis=0) - mean) < 0.2 * spread)
     assert np.all(np.abs(drawn.std(axis=0) / spread - 1.0) < 0.2)
 
