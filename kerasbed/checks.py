@@ -120,7 +120,7 @@ def check_gradient(simulator, design, noise_shape) -> None:
     _, gradient = _explained(evaluate, simulator, design, noise_shape, values, parameters, noise)
     if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
         return
-    if _depends_on_design(simulator, design, noise_shape):
+    if depends_on_design(simulator, design, noise_shape):
         raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {CURE}")
     raise ValueError(
         f"{name}.outcome does not depend on the design: it returned the same values for different designs of shape "
@@ -128,7 +128,8 @@ def check_gradient(simulator, design, noise_shape) -> None:
     )
 
 
-def _depends_on_design(simulator, design, noise_shape) -> bool:
+def depends_on_design(simulator, design, noise_shape) -> bool:
+    """Whether outcomes from the same base samples differ between designs."""
     parameters, _, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=False)
     outcomes = []
     for seed in range(2):

@@ -40,7 +40,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         num_batches: batches in an epoch; `fit(steps_per_epoch=...)` overrides it.
         seed: integer or sequence of integers; None draws one and keeps it.
         base_samples: "monte_carlo" or "sobol" (scrambled; unbiased, with less noise in the gradient); None takes Sobol
-            where the prior and the noise have inverse CDFs.
+            where the prior and the noise have inverse CDFs and the objective does not compare the draws of a batch.
         designs: "learned" trains at the design being learned, "space" at designs drawn uniformly over the space, so
             that the posterior holds for any of them.
         workers, max_queue_size: threads that draw ahead, and how far; see `keras.utils.PyDataset`.
@@ -76,6 +76,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.batch_size, self.num_steps = int(batch_size), int(num_batches)
         self.seed = draw_seed() if seed is None else seed
         dim = self.prior.dim + int(np.prod(self.noise_shape))
+        self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream = 0, TRAINING
         self.providers = ()
@@ -114,8 +115,20 @@ class SimulatorDataset(keras.utils.PyDataset):
     # -- what kerasbed calls ---
 
     def bind(self, model) -> "SimulatorDataset":
-        """Add the extra draws that the model's objective and design ask for; returns itself."""
+        """Add the extra draws that the model's objective and design ask for; returns itself.
+
+        Raises:
+            ValueError: Sobol points were asked for, and the model needs independent draws.
+        """
         self.providers = (model.objective, model.design)
+        if model.needs_independent_draws and self.base_samples == "sobol":
+            if self.requested_samples == "sobol":
+                raise ValueError(
+                    f"base_samples is 'sobol', but {type(model.objective).__name__} with gradient={model.gradient!r} "
+                    "compares the draws of a batch, which Sobol points place apart from each other: it would be no "
+                    "bound. Use base_samples='monte_carlo' or None."
+                )
+            self.base_samples, self._block_key = "monte_carlo", None
         return self
 
     def in_stream(self, stream: int) -> "SimulatorDataset":

@@ -6,41 +6,87 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import approximator, backend, datasets, networks, numerics
+from kerasbed import approximator, backend, datasets, networks, numerics, score
+from kerasbed.designs import Design
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.importance import importance
+from kerasbed.objectives import BarberAgakov
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
+
+# A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
+HEADROOM = float(np.log(10.0))
 
 
 class Inference(backend.KerasModel):
     """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
 
-    def estimate_eig(self, num_samples: int = 4096, seed: int = 0) -> EIGEstimate:
-        """The EIG at the current design, from fresh draws.
+    def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
+        """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
+
+        With a likelihood and a trained posterior network: bounds from both sides, `kerasbed.eig.importance`. Else the
+        objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
             seed: integer.
+            num_inner: draws of the posterior for each experiment, for the bounds from both sides.
 
         Returns:
-            `EIGEstimate`: the objective's bound with its standard error.
+            `EIGEstimate` with standard errors; its `method` says how it was found.
+
+        Warns:
+            UserWarning: the networks are untrained, the bound is near the largest value it can take, or the posterior
+                is a poor proposal.
         """
+        if self._can_weigh_posterior():
+            return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
         self._warn_untrained("estimate_eig")
-        values = self.contributions(num_samples, seed)
-        value, error = numerics.mean_and_error(values)
-        name = type(self.objective).__name__
-        if not self.simulator.prior.has_density:
-            name += ", up to the unknown entropy of the prior"
-        return EIGEstimate(lower=value, lower_se=error, method=f"{name}, {num_samples} draws")
+        value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
+        objective = self.objective
+        self._warn_saturated(value, objective.ceiling(min(num_samples, self._estimation_rows)))
+        method = f"{type(objective).__name__}, {num_samples} draws"
+        if not self.simulator.prior.has_density and isinstance(objective, BarberAgakov):
+            method = f"{type(objective).__name__}, up to the unknown entropy of the prior, {num_samples} draws"
+        if objective.direction == "upper bound":
+            return EIGEstimate(upper=value, upper_se=error, method=method)
+        return EIGEstimate(lower=value, lower_se=error, method=method)
+
+    def _can_weigh_posterior(self) -> bool:
+        """Whether the importance weights of a trained posterior network are known."""
+        posterior = self.objective.posterior if self.fitted_posterior is None else self.fitted_posterior
+        return (
+            posterior is not None
+            and posterior.is_trained
+            and networks.has_standard_normal_base(posterior.network)
+            and self.simulator.has_likelihood
+            and self.simulator.prior.has_density
+            and type(self.design).measure is Design.measure  # a policy's likelihood is one of whole histories
+        )
+
+    def _warn_saturated(self, value, ceiling):
+        if value > ceiling - HEADROOM:
+            warnings.warn(
+                f"The bound, {value:.3f} nats, is near {ceiling:.3f}, the largest value it can take, so the EIG may be "
+                "well above it. Use more contrastive draws, or train a posterior with model.fit_posterior().",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
-        rows = min(num_samples, ROWS_PER_CALL // (128 if self.posterior.auxiliary_dim else 1))
-        data = datasets.SimulatorDataset(self.simulator, self.design, rows, -(-num_samples // rows), seed=seed)
+        rows = min(num_samples, self._estimation_rows)
+        data = datasets.SimulatorDataset(
+            self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
+        )
         data.stream = datasets.ESTIMATION
         data.bind(self)
         values = [self._contributions_of(data[i][0]) for i in range(len(data))]
         return np.concatenate(values)[:num_samples]
+
+    @property
+    def _estimation_rows(self) -> int:
+        return self.objective.estimation_rows(score.rows_per_draw(self.gradient, self.simulator))
 
     def _contributions_of(self, draws):
         draws = cast(draws)
@@ -52,15 +98,17 @@ class Inference(backend.KerasModel):
 
     @property
     def posterior(self):
-        """The amortised posterior of the objective.
+        """The amortised posterior: that of `fit_posterior` where it was called, else the objective's.
 
         Raises:
-            ValueError: the objective holds none.
+            ValueError: there is none.
         """
+        if self.fitted_posterior is not None:
+            return self.fitted_posterior
         if self.objective.posterior is None:
             raise ValueError(
-                f"{type(self.objective).__name__} holds no posterior network; use kb.objectives.BarberAgakov, or fit "
-                "one at the learned design."
+                f"{type(self.objective).__name__} holds no posterior network; call model.fit_posterior() to train one "
+                "at the learned design, or use kb.objectives.BarberAgakov or AdaptiveContrastive, which hold one."
             )
         return self.objective.posterior
 
@@ -165,7 +213,7 @@ class Inference(backend.KerasModel):
         return outcome, design
 
     def _warn_untrained(self, caller):
-        if self.objective.posterior is not None and not self.objective.posterior.is_trained:
+        if self.objective.posterior is not None and not self.posterior.is_trained:
             warnings.warn(
                 f"{caller} was called before training; the posterior network is as initialised. Call model.fit first.",
                 UserWarning,

@@ -8,9 +8,10 @@ carries it to the device; `inference.py` holds what is done with a trained model
 import keras
 from keras import ops
 
-from kerasbed import backend, checks, datasets, objectives, optimizers
+from kerasbed import backend, checks, datasets, objectives, optimizers, refit, score
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.inference import Inference
 from kerasbed.simulators import cast
 
@@ -28,10 +29,17 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`.
         objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`.
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
+        gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
+            "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
+            `outcome_space()`; "auto" takes the first where it can. See `kerasbed.score`.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: the outcome has the wrong shape, does not depend on the design, or loses its gradient.
+        ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient while there is no
+            likelihood; the objective needs a likelihood and there is none, or one that does not match the outcome.
+
+    Warns:
+        UserWarning: a design is to be learned on an upper bound.
 
     Example:
         >>> model = DesignModel(simulator, design)
@@ -39,7 +47,18 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         >>> model.design.numpy(), model.estimate_eig()
     """
 
-    def __init__(self, simulator, design, objective=None, seed=None, name="design_model", pilot=True, **kwargs):
+    def __init__(
+        self,
+        simulator,
+        design,
+        objective=None,
+        seed=None,
+        gradient="auto",
+        name="design_model",
+        pilot=True,
+        fitted_posterior=None,
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
@@ -53,6 +72,7 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         self.design_history = None
         self.design.build()
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
+        self.gradient, self.fitted_posterior = gradient, fitted_posterior
         if pilot:
             self._set_up_by_pilot()
         else:
@@ -62,22 +82,33 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
     def _set_up(self, outcome_shape):
         self.outcome_shape = tuple(outcome_shape)
         self.objective.setup(self.simulator, self.design, self.outcome_shape)
+        if self.fitted_posterior is not None:
+            self.fitted_posterior.setup(self.simulator, self.design, self.outcome_shape)
+            self.fitted_posterior.freeze()
 
     def _set_up_by_pilot(self):
         """Check the simulator and fix the standardisation by draws over the prior and the design space."""
-        checks.check_gradient(self.simulator, self.design, self.noise_shape)
+        self.gradient = score.choose(self.gradient, self.simulator, self.design, self.noise_shape)
         parameters, outcome = checks.pilot_draws(self.simulator, self.design, self.noise_shape, PILOT_DRAWS, self.seed)
         self._set_up(outcome.shape[1:])
+        if self.objective.needs_likelihood or self.gradient == "score":
+            check_likelihood(self.simulator, self.design)
+        self.objective.warn_about_search(self.design)
         with backend.no_gradients():
             self.objective.adapt(cast(parameters), outcome)
+
+    @property
+    def needs_independent_draws(self) -> bool:
+        """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
+        sampled_scores = self.gradient == "score" and score.rows_per_draw(self.gradient, self.simulator) == 1
+        return self.objective.needs_independent_draws or sampled_scores
 
     # -- the mathematics of a training step ---
 
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
-        design, outcome = self.design.measure(self.simulator, draws)
-        return self.objective(draws, outcome, design, training=training)
+        return score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         self.eig_tracker.update_state(y_pred)
@@ -159,6 +190,25 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         self.fits += 1
         return history
 
+    def fit_posterior(self, network=None, summary_network=None, **fit_arguments):
+        """Train an amortised posterior at the current design, which stays fixed; `sample` and `log_prob` then use it.
+
+        For objectives that hold no posterior network, and for one with a finer network than the design needed.
+
+        Args:
+            network, summary_network: as for `kerasbed.objectives.BarberAgakov`.
+            **fit_arguments: epochs, steps_per_epoch, batch_size and what else `fit` takes.
+
+        Returns:
+            `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design.
+        """
+        posterior, history = refit.fit_posterior(self, network, summary_network, **fit_arguments)
+        posterior.freeze()  # a result: later fits of the design leave it alone
+        posterior.space = self.design
+        self.fitted_posterior = posterior
+        self.train_function = self.test_function = None  # a compiled step holds the old list of weights
+        return history
+
     def evaluate(self, x=None, *, steps=None, batch_size=None, **kwargs):
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
         if not self.compiled:
@@ -234,6 +284,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             "objective": serialize(self.objective),
             "seed": self.seed,
             "fits": self.fits,
+            "gradient": self.gradient,
+            "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
         }
 
     @classmethod

@@ -30,7 +30,14 @@ def inside_open_interval(x, low, high):
 
 def log_mean_exp(x, axis=-1):
     """log of the mean of exp(x) along an axis, in log space."""
-    return ops.logsumexp(x, axis=axis) - float(np.log(x.shape[axis]))
+    return ops.logsumexp(x, axis=axis) - log_size(x, axis)
+
+
+def log_size(x, axis, plus=0):
+    """log of the length of an axis, plus a number; TensorFlow knows the length of a batch axis at run time only."""
+    if x.shape[axis] is not None:
+        return float(np.log(x.shape[axis] + plus))
+    return ops.log(ops.cast(ops.shape(x)[axis] + plus, x.dtype))
 
 
 def log_sum_exp(x, axis=-1):

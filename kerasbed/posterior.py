@@ -145,6 +145,36 @@ class Posterior(keras.layers.Layer):
         z = self.network(base, conditions=conditions, inverse=True)
         return self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
 
+    def sample_with_log_prob(self, base, conditions, training=False):
+        """Draws and their log density in the user's units, in one pass; differentiable in both.
+
+        Args:
+            base: N(0, I), (batch, dim + auxiliary).
+            conditions: (batch, width).
+
+        Returns:
+            Dict of (batch, d), and (batch,): log q(theta | .), or log q(theta, a | .) - log N(a) with the auxiliary
+            coordinate a that was drawn along.
+        """
+        z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
+        parameters = self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
+        _, log_det = self.encode_parameters(parameters)
+        if self.auxiliary_dim:
+            log_q = log_q - numerics.standard_normal_log_density(z[..., self.prior.dim :])
+        return parameters, log_q + log_det
+
+    @property
+    def network_variables(self) -> list:
+        """Trainable weights of the networks; `trainable_variables` also lists those of the design space it knows."""
+        parts = [part for part in (self.network, self.summary_network) if part is not None]
+        return [variable for part in parts for variable in part.trainable_variables]
+
+    def freeze(self) -> None:
+        """Keep the networks as they are in later training, without touching the design."""
+        for part in (self.network, self.summary_network):
+            if part is not None:
+                part.trainable = False
+
     # -- where it was trained ---
 
     def _build_region(self):

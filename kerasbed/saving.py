@@ -74,8 +74,9 @@ def model_from_config(cls, config):
             "Load it with kb.load(path, simulator=...)."
         )
     fits = config.pop("fits")
-    for part in ("design", "objective"):
-        config[part] = keras.saving.deserialize_keras_object(config[part])
+    for part in ("design", "objective", "fitted_posterior"):
+        if config.get(part) is not None:
+            config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
     model.fits = fits
     return model

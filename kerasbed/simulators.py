@@ -28,15 +28,19 @@ class Simulator:
         prior: `kerasbed.Prior`.
         noise: frozen scipy.stats law of the base samples, default `stats.norm()`.
         noise_shape: shape of one draw's noise; default the design's shape.
+        differentiable: False where no gradient passes through `outcome` (counts, choices, thresholds); designs are
+            then learned by score-function gradients, which need `log_likelihood`.
 
     Methods to write:
         outcome(parameters, design, noise): (batch, *outcome_shape), in `keras.ops`.
         log_likelihood(outcome, parameters, design): optional; leading axes broadcast; returns them, (...,).
+        outcome_space(): optional; all possible outcomes, where they are few.
     """
 
     prior: Prior
     noise = stats.norm()
     noise_shape: tuple[int, ...] | None = None
+    differentiable = True
 
     def outcome(self, parameters, design, noise):
         """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""
@@ -48,6 +52,13 @@ class Simulator:
             f"{type(self).__name__} has no log_likelihood(outcome, parameters, design); this estimate needs one. "
             "Define it, or use an objective for implicit likelihoods such as kb.objectives.BarberAgakov."
         )
+
+    def outcome_space(self) -> np.ndarray | None:
+        """All possible outcomes, (count, *outcome_shape), where they are few enough to be summed over; else None.
+
+        With `log_likelihood`, expectations over the outcome are then exact sums, and so are their gradients.
+        """
+        return None
 
     @property
     def has_likelihood(self) -> bool:

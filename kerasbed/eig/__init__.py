@@ -6,6 +6,7 @@ from kerasbed.eig.compare import BoundGap, bound_gap, compare
 from kerasbed.eig.double_loop import DoubleLoop
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid
+from kerasbed.eig.importance import importance
 from kerasbed.eig.laplace import FisherCriterion, laplace
 from kerasbed.eig.likelihood_check import check_likelihood
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_likelihood",
     "compare",
     "grid",
+    "importance",
     "laplace",
     "linear_gaussian",
 ]

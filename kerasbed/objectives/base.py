@@ -1,9 +1,12 @@
 """What every EIG bound shares."""
 
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
+
+from kerasbed.posterior import ROWS_PER_CALL
 
 
 class Objective(keras.layers.Layer):
@@ -17,6 +20,16 @@ class Objective(keras.layers.Layer):
     """
 
     direction = "lower bound"
+    needs_likelihood = False
+
+    @property
+    def needs_independent_draws(self) -> bool:
+        """Whether the draws of a batch serve as contrast to each other, so that they may not be Sobol points.
+
+        Balanced points keep away from each other, so that the others of a batch are no draws of the prior given one of
+        them, and what is a lower bound for independent draws can exceed the EIG.
+        """
+        return False
 
     def __init__(self, posterior=None, **kwargs):
         super().__init__(**kwargs)
@@ -24,7 +37,17 @@ class Objective(keras.layers.Layer):
         self.posterior: Any = posterior
 
     def setup(self, simulator, space, outcome_shape) -> None:
-        """Create every weight for a problem."""
+        """Create every weight for a problem.
+
+        Raises:
+            ValueError: the objective needs a likelihood and the simulator has none.
+        """
+        if self.needs_likelihood and not simulator.has_likelihood:
+            raise ValueError(
+                f"{type(self).__name__} needs the likelihood, but {type(simulator).__name__} has no "
+                "log_likelihood(outcome, parameters, design). Define it, or use an objective for implicit likelihoods: "
+                "kb.objectives.BarberAgakov, InfoNCE or NWJ."
+            )
         self.simulator, self.space = simulator, space
         if self.posterior is not None:
             self.posterior.setup(simulator, space, outcome_shape)
@@ -44,6 +67,15 @@ class Objective(keras.layers.Layer):
         """Weights that minimise the contributions while all others maximise them (proposals of upper bounds)."""
         return []
 
+    def estimation_rows(self, rows_per_draw: int = 1) -> int:
+        """Draws that an estimate evaluates in one call: what fits in memory, and for in-batch bounds their batch."""
+        auxiliary = self.posterior is not None and self.posterior.auxiliary_dim
+        return max(1, ROWS_PER_CALL // (rows_per_draw * (128 if auxiliary else 1)))
+
+    def ceiling(self, rows: int) -> float:
+        """The largest value that the objective can take, whatever the EIG, from batches of `rows` draws."""
+        return np.inf
+
     def call(self, draws, outcome, design, training=False):
         """Contributions (batch,), whose mean is the bound."""
         raise NotImplementedError
@@ -51,3 +83,14 @@ class Objective(keras.layers.Layer):
     def loss(self, contributions, draws):
         """The scalar to minimise; minus the bound, or something that differs from it by a constant."""
         return -keras.ops.mean(contributions)
+
+    def warn_about_search(self, space) -> None:
+        """Warn where a design is to be learned by climbing something that is not below the EIG."""
+        if self.direction == "upper bound" and space.trainable:
+            warnings.warn(
+                f"{type(self).__name__} is an upper bound, whose bias differs from design to design: a search climbs "
+                "the bias together with the EIG. Learn the design on a lower bound (PriorContrastive, "
+                "AdaptiveContrastive, BarberAgakov) and use this one at a fixed design (trainable=False).",
+                UserWarning,
+                stacklevel=4,
+            )

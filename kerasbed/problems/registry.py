@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kerasbed import designs
+from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.michaelis_menten import MichaelisMenten
 from kerasbed.simulators import Simulator
 
@@ -26,6 +27,12 @@ class ReadyExperiment:
 
 
 REGISTRY = {
+    "death-process": ReadyExperiment(
+        simulator=DeathProcess,
+        design=lambda **options: designs.Box(shape=(2,), low=0.01, high=10.0, **options),
+        summary="two waiting times after which to count new cases of an infection whose rate is unknown",
+        labels=("waiting time", "new cases"),
+    ),
     "michaelis-menten": ReadyExperiment(
         simulator=MichaelisMenten,
         design=lambda **options: designs.Box(shape=(7,), low=0.0, high=400.0, **options),

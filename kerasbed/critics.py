@@ -1,0 +1,84 @@
+r"""The learned critic of implicit-likelihood bounds: how well parameters and an outcome belong together.
+
+    f(theta, y, xi) = g(theta) . h(y, xi) / sqrt(features) + a(theta) + b(y, xi)
+
+with two networks, one for the parameters and one for the outcome and its design, so that all pairs of a batch take one
+matrix product. Log densities of exponential families have this form, with their sufficient statistics as g.
+
+References: van den Oord et al. (2018) and Poole et al. (2019), section 2.3, for separable critics.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed.designs import detach
+from kerasbed.scaling import Standardize
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Critic(keras.layers.Layer):
+    """A separable critic.
+
+    Args:
+        features: length of the vectors g and h.
+        widths: hidden layers of either network.
+    """
+
+    def __init__(self, features: int = 32, widths=(128, 128), **kwargs):
+        super().__init__(**kwargs)
+        self.features, self.widths = int(features), tuple(int(width) for width in widths)
+        self.parameter_network = self._network("parameter_network")
+        self.outcome_network = self._network("outcome_network")
+
+    def _network(self, name):
+        hidden = [keras.layers.Dense(width, activation="silu") for width in self.widths]
+        return keras.Sequential([*hidden, keras.layers.Dense(self.features + 1)], name=name)
+
+    def setup(self, simulator, space, outcome_shape) -> None:
+        """Create every weight for a problem."""
+        if self.built:
+            return
+        self.prior, self.space, self.outcome_size = simulator.prior, space, int(np.prod(outcome_shape))
+        self.standardize_outcome = Standardize(outcome_shape, name="standardize_outcome")
+        self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
+        example = ops.convert_to_tensor(space.sample(2, seed=0), dtype=self.compute_dtype)
+        self.parameter_network.build((None, self.prior.dim))
+        self.outcome_network.build((None, self.outcome_size + space.encode(example).shape[-1]))
+        self.built = True
+
+    def adapt(self, parameters, outcome: np.ndarray) -> None:
+        """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
+        u, _ = self.prior.to_unconstrained(parameters)
+        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.standardize_outcome.adapt(outcome)
+
+    def call(self, parameters, outcome, design):
+        """f for every pair: dict of (N, d), (M, *outcome_shape), (1 or M, *shape) -> (M, N)."""
+        g, a = self._split(self._of_parameters(parameters))
+        h, b = self._split(self._of_outcome(outcome, design))
+        return ops.matmul(h, ops.transpose(g)) / float(np.sqrt(self.features)) + ops.transpose(a) + b
+
+    def paired(self, parameters, outcome, design):
+        """f of each row: dict of (rows, d), (rows, *outcome_shape), (1 or rows, *shape) -> (rows,)."""
+        g, a = self._split(self._of_parameters(parameters))
+        h, b = self._split(self._of_outcome(outcome, design))
+        return ops.sum(h * g, axis=-1) / float(np.sqrt(self.features)) + a[:, 0] + b[:, 0]
+
+    def _split(self, features):
+        return features[:, :-1], features[:, -1:]
+
+    def _of_parameters(self, parameters):
+        u, _ = self.prior.to_unconstrained(parameters)
+        return self.parameter_network(self.standardize_parameters(u))
+
+    def _of_outcome(self, outcome, design):
+        if self.space.detach_condition:
+            design = detach(design)
+        encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
+        features = ops.cast(self.space.encode(design), encoded.dtype)
+        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
+        return self.outcome_network(ops.concatenate([encoded, features], axis=-1))
+
+    def get_config(self):
+        return super().get_config() | {"features": self.features, "widths": self.widths}

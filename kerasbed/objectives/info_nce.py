@@ -1,0 +1,68 @@
+r"""InfoNCE: a learned critic tells the true parameters of an outcome from others; no likelihood is needed.
+
+Derivation. In the prior contrastive bound any positive function exp f(theta, y, xi) may stand in for the likelihood:
+
+    L(xi, f) = E log { exp f(theta_0, y) / [1/(L+1) sum_{l=0}^L exp f(theta_l, y)] } <= I(theta; y | xi),
+
+with theta_0, y ~ p(theta) p(y | theta, xi), and theta_1..L ~ p(theta) the other draws of the batch. It is largest at
+f = log p(y | theta) + c(y), where it equals PCE. Design and critic both ascend; outcomes are functions of base samples,
+so that the design's gradient flows through y into f. It cannot exceed log(batch size), so that large EIGs need large
+batches.
+
+References: van den Oord et al. (2018); Poole et al. (2019), the bound I_NCE; Foster et al. (2020) and Kleinegesse and
+Gutmann (2021) for designs.
+"""
+
+import keras
+import numpy as np
+
+from kerasbed import numerics
+from kerasbed.critics import Critic
+from kerasbed.objectives import pool
+from kerasbed.objectives.base import Objective
+
+IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class InfoNCE(Objective):
+    """Lower bound on the EIG from a learned critic, for implicit likelihoods.
+
+    Args:
+        critic: `kerasbed.critics.Critic`; default one of 32 features.
+    """
+
+    def __init__(self, critic=None, **kwargs):
+        super().__init__(**kwargs)
+        self.critic = Critic(name="critic") if critic is None else critic
+
+    @property
+    def needs_independent_draws(self):
+        return True
+
+    def setup(self, simulator, space, outcome_shape):
+        super().setup(simulator, space, outcome_shape)
+        self.critic.setup(simulator, space, outcome_shape)
+
+    def adapt(self, parameters, outcome):
+        self.critic.adapt(parameters, outcome)
+
+    def estimation_rows(self, rows_per_draw=1):
+        return IN_BATCH_ROWS
+
+    def ceiling(self, rows):
+        return float(np.log(rows))
+
+    def call(self, draws, outcome, design, training=False):
+        own = self.critic.paired(draws["parameters"], outcome, design)
+        distinct = pool.distinct_outcomes(draws, outcome, design)
+        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
+        return own - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
+
+    def get_config(self):
+        return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
+
+    @classmethod
+    def from_config(cls, config):
+        config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
+        return cls(**config)

@@ -1,0 +1,58 @@
+r"""Nested Monte Carlo (NMC): the double loop, an upper bound in expectation.
+
+Derivation. I(theta; y | xi) = E[log p(y | theta, xi) - log p(y | xi)], with the evidence estimated without bias by
+L fresh draws theta_l ~ p(theta):
+
+    U(xi) = E{ log p(y | theta) - log 1/L sum_{l=1}^L p(y | theta_l) } >= I(theta; y | xi),
+
+since E log(mean) <= log E(mean) (Jensen). By the delta method the bias is about E Var(p(y | theta_l) / p(y)) / (2L),
+which falls like 1/L but differs from design to design: a search prefers designs at which the estimate of the evidence
+is bad. The contrastive draws form one pool for the batch; see `prior_contrastive` for why sharing is harmless.
+
+References: Rainforth et al. (2018) for bias and rates; Foster et al. (2019), section 2, for the estimator.
+"""
+
+import keras
+
+from kerasbed import numerics
+from kerasbed.objectives import pool
+from kerasbed.objectives.base import Objective
+
+PAIRS_PER_CALL = 2**20  # of an outcome and contrastive parameters, in an estimate
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class NestedMonteCarlo(Objective):
+    """Upper bound in expectation on the EIG from a likelihood; without a network.
+
+    A design search on it exploits its bias, and a warning says so.
+
+    Args:
+        num_contrastive: L fresh draws of the prior, shared by a batch.
+
+    Raises:
+        ValueError: num_contrastive is no positive integer, or the simulator has no log_likelihood.
+    """
+
+    direction = "upper bound"
+    needs_likelihood = True
+
+    def __init__(self, num_contrastive=512, **kwargs):
+        super().__init__(**kwargs)
+        self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
+
+    def extra_draws(self, num, rng):
+        return {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
+
+    def estimation_rows(self, rows_per_draw=1):
+        return max(1, PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+
+    def call(self, draws, outcome, design, training=False):
+        log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        contrast = pool.take_pool(draws, self.num_contrastive)
+        distinct = pool.distinct_outcomes(draws, outcome, design)
+        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design)
+        return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
+
+    def get_config(self):
+        return super().get_config() | {"num_contrastive": self.num_contrastive}

@@ -1,0 +1,64 @@
+r"""NWJ: the bound of Nguyen, Wainwright and Jordan with a learned critic; no likelihood and no ceiling.
+
+Derivation. For any critic f let x = exp(f - 1) p(y) / p(y | theta). Since log x <= x - 1,
+log p(y | theta)/p(y) = f - 1 - log x >= f - x, and
+
+    L(xi, f) = E_{p(theta) p(y|theta,xi)}[f(theta, y)] - E_{p(theta) p(y|xi)}[exp(f(theta, y) - 1)] <= I(theta; y | xi),
+
+tight at f = 1 + log p(y | theta)/p(y). The second expectation pairs every outcome of a batch with the *other* draws'
+parameters, which are independent of it. Unlike InfoNCE the bound is not capped by log(batch size); the price is the
+variance of exp f, which grows like exp(EIG). Design and critic both ascend.
+
+References: Nguyen et al. (2010); Poole et al. (2019), the bound I_NWJ; Kleinegesse and Gutmann (2021) for designs.
+"""
+
+import keras
+from keras import ops
+
+from kerasbed.critics import Critic
+from kerasbed.objectives import pool
+from kerasbed.objectives.base import Objective
+from kerasbed.objectives.info_nce import IN_BATCH_ROWS
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class NWJ(Objective):
+    """Lower bound on the EIG from a learned critic, for implicit likelihoods; needs batches of at least two.
+
+    Args:
+        critic: `kerasbed.critics.Critic`; default one of 32 features.
+    """
+
+    def __init__(self, critic=None, **kwargs):
+        super().__init__(**kwargs)
+        self.critic = Critic(name="critic") if critic is None else critic
+
+    @property
+    def needs_independent_draws(self):
+        return True
+
+    def setup(self, simulator, space, outcome_shape):
+        super().setup(simulator, space, outcome_shape)
+        self.critic.setup(simulator, space, outcome_shape)
+
+    def adapt(self, parameters, outcome):
+        self.critic.adapt(parameters, outcome)
+
+    def estimation_rows(self, rows_per_draw=1):
+        return IN_BATCH_ROWS
+
+    def call(self, draws, outcome, design, training=False):
+        own = self.critic.paired(draws["parameters"], outcome, design)
+        distinct = pool.distinct_outcomes(draws, outcome, design)
+        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
+        of_all = pool.to_rows(draws, ops.sum(ops.exp(pairs - 1.0), axis=1), design)
+        others = ops.cast(ops.shape(pairs)[1] - 1, pairs.dtype)
+        return own - (of_all - ops.exp(own - 1.0)) / others
+
+    def get_config(self):
+        return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
+
+    @classmethod
+    def from_config(cls, config):
+        config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
+        return cls(**config)

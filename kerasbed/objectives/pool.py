@@ -1,0 +1,75 @@
+"""What the draws of a batch share: contrastive parameters, and outcomes that occur in many rows.
+
+A row is what an objective gives a contribution for. Usually a row is a draw. Where the expectation over the outcome is
+summed exactly (`kerasbed.score`), a draw has one row for every possible outcome, and `draws` carries besides its rows
+
+    pool      the batch as it was drawn, whose parameters and extra draws serve as contrast
+    outcomes  (S, *outcome_shape), the possible outcomes, repeated in this order for every draw
+
+so that what depends on the outcome alone is computed S times and not once for every row.
+"""
+
+from keras import ops, tree
+
+
+def whole(draws):
+    """The batch as it was drawn, with `parameters` and `extra`."""
+    return draws.get("pool", draws)
+
+
+def is_shared(design) -> bool:
+    """Whether all rows have one design, (1, *shape)."""
+    return all(leaf.shape[0] == 1 for leaf in tree.flatten(design))
+
+
+def distinct_outcomes(draws, outcome, design):
+    """Outcomes without the repetitions of an exact sum: (rows or S, *outcome_shape)."""
+    return draws["outcomes"] if "outcomes" in draws and is_shared(design) else outcome
+
+
+def to_rows(draws, values, design):
+    """Values of `distinct_outcomes` to one value for each row: (rows or S,) -> (rows,)."""
+    if "outcomes" not in draws or not is_shared(design):
+        return values
+    repeats = ops.shape(whole(draws)["noise"])[0]
+    return ops.reshape(ops.broadcast_to(values[None], (repeats, values.shape[0])), (-1,))
+
+
+def lift(design):
+    """An axis for inner draws behind the leading one: (rows, *shape) -> (rows, 1, *shape)."""
+    return tree.map_structure(lambda leaf: leaf[:, None], design)
+
+
+def flatten_pool(parameters):
+    """Contrastive parameters spread over the rows of a batch, as one pool: dict of (batch, k, d) -> (batch * k, d)."""
+    return {name: ops.reshape(values, (-1, values.shape[-1])) for name, values in parameters.items()}
+
+
+def pairwise_log_likelihood(simulator, outcome, parameters, design):
+    """log p(y_r | theta_n, xi_r): (R, *outcome_shape), dict of (N, d), (1 or R, *shape) -> (R, N)."""
+    if is_shared(design):
+        return simulator.pairwise_log_likelihood(outcome, parameters, design)
+    spread = {name: values[None] for name, values in parameters.items()}
+    return simulator.log_likelihood(outcome[:, None], spread, lift(design))
+
+
+def draw_pool(prior, num: int, size: int, rng):
+    """About `size` fresh prior draws as extra draws of a batch of `num`: dict of (num, ceil(size / num), d)."""
+    per_row = -(-size // num)
+    return {name: values.reshape(num, per_row, -1) for name, values in prior.sample(num * per_row, rng).items()}
+
+
+def take_pool(draws, size: int):
+    """The pool that `draw_pool` drew, cut to `size`: dict of (size, d)."""
+    return {name: values[:size] for name, values in flatten_pool(whole(draws)["extra"]["contrastive"]).items()}
+
+
+def positive_integer(name: str, value, least: int = 1) -> int:
+    """`value` as an integer of at least `least`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if int(value) != value or value < least:
+        raise ValueError(f"{name} is {value!r}, but an integer of at least {least} was expected.")
+    return int(value)

@@ -1,0 +1,88 @@
+r"""Importance weights of draws from a posterior network, shared by the bounds that use one as a proposal.
+
+The weight of parameters theta given y is p(theta) p(y | theta, xi) / q(theta | y, xi). Its mean over draws of q is the
+evidence p(y | xi), without bias and, where q is the posterior, without variance. Draws of q are functions of base
+samples N(0, I), so that gradients reach the proposal through them. A one-dimensional theta is drawn together with its
+auxiliary coordinate a ~ N(0, 1), whose density multiplies the prior's.
+"""
+
+from keras import ops
+
+from kerasbed import networks
+from kerasbed.objectives import pool
+
+
+def check_proposal(posterior, prior) -> None:
+    """Refuse a posterior or a prior that cannot serve in importance weights.
+
+    Raises:
+        TypeError: the network's base distribution is not N(0, I).
+        ValueError: the prior has no density.
+        NotImplementedError: the prior has none in `keras.ops`.
+    """
+    if not networks.has_standard_normal_base(posterior.network):
+        raise TypeError(
+            f"{type(posterior.network).__name__} has a base distribution other than N(0, I), but proposals are "
+            "functions of standard normal base samples; use base_distribution='normal'."
+        )
+    if not prior.has_density:
+        raise ValueError(
+            "The prior has no density, which importance weights need; pass log_prob= and log_density= to "
+            "Prior.from_sampler, or use kb.objectives.BarberAgakov."
+        )
+    prior.log_density({name: ops.zeros((2, dim)) + 0.5 for name, dim in prior.dims.items()})
+
+
+def extra_draws(posterior, num: int, num_contrastive: int, rng) -> dict:
+    """Base samples of the proposal's draws, (num, L, dim), and the true parameters' auxiliary coordinate."""
+    width = posterior.prior.dim + posterior.auxiliary_dim
+    return {
+        "proposal": rng.standard_normal((num, num_contrastive, width)),
+        "own_auxiliary": rng.standard_normal((num, posterior.auxiliary_dim)),
+    }
+
+
+def own_log_weight(posterior, log_p, draws, outcome, design, training=False):
+    """log p(theta) p(y | theta) / q(theta | y) of the parameters that made the outcome, (rows,)."""
+    conditions = posterior.conditions(outcome, design, training=training)
+    auxiliary = draws["extra"]["own_auxiliary"] if posterior.auxiliary_dim else None
+    log_q = posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
+    log_prior = draws["log_prior"] if "log_prior" in draws else posterior.prior.log_density(draws["parameters"])
+    return log_prior + log_p - log_q
+
+
+def log_evidence_sum(posterior, simulator, draws, outcome, design, training=False):
+    """log of the sum of L weights of the proposal's draws, (rows,)."""
+    distinct = pool.distinct_outcomes(draws, outcome, design)
+    base = _base_of(draws, distinct, outcome)
+    conditions = posterior.conditions(distinct, design, training=training)
+    log_weights = proposal_log_weights(posterior, simulator, base, distinct, design, conditions, training)
+    return pool.to_rows(draws, ops.logsumexp(log_weights, axis=1), design)
+
+
+def _base_of(draws, distinct, outcome):
+    """Base samples for each distinct outcome, (rows or S, L, dim)."""
+    if distinct is outcome:
+        return draws["extra"]["proposal"]
+    base = pool.whole(draws)["extra"]["proposal"]
+    return ops.take(base, ops.arange(distinct.shape[0]) % ops.shape(base)[0], axis=0)
+
+
+def proposal_log_weights(posterior, simulator, base, outcome, design, conditions, training=False):
+    """Log weights of proposals: (M, L, dim), (M, *outcome_shape), (1 or M, *shape), (M, width) -> (M, L)."""
+    parameters, log_q, log_p = propose(posterior, simulator, base, outcome, design, conditions, training)
+    flat = pool.flatten_pool(parameters)
+    log_prior = ops.reshape(posterior.prior.log_density(flat), (-1, base.shape[1]))
+    return log_prior + log_p - log_q
+
+
+def propose(posterior, simulator, base, outcome, design, conditions, training=False):
+    """Draws of the proposal: parameters {name: (M, L, d)}, log q (M, L), log p(y | theta) (M, L)."""
+    inner = base.shape[1]
+    repeated = ops.repeat(conditions, inner, axis=0)
+    parameters, log_q = posterior.sample_with_log_prob(
+        ops.reshape(base, (-1, base.shape[-1])), repeated, training=training
+    )
+    parameters = {name: ops.reshape(values, (-1, inner, values.shape[-1])) for name, values in parameters.items()}
+    log_p = simulator.log_likelihood(outcome[:, None], parameters, pool.lift(design))
+    return parameters, ops.reshape(log_q, (-1, inner)), log_p

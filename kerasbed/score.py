@@ -1,0 +1,174 @@
+r"""How the design's gradient passes the outcome: by reparameterisation, by scores, or by an exact sum.
+
+With contributions c(theta, y, xi) whose mean is the bound, the design's derivative is wanted of
+
+    E_{p(theta)} E_{p(y | theta, xi)} c(theta, y, xi).
+
+*Reparameterisation.* y = outcome(theta, xi, epsilon) is differentiable, and Keras differentiates through it.
+
+*Scores.* For counts, choices and thresholds y has no gradient, but the likelihood may have one:
+
+    d/dxi E c = E[ dc/dxi + (c - b) d log p(y | theta, xi)/dxi ]
+
+for any baseline b that does not depend on the draw's own y, because a score has expectation zero given theta. The
+baseline is the mean contribution of the other draws of the batch. In code, with y held fixed, a contribution becomes
+b + (c - b) exp(log p - stop_gradient(log p)): the same value, and the gradient above.
+
+*Exact sum.* Where the simulator lists its possible outcomes y_1..S, the inner expectation is sum_s p(y_s | theta, xi)
+c(theta, y_s, xi): no sampling of y, so none of its variance, and a gradient through p.
+
+Both score forms need a support of y that does not move with xi.
+
+References: Williams (1992) for scores; Kool et al. (2019) for leave-one-out baselines; Foster et al. (2020), section on
+discrete outcomes, for both in designs.
+"""
+
+import numpy as np
+from keras import ops, tree
+
+from kerasbed import backend, checks, numerics
+from kerasbed.designs import Design
+from kerasbed.objectives import pool
+from kerasbed.simulators import cast
+
+GRADIENTS = ("auto", "reparameterization", "score")
+MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
+COVERAGE_DRAWS = 64
+COVERAGE_TOLERANCE = 1e-3  # of a sum of probabilities in float32
+
+
+def choose(gradient: str, simulator, space, noise_shape) -> str:
+    """Resolve `gradient` for a problem, and check what the choice relies on.
+
+    Returns:
+        "reparameterization" or "score".
+
+    Raises:
+        ValueError: an unknown name, an outcome without a gradient where one is needed, scores without a likelihood, or
+            an outcome space whose probabilities do not sum to one.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient is {gradient!r}, but one of {GRADIENTS} was expected.")
+    if gradient == "auto":
+        gradient = _automatic(simulator, space, noise_shape)
+    elif gradient == "reparameterization":
+        _check_differentiable(simulator, space, noise_shape)
+    if gradient == "score":
+        _check_scores(simulator, space)
+    return gradient
+
+
+def _automatic(simulator, space, noise_shape) -> str:
+    if not simulator.differentiable and (space.trainable or simulator.has_likelihood):
+        return "score"
+    try:
+        checks.check_gradient(simulator, space, noise_shape)
+    except ValueError:
+        scores_work = simulator.has_likelihood and checks.depends_on_design(simulator, space, noise_shape)
+        if not scores_work:
+            raise
+        return "score"
+    return "reparameterization"
+
+
+def _check_differentiable(simulator, space, noise_shape):
+    if space.trainable and not simulator.differentiable:
+        raise ValueError(
+            f"gradient is 'reparameterization', but {type(simulator).__name__}.differentiable is False: no gradient "
+            "passes through its outcome. Use gradient='score', or gradient='auto'."
+        )
+    checks.check_gradient(simulator, space, noise_shape)
+
+
+def _check_scores(simulator, space):
+    name = type(simulator).__name__
+    if not simulator.has_likelihood:
+        raise ValueError(
+            f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, "
+            "design), which score-function gradients need. Define it, or write outcome with smooth keras.ops."
+        )
+    if type(space).measure is not Design.measure:
+        raise ValueError(
+            f"Score-function gradients are for static designs, but {type(space).__name__} measures in its own way; "
+            "write outcome with smooth keras.ops and use gradient='reparameterization'."
+        )
+    if simulator.outcome_space() is not None:
+        _check_coverage(simulator, space)
+
+
+def _check_coverage(simulator, space):
+    """The listed outcomes must have probability one together.
+
+    Raises:
+        ValueError: they have not.
+    """
+    outcomes = np.asarray(simulator.outcome_space())
+    parameters = simulator.prior.sample(COVERAGE_DRAWS, 0)
+    designs = space.sample(COVERAGE_DRAWS, np.random.default_rng(1))
+    with backend.no_gradients():
+        log_p = _log_probabilities(simulator, *cast((outcomes.astype("float64"), parameters, designs)))
+        total = ops.convert_to_numpy(ops.sum(ops.exp(log_p), axis=1))
+    worst = int(np.argmax(np.abs(total - 1.0)))
+    if not np.abs(total[worst] - 1.0) <= COVERAGE_TOLERANCE:
+        raise ValueError(
+            f"The {len(outcomes)} outcomes of {type(simulator).__name__}.outcome_space() have probability "
+            f"{total[worst]:.4f} together, but 1 was expected. List every possible outcome once, and check the "
+            "normalisation of log_likelihood."
+        )
+
+
+# -- contributions -----------------------------------------------------------------------------------------------------
+
+
+def rows_per_draw(gradient: str, simulator) -> int:
+    """Rows that a draw takes in an objective: the number of outcomes where they are summed over."""
+    outcomes = simulator.outcome_space() if gradient == "score" else None
+    return 1 if outcomes is None or len(outcomes) > MOST_OUTCOMES else len(outcomes)
+
+
+def contributions(gradient: str, simulator, objective, space, draws, training=False):
+    """Contributions (batch,) whose mean is the bound and whose gradient in the design is that of its expectation."""
+    if rows_per_draw(gradient, simulator) > 1:
+        return exact_sum(simulator, objective, space, draws, training)
+    design, outcome = space.measure(simulator, draws)
+    if gradient == "reparameterization":
+        return objective(draws, outcome, design, training=training)
+    outcome = ops.stop_gradient(outcome)
+    values = objective(draws, outcome, design, training=training)
+    return with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
+
+
+def with_scores(values, log_p):
+    """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,)."""
+    baseline = leave_one_out(ops.stop_gradient(values))
+    return baseline + (values - baseline) * ops.exp(log_p - ops.stop_gradient(log_p))
+
+
+def leave_one_out(values):
+    """Mean of the other rows' finite values, (batch,); 0 in a batch of one."""
+    finite = ops.cast(ops.isfinite(values), values.dtype)
+    kept = ops.where(ops.isfinite(values), values, ops.zeros_like(values))
+    return (ops.sum(kept) - kept) / ops.maximum(ops.sum(finite) - finite, 1.0)
+
+
+def exact_sum(simulator, objective, space, draws, training=False):
+    """Contributions with the expectation over the outcome summed exactly, (batch,)."""
+    design = space(draws)
+    outcomes = numerics.like(simulator.outcome_space(), draws["noise"])
+    count, batch = outcomes.shape[0], ops.shape(draws["noise"])[0]
+    rows = tree.map_structure(lambda leaf: ops.repeat(leaf, count, axis=0), draws)
+    rows |= {"pool": draws, "outcomes": outcomes}
+    shape = (batch, *outcomes.shape)
+    outcome = ops.reshape(ops.broadcast_to(outcomes[None], shape), (-1, *outcomes.shape[1:]))
+    of_row = design if pool.is_shared(design) else tree.map_structure(lambda d: ops.repeat(d, count, axis=0), design)
+    values = ops.reshape(objective(rows, outcome, of_row, training=training), (-1, count))
+    log_p = _log_probabilities(simulator, outcomes, draws["parameters"], design)
+    # An impossible outcome has the contribution -inf and the weight 0: it counts for nothing.
+    values = ops.where(log_p > -np.inf, values, ops.zeros_like(values))
+    return ops.sum(ops.exp(log_p) * values, axis=1)
+
+
+def _log_probabilities(simulator, outcomes, parameters, design):
+    """log p(y_s | theta_m, xi_m): (S, *outcome_shape), dict of (M, d), (1 or M, *shape) -> (M, S)."""
+    inner = {name: values[:, None] for name, values in parameters.items()}
+    return simulator.log_likelihood(outcomes[None], inner, pool.lift(design))
