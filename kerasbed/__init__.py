@@ -1,7 +1,19 @@
 """kerasbed: learn the experiment that teaches most, by gradient, on JAX, TensorFlow or torch."""
 
+from kerasbed import (
+    acquisition,
+    base_samples,
+    critics,
+    designs,
+    eig,
+    objectives,
+    plots,
+    problems,
+    reference,
+    search,
+    variational,
+)
 from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
-from kerasbed import base_samples, critics, designs, eig, objectives, plots, problems, reference, search, variational
 from kerasbed.callbacks import DesignHistory
 from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate
@@ -22,6 +34,7 @@ __all__ = [
     "Prior",
     "Simulator",
     "SimulatorDataset",
+    "acquisition",
     "base_samples",
     "critics",
     "designs",

@@ -200,6 +200,14 @@ def _value_and_gradient_of_tensors(function):
     return with_autograd
 
 
+def differentiated(function):
+    """`(x, *args) -> (value, gradient in x)` on tensors, for use inside a function that is itself compiled.
+
+    An ascent written in `keras.ops` takes the gradients of its steps with it, so that the whole loop is one program.
+    """
+    return _value_and_gradient_of_tensors(function)
+
+
 def _compiled(function):
     if NAME == "jax":
         return jax.jit(function)

@@ -1,0 +1,88 @@
+"""Four utilities of the best of q outcomes (Wilson, Moriconi, Hutter and Deisenroth, 2017, Table 1).
+
+With outcomes mean + L z, the best value so far b, a temperature t and the confidence parameter beta,
+
+    Expected Improvement        E max_k relu(mean + L z - b)_k
+    Probability of Improvement  E max_k sigmoid((mean + L z - b) / t)_k       the step function as t -> 0
+    Upper Confidence Bound      E max_k (mean + sqrt(beta pi / 2) |L z|)_k    mean + sqrt(beta) sd at q = 1
+    Simple Regret               E max_k (mean + L z)_k
+
+The factor of the third follows from E|z| = sqrt(2 / pi) (their equations 5 to 10). The maximum has a subgradient
+everywhere; the step function has none of use, hence the temperature.
+"""
+
+import numpy as np
+from keras import ops
+
+from kerasbed.acquisition.base import Acquisition, checked_number
+
+
+class ExpectedImprovement(Acquisition):
+    """Expected improvement of the best of q points over `best`.
+
+    Args:
+        gp, base_samples, pending: see `Acquisition`.
+        best: value to improve on; None: the best observed value, or with noise the best posterior mean at an
+            observed point.
+    """
+
+    def __init__(self, gp, best=None, base_samples=None, pending=None):
+        super().__init__(gp, base_samples, pending)
+        self.constants = {"best": checked_number("best", gp.incumbent() if best is None else best)}
+
+    @staticmethod
+    def utility(mean, deviation, constants):
+        return ops.max(ops.relu(mean + deviation - constants["best"]), axis=-1)
+
+
+class ProbabilityOfImprovement(Acquisition):
+    """Probability that the best of q points improves on `best`, the step function relaxed to a sigmoid.
+
+    Args:
+        gp, base_samples, pending: see `Acquisition`. best: see `ExpectedImprovement`.
+        temperature: width of the sigmoid in the units of y; None: a hundredth of the function's standard deviation.
+    """
+
+    def __init__(self, gp, best=None, temperature=None, base_samples=None, pending=None):
+        super().__init__(gp, base_samples, pending)
+        self.constants = {
+            "best": checked_number("best", gp.incumbent() if best is None else best),
+            "temperature": checked_number(
+                "temperature", 0.01 * gp.signal if temperature is None else temperature, True
+            ),
+        }
+
+    @staticmethod
+    def utility(mean, deviation, constants):
+        improvement = ops.max(mean + deviation, axis=-1) - constants["best"]
+        return ops.sigmoid(improvement / constants["temperature"])
+
+
+class UpperConfidenceBound(Acquisition):
+    """Upper confidence bound of the best of q points, mean + sqrt(beta) sd at q = 1.
+
+    Args:
+        gp, base_samples, pending: see `Acquisition`.
+        beta: squared number of standard deviations.
+    """
+
+    def __init__(self, gp, beta=4.0, base_samples=None, pending=None):
+        super().__init__(gp, base_samples, pending)
+        self.constants = {"scale": np.sqrt(0.5 * np.pi * checked_number("beta", beta, True))}
+
+    @staticmethod
+    def utility(mean, deviation, constants):
+        return ops.max(mean + constants["scale"] * ops.abs(deviation), axis=-1)
+
+
+class SimpleRegret(Acquisition):
+    """Expected value of the best of q points; at q = 1 the posterior mean.
+
+    Args:
+        gp, base_samples, pending: see `Acquisition`.
+    """
+
+    @staticmethod
+    def utility(mean, deviation, constants):
+        del constants
+        return ops.max(mean + deviation, axis=-1)

@@ -1,0 +1,347 @@
+"""Designs for black boxes: Bayesian optimisation over any design space, as an ask/tell loop or to a budget.
+
+A Gaussian process over the space's search cube is fitted to the evaluations so far; batches of q designs maximise a
+parallel acquisition function by gradient (Wilson, Moriconi, Hutter and Deisenroth, 2017). Every random choice derives
+from the seed and the number of proposals made, so a saved search resumes exactly.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kerasbed.base_samples import draw_seed, sobol
+from kerasbed.search import evaluation, picture, proposals, records
+from kerasbed.search.cube import SearchCube
+from kerasbed.search.records import Record
+
+# A learned noise below this fraction of the values' standard deviation is rounding or misfit: nothing to measure again.
+NEGLIGIBLE_NOISE = 0.02
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A design to evaluate, and the id to tell its value under."""
+
+    id: int
+    design: Any
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best design found.
+
+    `value` is the mean of `measurements` evaluations with standard error `error` (None for one evaluation without);
+    with noise they are made after the design was chosen, where the budget allowed, so the choice does not flatter them.
+    """
+
+    design: Any
+    value: float
+    error: float | None
+    id: int
+    measurements: int
+
+
+class BlackBoxSearch:
+    """Maximise `evaluate(design values)` over a design space.
+
+    Args:
+        evaluate: design values (*shape), or a dict of those, -> value or (value, standard error). None for a search
+            that is only asked and told.
+        design: a design space.
+        batch_size: proposals made together, q.
+        seed: integer; None draws one and keeps it.
+        acquisition: "ei", "pi", "ucb", "sr" or "es".
+        method: maximiser of the acquisition function, see `kb.acquisition.maximize`.
+        initial: evaluations spread evenly over the space before the first model; None: twice the coordinates, plus 2.
+        noise: standard deviation of an evaluation, 0 for none; None: the standard errors told, or learned.
+        exchangeable: True when the order of a design's entries has no effect, as for measurement times; the model then
+            sees them sorted.
+        reach: see `SearchCube`.
+        workers: evaluations that `run` makes at once, in threads.
+        timeout: seconds after which `run` records an evaluation as failed.
+        path: where the state is saved after every change; None: only by `save`.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit.
+    """
+
+    def __init__(
+        self,
+        evaluate,
+        design,
+        batch_size: int = 4,
+        seed: int | None = 0,
+        acquisition: str = "ei",
+        method: str = "l-bfgs-b",
+        initial: int | None = None,
+        noise: float | None = None,
+        exchangeable: bool = False,
+        reach: float | None = None,
+        workers: int = 1,
+        timeout: float | None = None,
+        path=None,
+    ):
+        self.evaluate, self.cube, self.path = evaluate, SearchCube(design, reach), path
+        if acquisition not in proposals.ACQUISITIONS:
+            raise ValueError(f"acquisition is {acquisition!r}, but one of {proposals.ACQUISITIONS} was expected.")
+        if noise is not None and not (np.isfinite(noise) and noise >= 0.0):
+            raise ValueError(f"noise is {noise}, but a standard deviation, 0 or more, was expected; None learns it.")
+        self.settings = {
+            "batch_size": _positive("batch_size", batch_size),
+            "seed": draw_seed() if seed is None else int(seed),
+            "acquisition": acquisition,
+            "method": method,
+            "initial": 2 * self.cube.dim + 2 if initial is None else _positive("initial", initial),
+            "noise": None if noise is None else float(noise),
+            "exchangeable": bool(exchangeable),
+            "reach": self.cube.reach,
+        }
+        self.workers, self.timeout = _positive("workers", workers), timeout
+        self.records: list[Record] = []
+
+    # -- ask and tell -------------------------------------------------------------------------------------------------
+
+    def ask(self, num: int | None = None) -> list[Proposal]:
+        """Propose designs to evaluate; those asked for and not yet told are taken into account.
+
+        Args:
+            num: how many; None: the batch size.
+        """
+        num = self.settings["batch_size"] if num is None else _positive("num", num)
+        spread = min(num, max(0, self.settings["initial"] - len(self.records)))
+        points = self._spread(spread)
+        if num > spread:
+            points = np.concatenate([points, self._model_points(num - spread, points)])
+        new = [Record(id=len(self.records) + i, coordinates=point.tolist()) for i, point in enumerate(points)]
+        return self._add(new)
+
+    def tell(self, points, values, errors=None) -> None:
+        """Report values, in any order and as they come in.
+
+        Args:
+            points: proposals, their ids, or designs that were never asked for.
+            values: one for each; NaN reports a failed evaluation.
+            errors: standard errors of the values, one for each, or None.
+
+        Raises:
+            ValueError: lengths or shapes that do not fit, an unknown id or one told before, or an error that is not a
+                finite number.
+        """
+        points = [points] if isinstance(points, Proposal | int | np.integer) else list(points)
+        values = np.atleast_1d(np.asarray(values, "float64"))
+        errors = np.full(len(points), np.nan) if errors is None else _checked_errors(errors, len(points))
+        if values.shape != (len(points),):
+            raise ValueError(
+                f"values have shape {values.shape}, but ({len(points)},) was expected: one for each point."
+            )
+        told = [self._resolve(point) for point in points]  # all are checked before any is recorded
+        for record, value, error in zip(told, values, errors, strict=True):
+            if record.id is None:
+                record.id = len(self.records)
+                self.records.append(record)
+            reason = None if np.isfinite(value) else f"the value is {value}"
+            given = None if np.isnan(error) else float(error)
+            self._record(record, evaluation.Outcome(float(value) if reason is None else None, given, reason))
+        self._autosave()
+
+    def run(self, budget: int, verbose: bool = False) -> Best:
+        """Evaluate until `budget` evaluations have been made in all, failed ones included.
+
+        With noise the last batch measures the winner again. Proposals pending in a resumed state are evaluated first.
+
+        Args:
+            budget: number of evaluations.
+            verbose: print a line for each batch.
+        """
+        if self.evaluate is None:
+            raise ValueError("This search has no evaluate function to run; use ask and tell, or give it one.")
+        while True:
+            waiting = [
+                Proposal(r.id, self.cube.to_design(r.coordinates)) for r in self.records if r.status == "pending"
+            ]
+            if not waiting:
+                left = budget - len(self.records)
+                if left <= 0:
+                    break
+                again = self._winner_to_repeat(left)
+                batch = min(left, self.settings["batch_size"])
+                waiting = self.ask(batch) if again is None else self._repeat(again, batch)
+            for index, outcome in evaluation.evaluate_all(
+                self.evaluate, [p.design for p in waiting], self.workers, self.timeout
+            ):
+                self._record(self.records[waiting[index].id], outcome)
+                self._autosave()
+            if verbose:
+                print(self._progress(budget), flush=True)
+        return self.best
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Best:
+        """The best design so far; with noise, the one of the best posterior mean.
+
+        Raises:
+            ValueError: no evaluation has succeeded.
+        """
+        winner = self._winner()
+        again = [r for r in self._done() if r.repeats == winner.id]
+        measured = again or [winner]
+        values = np.array([r.value for r in measured])
+        errors = [r.error for r in measured]
+        if all(error is not None for error in errors):
+            error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
+        else:
+            error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        return Best(self.cube.to_design(winner.coordinates), float(values.mean()), error, winner.id, len(measured))
+
+    def table(self) -> pd.DataFrame:
+        """One row for each evaluation: id, status, value, error, the best value so far, reason, design."""
+        values = np.array([np.nan if r.value is None else r.value for r in self.records], "float64")
+        frame = {
+            "id": [r.id for r in self.records],
+            "status": [r.status for r in self.records],
+            "value": values,
+            "error": np.array([np.nan if r.error is None else r.error for r in self.records], "float64"),
+            "incumbent": np.fmax.accumulate(values) if len(values) else values,
+            "repeats": [r.repeats for r in self.records],
+            "reason": [r.reason for r in self.records],
+            "design": [self.cube.to_design(r.coordinates) for r in self.records],
+        }
+        return pd.DataFrame(frame)
+
+    def plot(self, axes=None):
+        """Picture of the values and the incumbent over evaluations; returns the matplotlib axes."""
+        return picture.incumbent(self.table(), axes)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Save the state as JSON, atomically; the state that was there is kept as `<path>.previous`."""
+        design = keras.saving.serialize_keras_object(self.cube.design)
+        records.write(path, {"settings": self.settings, "design": design, "records": records.as_dicts(self.records)})
+
+    @classmethod
+    def load(cls, path, evaluate=None, design=None, **options) -> "BlackBoxSearch":
+        """Resume a saved search.
+
+        Args:
+            path: given to `save`. evaluate: as at construction.
+            design: the space, for one that Keras cannot rebuild; None: the saved one.
+            **options: `workers`, `timeout`, `path`.
+        """
+        state = records.read(path)
+        space = keras.saving.deserialize_keras_object(state["design"]) if design is None else design
+        search = cls(evaluate, space, **state["settings"], **options)
+        search.records = [Record(**record) for record in state["records"]]
+        return search
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _done(self):
+        return [r for r in self.records if r.status == "done"]
+
+    def _spread(self, num):
+        start = len(self.records)
+        return sobol(start + num, self.cube.dim, self.settings["seed"])[start:] if num else np.zeros((0, self.cube.dim))
+
+    def _surrogate(self):
+        done = self._done()
+        failed = [r.coordinates for r in self.records if r.status == "failed"]
+        return proposals.surrogate(
+            np.array([r.coordinates for r in done]),
+            np.array([r.value for r in done]),
+            np.array([np.nan if r.error is None else r.error for r in done]),
+            np.array(failed).reshape(-1, self.cube.dim),
+            "matern52_sorted" if self.settings["exchangeable"] else "matern52",
+            self.settings["noise"],
+        )
+
+    def _model_points(self, num, alongside):
+        """Points from the model; while nothing has succeeded, points spread over the space."""
+        seed = int(np.random.SeedSequence([self.settings["seed"], len(self.records)]).generate_state(1)[0])
+        done = self._done()
+        if not done:
+            return np.random.default_rng(seed).random((num, self.cube.dim))
+        pending = [r.coordinates for r in self.records if r.status == "pending"]
+        pending = np.concatenate([np.array(pending).reshape(-1, self.cube.dim), alongside])
+        options = self.settings
+        return proposals.propose(
+            self._surrogate(), num, options["acquisition"], options["method"], pending, seed, len(done)
+        )
+
+    def _winner(self) -> Record:
+        done = self._done()
+        if not done:
+            raise ValueError(f"None of {len(self.records)} evaluations has succeeded; see table() for the reasons.")
+        first = [r for r in done if r.repeats is None]
+        if not self._noisy():
+            return max(first, key=lambda r: r.value)
+        means = dict(zip([r.id for r in done], self._surrogate().smoothed, strict=False))
+        return max(first, key=lambda r: means[r.id])
+
+    def _noisy(self) -> bool:
+        done = self._done()
+        if self.settings["noise"] is not None:
+            return self.settings["noise"] > 0.0
+        if any(r.error for r in done):
+            return True
+        spread = np.std([r.value for r in done])
+        return (
+            len(done) >= self.settings["initial"] and self._surrogate().noise.max() > (NEGLIGIBLE_NOISE * spread) ** 2
+        )
+
+    def _winner_to_repeat(self, left):
+        """The record to measure again with what is left of the budget, once that is the last batch; else None."""
+        if left > self.settings["batch_size"] or not self._done() or not self._noisy():
+            return None
+        return self._winner()
+
+    def _repeat(self, record, num):
+        start = len(self.records)
+        return self._add([Record(start + i, list(record.coordinates), repeats=record.id) for i in range(num)])
+
+    def _add(self, new):
+        self.records.extend(new)
+        self._autosave()
+        return [Proposal(r.id, self.cube.to_design(r.coordinates)) for r in new]
+
+    def _resolve(self, point) -> Record:
+        if isinstance(point, Proposal | int | np.integer):
+            identity = point.id if isinstance(point, Proposal) else int(point)
+            if not 0 <= identity < len(self.records):
+                raise ValueError(f"id {identity} is unknown: ids 0 to {len(self.records) - 1} were asked for.")
+            if self.records[identity].status != "pending":
+                raise ValueError(f"id {identity} was told before ({self.records[identity].status}); tell each id once.")
+            return self.records[identity]
+        return Record(id=None, coordinates=self.cube.from_design(point).tolist())
+
+    def _record(self, record, outcome):
+        record.status = "done" if outcome.reason is None else "failed"
+        record.value, record.error, record.reason = outcome
+
+    def _autosave(self):
+        if self.path is not None:
+            self.save(self.path)
+
+    def _progress(self, budget):
+        done = self._done()
+        failed = sum(r.status == "failed" for r in self.records)
+        best = f"best value {max(r.value for r in done):.6g}" if done else "no value yet"
+        return f"{len(self.records)} of {budget} evaluations, {failed} failed, {best}"
+
+
+def _positive(name, value) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
+    return int(value)
+
+
+def _checked_errors(errors, num):
+    errors = np.atleast_1d(np.asarray(errors, "float64"))
+    if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):
+        raise ValueError(f"errors are {errors.tolist()}, but {num} finite standard errors, 0 or more, were expected.")
+    return errors

@@ -1,0 +1,55 @@
+"""The unit cube that a black-box search moves in, for any design space.
+
+A space has unconstrained coordinates u; the cube's are z = (sigmoid(u) - sigmoid(-r)) / (sigmoid(r) - sigmoid(-r)) with
+a reach r, so that a `Box` is searched evenly in the user's units, up to its bounds to within exp(-r), and every other
+space through the same map.
+"""
+
+import numpy as np
+from keras import ops, tree
+from scipy import special
+
+from kerasbed import backend
+from kerasbed.designs import Design, Free
+
+# exp(-14) is about 1e-6 of a box's width; a Free space is searched within 4 scales of its centre.
+REACH, FREE_REACH = 14.0, 4.0
+
+
+class SearchCube:
+    """Maps between the unit cube (dim,) and the designs of a space.
+
+    Args:
+        design: a design space.
+        reach: the largest unconstrained coordinate, a positive number; None: 14, for a `Free` space 4.
+    """
+
+    def __init__(self, design: Design, reach: float | None = None):
+        if not isinstance(design, Design):
+            raise TypeError(
+                f"design is {type(design).__name__}, but a design space was expected, e.g. kb.designs.Box((2,), 0.0, 1.0)."
+            )
+        self.design = design
+        self.reach = float(reach) if reach is not None else (FREE_REACH if isinstance(design, Free) else REACH)
+        self.shape = tuple(design.unconstrained_shape)
+        self.dim = int(np.prod(self.shape))
+        self._low, self._high = special.expit(-self.reach), special.expit(self.reach)
+
+    def to_design(self, z):
+        """Values of the design at the cube's point (dim,): (*shape), or a dict of arrays."""
+        u = special.logit(self._low + (self._high - self._low) * np.asarray(z, "float64"))
+        with backend.precision("float64"):
+            values = self.design.constrain(ops.convert_to_tensor(u.reshape(1, *self.shape)))
+            return tree.map_structure(lambda value: value[0], backend.to_numpy(values))
+
+    def from_design(self, values) -> np.ndarray:
+        """The cube's point (dim,) of a design's values.
+
+        Raises:
+            ValueError: the values do not fit the space.
+        """
+        values = self.design.check(values)
+        with backend.precision("float64"):
+            batch = tree.map_structure(lambda value: np.asarray(value, "float64")[None], values)
+            u = backend.to_numpy(self.design.unconstrain(backend.to_tensor(batch, "float64")))
+        return np.clip((special.expit(u.ravel()) - self._low) / (self._high - self._low), 0.0, 1.0)

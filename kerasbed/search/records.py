@@ -1,0 +1,85 @@
+"""What a black-box search knows: one record for each proposal, kept as JSON that survives a kill."""
+
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FORMAT = "kerasbed black-box search, version 1"
+
+
+@dataclass
+class Record:
+    """A proposal and what became of it.
+
+    `status` is "pending", "done" or "failed"; `coordinates` are those of the search cube; `repeats` is the id of the
+    record that this one measures again.
+    """
+
+    id: int
+    coordinates: list[float]
+    status: str = "pending"
+    value: float | None = None
+    error: float | None = None
+    reason: str | None = None
+    repeats: int | None = None
+
+
+def write(path, state: dict) -> None:
+    """Write the state atomically; the state that was there is kept beside it, with the suffix `.previous`."""
+    path = Path(path)
+    text = json.dumps({"format": FORMAT, "checksum": _checksum(state), "state": state}, indent=1)
+    temporary = path.with_name(path.name + ".writing")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        os.replace(path, _previous(path))
+    os.replace(temporary, path)
+
+
+def read(path) -> dict:
+    """The state at `path`, or with a warning the previous one if the file is damaged.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: both are damaged.
+    """
+    path = Path(path)
+    if not path.exists() and not _previous(path).exists():
+        raise FileNotFoundError(f"There is no search state at {path}; pass the path that was given to save().")
+    problems = []
+    for candidate in (path, _previous(path)):
+        try:
+            state = _read_one(candidate)
+        except (ValueError, KeyError, TypeError, OSError) as problem:
+            problems.append(f"{candidate}: {problem}")
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]}. The previous state, {candidate}, is used instead.", stacklevel=3)
+        return state
+    raise ValueError("No complete search state was found: " + "; ".join(problems) + ". Start the search anew.")
+
+
+def _read_one(path: Path) -> dict:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["format"] != FORMAT:
+        raise ValueError(f"its format is {content['format']!r}, but {FORMAT!r} was expected")
+    if content["checksum"] != _checksum(content["state"]):
+        raise ValueError("its checksum does not match: the file was cut or changed")
+    return content["state"]
+
+
+def _checksum(state: dict) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
+
+
+def as_dicts(records: list[Record]) -> list[dict]:
+    return [asdict(record) for record in records]
