@@ -46,3 +46,8 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def at_least_tiny(x):
+    """x >= 0 with 0 replaced by the smallest normal number, as a divisor of a numerator that is 0 whenever x is."""
+    return ops.maximum(x, float(np.finfo(ops.dtype(x)).tiny))

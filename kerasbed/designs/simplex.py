@@ -1,0 +1,69 @@
+"""`Simplex`: shares of a fixed total, such as measuring effort spread over sensors."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed.designs.base import Design
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Simplex(Design):
+    """Positive weights that sum to `total`, total * softmax(u); zero weights lie at the boundary, at u = -infinity.
+
+    Args:
+        size: number of weights.
+        total: their sum.
+
+    Raises:
+        ValueError: fewer than one weight, or a total that is not positive.
+    """
+
+    def __init__(self, size: int, total: float = 1.0, **kwargs):
+        if np.ndim(size) != 0 or int(size) != size or size < 1:
+            raise ValueError(f"size is {size!r}, but a simplex needs a positive integer number of weights.")
+        self.total = float(total)
+        if not (np.isfinite(self.total) and self.total > 0):
+            raise ValueError(f"total is {total}, but the weights must share a positive finite amount.")
+        self.size = int(size)
+        super().__init__((self.size,), **kwargs)
+
+    def constrain(self, u):
+        return self.total * ops.softmax(u, axis=-1)
+
+    def unconstrain(self, value):
+        """log(value) less its mean; a weight of zero is moved inside by one rounding step of the total."""
+        edge = self.total * float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
+        u = ops.log(ops.maximum(value, edge))
+        return u - ops.mean(u, axis=-1, keepdims=True)
+
+    def encode(self, design):
+        """size * weight / total - 1, zero at equal weights: (1 or batch, size)."""
+        return self.size * design / self.total - 1.0
+
+    def sample(self, num, seed=None):
+        """Uniform over the simplex (Dirichlet with all ones)."""
+        return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num)
+
+    def contains(self, value):
+        """Whether all weights are at least zero and sum to the total, up to float32 rounding."""
+        value = np.asarray(value)
+        slack = 1e-5 * self.total
+        return bool(np.all(value >= -slack) and np.all(np.abs(value.sum(axis=-1) - self.total) <= slack))
+
+    def check(self, value):
+        value = np.asarray(value, "float64")
+        if value.shape == self.shape and np.all(np.isfinite(value)) and not self.contains(value):
+            raise ValueError(
+                f"The weights sum to {value.sum():.6g} and the smallest is {value.min():.3g}, but non-negative weights "
+                f"that sum to {self.total:g} were expected; divide them by their sum."
+            )
+        return np.maximum(super().check(value), 0.0)
+
+    def __repr__(self):
+        return f"Simplex(size={self.size}, total={self.total:g})"
+
+    def get_config(self):
+        config = super().get_config() | {"size": self.size, "total": self.total}
+        del config["shape"]
+        return config
