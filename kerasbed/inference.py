@@ -35,18 +35,31 @@ class Inference:
 
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
+        values = [self._contributions_of(draws) for draws in self._estimation_draws(num_samples, seed)]
+        return np.concatenate(values)[:num_samples]
+
+    def contributions_at(self, designs, num_samples: int, seed: int = 0) -> np.ndarray:
+        """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
+        count = len(keras.tree.flatten(designs)[0])
+        found = []
+        for draws in self._estimation_draws(num_samples, seed):
+            singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count)]
+            found.append([self._contributions_of(draws | {"design": design}) for design in singles])
+        return np.concatenate(found, axis=1)[:, :num_samples]
+
+    def _estimation_draws(self, num_samples, seed):
         rows = min(num_samples, ROWS_PER_CALL // (128 if self.posterior.auxiliary_dim else 1))
         data = datasets.SimulatorDataset(self.simulator, self.design, rows, -(-num_samples // rows), seed=seed)
         data.stream = datasets.ESTIMATION
         data.bind(self)
-        values = [self._contributions_of(data[i][0]) for i in range(len(data))]
-        return np.concatenate(values)[:num_samples]
+        return (data[i][0] for i in range(len(data)))
 
     def _contributions_of(self, draws):
-        draws = cast(draws)
-        draws.get("extra", {}).pop("auxiliary", None)
+        extra = {
+            k: v for k, v in draws.get("extra", {}).items() if k not in ("auxiliary", *self.design.exploration_draws)
+        }
         with backend.no_gradients():
-            return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
+            return np.asarray(ops.convert_to_numpy(self(cast(draws | {"extra": extra}), training=False)), "float64")
 
     # -- the posterior ---
 

@@ -5,12 +5,15 @@ objective's contributions, `compute_loss` averages them. Keras differentiates it
 carries it to the device; `inference.py` holds what is done with a trained model.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
-from kerasbed import backend, checks, datasets, objectives, optimizers
+from kerasbed import backend, checks, datasets, objectives, optimizers, ranking
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.inference import Inference
 from kerasbed.simulators import cast
 
@@ -28,10 +31,19 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`.
         objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`.
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
+        starts: designs learned side by side in the same batches, which share the networks; `fit` ends by ranking them
+            on common draws, keeps the best, and leaves the comparison in `starts_table`.
+        cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
+        budget: what a design may cost; going over it is penalised in training.
+
+    Attributes:
+        starts_table: pandas table of the designs compared after training, best first; see `kerasbed.ranking.rank`. None
+            where a single design was learned.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: the outcome has the wrong shape, does not depend on the design, or loses its gradient.
+        ValueError: the outcome has the wrong shape, does not depend on the design, or loses its gradient; costs are not
+            finite, or no design is within the budget.
 
     Example:
         >>> model = DesignModel(simulator, design)
@@ -39,10 +51,25 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         >>> model.design.numpy(), model.estimate_eig()
     """
 
-    def __init__(self, simulator, design, objective=None, seed=None, name="design_model", pilot=True, **kwargs):
+    def __init__(
+        self,
+        simulator,
+        design,
+        objective=None,
+        seed=None,
+        starts=1,
+        cost=None,
+        budget=None,
+        name="design_model",
+        pilot=True,
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
+        checks.set_starts(design, starts)
+        self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
+        self.starts_table = None
         self.simulator = simulator
         self.design = design
         self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
@@ -77,6 +104,10 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         design, outcome = self.design.measure(self.simulator, draws)
+        if training:
+            self.design.advance()
+            if self.cost is not None:
+                self.add_loss(self.cost.penalty(design))
         return self.objective(draws, outcome, design, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -157,6 +188,9 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             **kwargs,
         )
         self.fits += 1
+        if self.design.explores:
+            self.starts_table = ranking.rank(self)
+        self._warn_over_budget()
         return history
 
     def evaluate(self, x=None, *, steps=None, batch_size=None, **kwargs):
@@ -216,8 +250,31 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if self.chooses_fusion:
             self.steps_per_execution = backend.fused_steps(steps or backend.FUSED_STEPS)
         done = int(ops.convert_to_numpy(self.optimizer.iterations))
+        self.design.plan(0 if steps is None else initial_epoch * steps, None if steps is None else epochs * steps)
         if steps is not None and self.optimizer.plan(max(done - initial_epoch * steps, 0), epochs * steps):
             self.train_function = None
+
+    @property
+    def reached_cost(self) -> float:
+        """What the current design costs, in the units of `cost`.
+
+        Raises:
+            ValueError: the model was built without a cost.
+        """
+        if self.cost is None:
+            raise ValueError("This model has no cost; build it with DesignModel(..., cost=fn, budget=...).")
+        return float(self.cost.of(keras.tree.map_structure(lambda v: v[None], self.design.numpy()))[0])
+
+    def _warn_over_budget(self):
+        if self.cost is None or self.cost.budget is None:
+            return
+        if (reached := self.reached_cost) > self.cost.budget * (1.0 + TOLERANCE):
+            warnings.warn(
+                f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or with "
+                "a design rate that decays to zero.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def explain_nonfinite(self) -> str:
         """The likely cause of draws without a finite log density, in words."""
@@ -234,7 +291,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             "objective": serialize(self.objective),
             "seed": self.seed,
             "fits": self.fits,
-        }
+            "starts": self.design.starts,
+        } | (self.cost.config() if self.cost else {})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -175,12 +175,12 @@ class Design(keras.layers.Layer):
 
     # -- choosing after training ---
 
-    def plan(self, done: int, planned: int) -> None:
+    def plan(self, done: int, planned: int | None) -> None:
         """Tell where training stands, in steps; the learned design is open again until it is chosen."""
         self.build()
         if self.explores:
             self.done.assign(float(done))
-            self.planned.assign(float(max(planned, 1)))
+            self.planned.assign(np.inf if planned is None else float(max(planned, 1)))
             self.is_chosen.assign(0.0)
 
     def advance(self) -> None:

@@ -46,7 +46,7 @@ class _Discrete(Design):
 
     def relax(self, u, choice, progress):
         first, last = (float(np.log(t)) for t in self.temperatures)
-        temperature = ops.exp(first + (last - first) * progress)
+        temperature = ops.exp(first + (last - first) * ops.cast(progress, u.dtype))
         perturbed = u + ops.cast(choice[GUMBEL], u.dtype)
         relaxed = self._values(self._relaxed(perturbed, temperature))
         if not self.straight_through:
