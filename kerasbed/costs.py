@@ -1,8 +1,9 @@
 """What a design costs, and a price for going over budget while it is learned.
 
-The penalty is exact: price * max(cost / budget - 1, 0), linear with a kink at the budget. Where the information bought by
-one more budget is worth less than the price, the optimum of the penalised bound is the optimum within the budget (Nocedal
-and Wright, 2006, section 17.2). The cost that was reached is reported beside the design.
+With v = max(cost / budget - 1, 0) the penalty is price * h(v), h(v) = v^2 / (2 w) up to v = w and v - w / 2 beyond: an
+exact penalty (Nocedal and Wright, 2006, section 17.2) whose kink is rounded over a narrow width w, so that its gradient
+does not drown that of the information where the budget is just met. If one more budget buys g nats, the optimum overruns
+the budget by the fraction g w / price, at most. The cost that was reached is reported beside the design.
 """
 
 import keras
@@ -13,7 +14,8 @@ from scipy import optimize
 from kerasbed import backend
 from kerasbed.simulators import cast
 
-OVERRUN_PRICE = 20.0  # nats for each multiple of the budget spent beyond it
+OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
+ROUNDED_WIDTH = 0.02  # of the budget
 TOLERANCE = 1e-3  # of the budget; what a penalised search may overrun without a warning
 PROBES = 512
 
@@ -57,7 +59,9 @@ class Cost:
         """Price of the overrun in nats, averaged over designs (batch, *shape)."""
         if self.budget is None:
             return ops.zeros(())
-        return OVERRUN_PRICE * ops.mean(ops.relu(self(design) / self.budget - 1.0))
+        over = ops.relu(self(design) / self.budget - 1.0)
+        inner = ops.minimum(over, ROUNDED_WIDTH)
+        return OVERRUN_PRICE * ops.mean(ops.square(inner) / (2.0 * ROUNDED_WIDTH) + (over - inner))
 
     def _check(self, space):
         samples = space.sample(PROBES, seed=0)

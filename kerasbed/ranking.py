@@ -10,7 +10,7 @@ from keras import ops, tree
 
 from kerasbed import backend, numerics
 
-DRAWS = 4096
+DRAWS = 2**14
 
 
 def rank(model, num_samples: int = DRAWS, seed=None) -> pd.DataFrame:

@@ -12,7 +12,8 @@ and the k largest become the mask
     dm_i = s_i (da_i - dc) / t,   s_i = m_i (1 - m_i),   dc = sum_j s_j da_j / sum_j s_j,   a = u + g,
 
 which costs no derivative of the root search. The temperature falls geometrically from `temperatures[0]` to
-`temperatures[1]` over the planned training. With `straight_through` outcomes see the exact choice and only the gradient
+`temperatures[1]` over the planned training; it stays warm enough that the networks still meet neighbours of the favourite,
+which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the gradient
 is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was learned and keeps
 the best of them by its bound.
 """
@@ -32,7 +33,7 @@ ROOT_STEPS = 32
 class _Discrete(Design):
     """What spaces of choices share: Gumbel base samples, the temperature and the straight-through option."""
 
-    def __init__(self, shape, temperatures=(1.0, 0.1), straight_through=False, **kwargs):
+    def __init__(self, shape, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
         self.temperatures = tuple(float(t) for t in temperatures)
         if len(self.temperatures) != 2 or min(self.temperatures) <= 0:
             raise ValueError(
@@ -74,13 +75,14 @@ class Subset(_Discrete):
             ones, which `outcome` may use as on-off weights.
         size: how many to choose, fewer than there are candidates.
         temperatures: first and last temperature of the relaxation.
-        straight_through: whether outcomes see exact choices; else they see settings (or weights) in between as well.
+        straight_through: whether outcomes see exact choices only; else they see settings (or weights) in between, which
+            the simulator must make sense of, and the gradient has no bias of its own.
 
     Raises:
         ValueError: size over the candidates, or candidates that are not finite.
     """
 
-    def __init__(self, candidates, size: int, temperatures=(1.0, 0.1), straight_through=False, **kwargs):
+    def __init__(self, candidates, size: int, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
         self.as_mask = np.ndim(candidates) == 0
         self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
         self.number = len(self.candidates)

@@ -29,14 +29,18 @@ SPACES = {
     "tight times": lambda: kb.designs.Times(4, low=0.0, high=1.0, min_gap=0.333, seed=1),
     "ball": lambda: kb.designs.Ball((2, 3), radius=2.0, center=1.0, seed=1),
     "sphere": lambda: kb.designs.Sphere((3,), radius=0.5, seed=1),
-    "subset": lambda: kb.designs.Subset([0.0, 1.0, 2.0, 5.0, 9.0], size=3, seed=1),
-    "subset of points": lambda: kb.designs.Subset(np.arange(12.0).reshape(6, 2) ** 2, size=2, seed=1),
-    "mask": lambda: kb.designs.Subset(6, size=2, seed=1),
+    "subset": lambda: kb.designs.Subset([0.0, 1.0, 2.0, 5.0, 9.0], size=3, straight_through=False, seed=1),
+    "subset of points": lambda: kb.designs.Subset(
+        np.arange(12.0).reshape(6, 2) ** 2, size=2, straight_through=False, seed=1
+    ),
+    "mask": lambda: kb.designs.Subset(6, size=2, straight_through=False, seed=1),
     "exact mask": lambda: kb.designs.Subset(6, size=2, straight_through=True, seed=1),
-    "choice": lambda: kb.designs.Choice((2,), options=[0.1, 1.0, 10.0], seed=1),
-    "integer": lambda: kb.designs.Integer((2,), low=-1, high=2, seed=1),
+    "choice": lambda: kb.designs.Choice((2,), options=[0.1, 1.0, 10.0], straight_through=False, seed=1),
+    "integer": lambda: kb.designs.Integer((2,), low=-1, high=2, straight_through=False, seed=1),
     "product": lambda: kb.designs.Product(
-        times=kb.designs.Times(3, 0.0, 1.0, min_gap=0.1), dose=kb.designs.Choice((1,), [1.0, 2.0, 4.0]), seed=1
+        times=kb.designs.Times(3, 0.0, 1.0, min_gap=0.1),
+        dose=kb.designs.Choice((1,), [1.0, 2.0, 4.0], straight_through=False),
+        seed=1,
     ),
     "transformed": lambda: kb.designs.Transformed(kb.designs.Box((2,), -2.0, 1.0), decades, inverse=logarithms, seed=1),
 }
