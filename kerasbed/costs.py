@@ -1,9 +1,9 @@
 """What a design costs, and a price for going over budget while it is learned.
 
-With v = max(cost / budget - 1, 0) the penalty is price * h(v), h(v) = v^2 / (2 w) up to v = w and v - w / 2 beyond: an
-exact penalty (Nocedal and Wright, 2006, section 17.2) whose kink is rounded over a narrow width w, so that its gradient
-does not drown that of the information where the budget is just met. If one more budget buys g nats, the optimum overruns
-the budget by the fraction g w / price, at most. The cost that was reached is reported beside the design.
+With v = max(cost / budget - 1, 0) the penalty is price * h(v), h(v) = v^2 / (2 w) up to v = w and v - w / 2 beyond:
+an exact penalty (Nocedal and Wright, 2006, 17.2) whose kink is rounded over a narrow width w, so that its gradient
+does not drown that of the information where the budget is just met. If one more budget buys g nats, the optimum
+overruns the budget by the fraction g w / price, at most. The cost that was reached is reported beside the design.
 """
 
 import keras

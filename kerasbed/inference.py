@@ -55,11 +55,15 @@ class Inference:
         return (data[i][0] for i in range(len(data)))
 
     def _contributions_of(self, draws):
-        extra = {
-            k: v for k, v in draws.get("extra", {}).items() if k not in ("auxiliary", *self.design.exploration_draws)
-        }
+        draws = cast(self._without_exploration(draws))
         with backend.no_gradients():
-            return np.asarray(ops.convert_to_numpy(self(cast(draws | {"extra": extra}), training=False)), "float64")
+            return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
+
+    def _without_exploration(self, draws):
+        """Draws at the chosen design, without what training alone needs."""
+        training_only = ("auxiliary", *self.design.exploration_draws)
+        extra = {name: values for name, values in draws.get("extra", {}).items() if name not in training_only}
+        return draws | {"extra": extra}
 
     # -- the posterior ---
 

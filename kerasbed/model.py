@@ -15,6 +15,7 @@ from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.inference import Inference
+from kerasbed.landscape import Landscape
 from kerasbed.simulators import cast
 
 PILOT_DRAWS = 4096
@@ -23,7 +24,7 @@ STEPS_PER_EPOCH = 100
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class DesignModel(Inference, backend.Trainer, keras.Model):
+class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     """Learns the design that is most informative about a simulator's parameters, together with its objective.
 
     Args:
@@ -37,8 +38,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         budget: what a design may cost; going over it is penalised in training.
 
     Attributes:
-        starts_table: pandas table of the designs compared after training, best first; see `kerasbed.ranking.rank`. None
-            where a single design was learned.
+        starts_table: pandas table of the designs compared after training, best first; see
+            `kerasbed.ranking.rank_coordinates`. None where a single design was learned.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -270,8 +271,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             return
         if (reached := self.reached_cost) > self.cost.budget * (1.0 + TOLERANCE):
             warnings.warn(
-                f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or with "
-                "a design rate that decays to zero.",
+                f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or "
+                "with a design rate that decays to zero.",
                 UserWarning,
                 stacklevel=3,
             )

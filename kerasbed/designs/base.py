@@ -120,6 +120,9 @@ class Design(keras.layers.Layer):
             self.planned = self._weight("planned", np.ones(()), trainable=False)
         self.built = True
 
+    def build_from_config(self, config):
+        """Nothing: a model that loads a space says how many starts it has before the weight exists."""
+
     def _weight(self, name, values, trainable=True):
         # From NumPy: Keras' initialisers give different numbers on each backend.
         return self.add_weight(
@@ -202,6 +205,9 @@ class Design(keras.layers.Layer):
 
     def choose(self, u: np.ndarray) -> None:
         """Make coordinates (*unconstrained_shape) the design."""
+        if not self.explores:
+            self.unconstrained.assign(np.asarray(u)[None])
+            return
         self.chosen.assign(np.asarray(u)[None])
         self.is_chosen.assign(1.0)
 

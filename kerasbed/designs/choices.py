@@ -1,9 +1,9 @@
 r"""Discrete spaces: `Subset` (k of n), `Choice` (one option for each entry) and `Integer` (whole numbers in a range).
 
-A choice has no gradient, so a distribution over choices is learned: logits u, perturbed by Gumbel base samples g. The
-arg-max of u + g is a draw from softmax(u) (Gumbel, 1954), its k largest entries are k draws without replacement (Vieira,
-2014; Kool et al., 2019). While training, arg-max becomes softmax((u + g) / t) (Maddison et al., 2017; Jang et al., 2017),
-and the k largest become the mask
+A choice has no gradient, so a distribution over choices is learned: logits u, perturbed by Gumbel base samples g.
+The arg-max of u + g is a draw from softmax(u) (Gumbel, 1954), its k largest entries are k draws without replacement
+(Vieira, 2014; Kool et al., 2019). While training, arg-max becomes softmax((u + g) / t) (Maddison et al., 2017; Jang et
+al., 2017), and the k largest become the mask
 
     m_i = sigmoid((u_i + g_i - c) / t)   with c such that   sum_i m_i = k
 
@@ -12,10 +12,10 @@ and the k largest become the mask
     dm_i = s_i (da_i - dc) / t,   s_i = m_i (1 - m_i),   dc = sum_j s_j da_j / sum_j s_j,   a = u + g,
 
 which costs no derivative of the root search. The temperature falls geometrically from `temperatures[0]` to
-`temperatures[1]` over the planned training; it stays warm enough that the networks still meet neighbours of the favourite,
-which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the gradient
-is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was learned and keeps
-the best of them by its bound.
+`temperatures[1]` over the planned training; it stays warm enough that the networks still meet neighbours of the
+favourite, which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the
+gradient is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was
+learned and keeps the best of them by its bound.
 """
 
 import keras
@@ -88,7 +88,7 @@ class Subset(_Discrete):
         self.number = len(self.candidates)
         if np.ndim(size) != 0 or int(size) != size or not 0 < size < self.number:
             raise ValueError(
-                f"size is {size!r} of {self.number} candidates, but a positive integer below their number was expected; "
+                f"size is {size!r} of {self.number} candidates, but a positive integer below it was expected; "
                 "with all of them there is nothing to choose."
             )
         if not np.all(np.isfinite(self.candidates)):
@@ -115,7 +115,7 @@ class Subset(_Discrete):
         return mask + slope * (self.size - ops.sum(mask, axis=-1, keepdims=True))
 
     def _values(self, mask):
-        """Masks (..., n) to designs. Slot j holds the part of the candidates whose running count passes from j-1 to j."""
+        """Masks (..., n) to designs. Slot j holds what the running count of the mask passes from j-1 to j."""
         if self.as_mask:
             return mask
         count = ops.cumsum(mask, axis=-1)[..., None, :]

@@ -152,7 +152,7 @@ class Transformed(Design):
         values = self._apply(space.sample(SCALING_DRAWS, seed=0))
         if values.ndim < 2 or len(values) != SCALING_DRAWS:
             raise ValueError(
-                f"fn returned shape {values.shape} for {SCALING_DRAWS} designs of shape {space.shape}, but the batch axis "
+                f"fn returned shape {values.shape} for {SCALING_DRAWS} designs of shape {space.shape}; the batch axis "
                 "first and at least one more were expected; write it for (batch, *shape)."
             )
         if not np.all(np.isfinite(values)):

@@ -8,7 +8,6 @@ middle, by enumeration of the ten subsets.
 """
 
 import numpy as np
-from keras import ops
 from scipy import stats
 
 from kerasbed.priors import Prior

@@ -243,7 +243,7 @@ BAD = [
     (lambda: kb.designs.Times(3, 1.0, 0.0), "low below high"),
     (lambda: kb.designs.Times(3, 0.0, 1.0, min_gap=-0.1), "min_gap"),
     (lambda: kb.designs.Times(0, 0.0, 1.0), "count"),
-    (lambda: kb.designs.Subset([1.0, 2.0], size=3), "below their number"),
+    (lambda: kb.designs.Subset([1.0, 2.0], size=3), "below it was expected"),
     (lambda: kb.designs.Subset(3, size=3), "nothing to choose"),
     (lambda: kb.designs.Subset([1.0, np.nan], size=1), "finite"),
     (lambda: kb.designs.Subset(3, size=1, temperatures=(1.0, 0.0)), "temperatures"),

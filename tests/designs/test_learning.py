@@ -86,7 +86,7 @@ def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     assert np.all(np.abs(table["difference"] + 0.5 * np.log(5.0 / 3.25))[low] < 5 * table["difference_se"][low] + 0.02)
     estimate = model.estimate_eig(20_000)
     assert estimate.lower < 0.5 * np.log(5.0) + 4 * estimate.lower_se
-    assert estimate.lower > 0.5 * np.log(5.0) - 4 * estimate.lower_se - 0.02
+    assert estimate.lower > 0.5 * np.log(3.25)  # above all that the other optimum has to give
     model.save(tmp_path / "starts.keras")
     again = kb.load(tmp_path / "starts.keras", simulator=Line())
     np.testing.assert_array_equal(again.design.numpy(), model.design.numpy())
