@@ -48,9 +48,9 @@ def test_the_landscape_lies_just_below_the_grid(model, exact):
 
 
 def test_ascent_finds_the_top_without_training(model, exact):
-    before = [np.copy(weight) for weight in model.objective.get_weights()]
+    before = [np.copy(weight) for weight in model.posterior.network.get_weights()]
     table = model.ascend(starts=3, steps=20)
-    for old, new in zip(before, model.objective.get_weights(), strict=True):
+    for old, new in zip(before, model.posterior.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert table["difference"].iloc[0] == 0
     reached = kb.eig.grid(model.simulator, model.design, num_samples=4000, grid_size=64)
