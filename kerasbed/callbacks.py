@@ -30,8 +30,8 @@ class DesignHistory(keras.callbacks.Callback):
         self._record(epoch + 1)
 
     def numpy(self) -> np.ndarray:
-        """The path, (records, *shape)."""
-        return np.stack(self.designs)
+        """The path, (records, *shape), or a dict of those."""
+        return keras.tree.map_structure(lambda *values: np.stack(values), *self.designs)
 
 
 class EpochOfDataset(keras.callbacks.Callback):

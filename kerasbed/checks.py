@@ -37,6 +37,22 @@ def check_kinds(simulator, design, objective) -> None:
         )
 
 
+def set_starts(design, starts) -> None:
+    """Tell a space how many designs to learn side by side.
+
+    Raises:
+        ValueError: no positive integer, or the space already owns a weight for another number.
+    """
+    if isinstance(starts, bool) or int(starts) != starts or starts < 1:
+        raise ValueError(f"starts is {starts!r}, but a positive integer was expected.")
+    if design.built and design.starts != starts:
+        raise ValueError(
+            f"starts={starts} was passed, but this design already belongs to a model with starts={design.starts}; "
+            "make a new design space for every model."
+        )
+    design.starts = int(starts)
+
+
 def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
     """Shape of one outcome, from two simulated draws."""
     _, outcome = _simulate(simulator, design, noise_shape, 2, seed=0)

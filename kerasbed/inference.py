@@ -75,24 +75,41 @@ class Inference(backend.KerasModel):
 
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
+        values = [self._contributions_of(draws) for draws in self._estimation_draws(num_samples, seed)]
+        return np.concatenate(values)[:num_samples]
+
+    def contributions_at(self, designs, num_samples: int, seed: int = 0) -> np.ndarray:
+        """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
+        count = len(keras.tree.flatten(designs)[0])
+        found = []
+        for draws in self._estimation_draws(num_samples, seed):
+            singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count)]
+            found.append([self._contributions_of(draws | {"design": design}) for design in singles])
+        return np.concatenate(found, axis=1)[:, :num_samples]
+
+    def _estimation_draws(self, num_samples, seed):
         rows = min(num_samples, self._estimation_rows)
         data = datasets.SimulatorDataset(
             self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
         )
         data.stream = datasets.ESTIMATION
         data.bind(self)
-        values = [self._contributions_of(data[i][0]) for i in range(len(data))]
-        return np.concatenate(values)[:num_samples]
+        return (data[i][0] for i in range(len(data)))
 
     @property
     def _estimation_rows(self) -> int:
         return self.objective.estimation_rows(score.rows_per_draw(self.gradient, self.simulator))
 
     def _contributions_of(self, draws):
-        draws = cast(draws)
-        draws.get("extra", {}).pop("auxiliary", None)
+        draws = cast(self._without_exploration(draws))
         with backend.no_gradients():
             return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
+
+    def _without_exploration(self, draws):
+        """Draws at the chosen design, without what training alone needs."""
+        training_only = ("auxiliary", *self.design.exploration_draws)
+        extra = {name: values for name, values in draws.get("extra", {}).items() if name not in training_only}
+        return draws | {"extra": extra}
 
     # -- the posterior ---
 

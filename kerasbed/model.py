@@ -5,14 +5,18 @@ objective's contributions, `compute_loss` averages them. Keras differentiates it
 carries it to the device; `inference.py` holds what is done with a trained model.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
-from kerasbed import backend, checks, datasets, objectives, optimizers, refit, score
+from kerasbed import backend, checks, datasets, objectives, optimizers, ranking, refit, score
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.inference import Inference
+from kerasbed.landscape import Landscape
 from kerasbed.simulators import cast
 
 PILOT_DRAWS = 4096
@@ -21,7 +25,7 @@ STEPS_PER_EPOCH = 100
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class DesignModel(Inference, backend.Trainer, keras.Model):
+class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     """Learns the design that is most informative about a simulator's parameters, together with its objective.
 
     Args:
@@ -32,11 +36,20 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
             `outcome_space()`; "auto" takes the first where it can. See `kerasbed.score`.
+        starts: designs learned side by side in the same batches, which share the networks; `fit` ends by ranking them
+            on common draws, keeps the best, and leaves the comparison in `starts_table`.
+        cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
+        budget: what a design may cost; going over it is penalised in training.
+
+    Attributes:
+        starts_table: pandas table of the designs compared after training, best first; see
+            `kerasbed.ranking.rank_coordinates`. None where a single design was learned.
 
     Raises:
         TypeError: an argument is of the wrong kind.
         ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient while there is no
-            likelihood; the objective needs a likelihood and there is none, or one that does not match the outcome.
+            likelihood; the objective needs a likelihood and there is none, or one that does not match the outcome;
+            costs are not finite, or no design is within the budget.
 
     Warns:
         UserWarning: a design is to be learned on an upper bound.
@@ -54,6 +67,9 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         objective=None,
         seed=None,
         gradient="auto",
+        starts=1,
+        cost=None,
+        budget=None,
         name="design_model",
         pilot=True,
         fitted_posterior=None,
@@ -62,6 +78,9 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         super().__init__(name=name, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
+        checks.set_starts(design, starts)
+        self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
+        self.starts_table = None
         self.simulator = simulator
         self.design = design
         self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
@@ -108,7 +127,12 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
-        return score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
+        contributions = score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
+        if training:
+            if self.cost is not None:
+                self.add_loss(self.cost.penalty(self.design(draws)))
+            self.design.advance()
+        return contributions
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         self.eig_tracker.update_state(y_pred)
@@ -188,6 +212,9 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             **kwargs,
         )
         self.fits += 1
+        if self.design.explores:
+            self.starts_table = ranking.rank(self)
+        self._warn_over_budget()
         return history
 
     def fit_posterior(self, network=None, summary_network=None, **fit_arguments):
@@ -266,8 +293,31 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
         if self.chooses_fusion:
             self.steps_per_execution = backend.fused_steps(steps or backend.FUSED_STEPS)
         done = int(ops.convert_to_numpy(self.optimizer.iterations))
+        self.design.plan(0 if steps is None else initial_epoch * steps, None if steps is None else epochs * steps)
         if steps is not None and self.optimizer.plan(max(done - initial_epoch * steps, 0), epochs * steps):
             self.train_function = None
+
+    @property
+    def reached_cost(self) -> float:
+        """What the current design costs, in the units of `cost`.
+
+        Raises:
+            ValueError: the model was built without a cost.
+        """
+        if self.cost is None:
+            raise ValueError("This model has no cost; build it with DesignModel(..., cost=fn, budget=...).")
+        return float(self.cost.of(keras.tree.map_structure(lambda v: v[None], self.design.numpy()))[0])
+
+    def _warn_over_budget(self):
+        if self.cost is None or self.cost.budget is None:
+            return
+        if (reached := self.reached_cost) > self.cost.budget * (1.0 + TOLERANCE):
+            warnings.warn(
+                f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or "
+                "with a design rate that decays to zero.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def explain_nonfinite(self) -> str:
         """The likely cause of draws without a finite log density, in words."""
@@ -286,7 +336,8 @@ class DesignModel(Inference, backend.Trainer, keras.Model):
             "fits": self.fits,
             "gradient": self.gradient,
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
-        }
+            "starts": self.design.starts,
+        } | (self.cost.config() if self.cost else {})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

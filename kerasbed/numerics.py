@@ -105,3 +105,8 @@ def entropy(probabilities):
     positive = probabilities > 0.0
     logs = ops.log(ops.where(positive, probabilities, 1.0))
     return -ops.sum(probabilities * logs, axis=-1)
+
+
+def nonzero_divisor(x):
+    """x >= 0 with 0 replaced by the smallest normal number, as a divisor of a numerator that is 0 whenever x is."""
+    return ops.maximum(x, float(np.finfo(ops.dtype(x)).tiny))

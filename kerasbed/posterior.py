@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import networks, numerics
+from kerasbed import backend, networks, numerics
 from kerasbed.designs import detach
 from kerasbed.scaling import Standardize
 
@@ -51,7 +51,7 @@ class Posterior(keras.layers.Layer):
         self.auxiliary_dim = 1 if self.prior.dim == 1 else 0
         self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        example = ops.convert_to_tensor(space.sample(2, seed=0), dtype=self.compute_dtype)
+        example = backend.to_tensor(space.sample(2, seed=0), self.compute_dtype)
         self.design_width = space.encode(example).shape[-1]
         width = self._build_summary() + self.design_width
         if self.network is None:
@@ -66,7 +66,7 @@ class Posterior(keras.layers.Layer):
         if self.summary_network is None:
             return int(np.prod(self.outcome_shape))
         elements = self.elements(
-            ops.zeros((2, *self.outcome_shape)), ops.convert_to_tensor(self.space.sample(2, 0), self.compute_dtype)
+            ops.zeros((2, *self.outcome_shape)), backend.to_tensor(self.space.sample(2, 0), self.compute_dtype)
         )
         if not self.summary_network.built:
             self.summary_network.build(tuple(elements.shape))

@@ -74,7 +74,7 @@ def model_from_config(cls, config):
             "Load it with kb.load(path, simulator=...)."
         )
     fits = config.pop("fits")
-    for part in ("design", "objective", "fitted_posterior"):
+    for part in ("design", "objective", "fitted_posterior", "cost"):
         if config.get(part) is not None:
             config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)

@@ -4,6 +4,10 @@ A space is a Keras layer. `constrain` and `unconstrain` are pure maps between un
 units; `encode` gives centred features for networks; `sample` draws designs over the space; and the layer owns one
 trainable weight, the unconstrained coordinates of the current design. Designs carry a leading axis: (1, *shape) for
 one design shared by a batch, (batch, *shape) where every draw has its own.
+
+A space that *explores* learns several designs at once: the starts of a multi-start search, or the choices that a
+discrete space samples. Which design a draw belongs to is a base sample in `draws["extra"]`; after training the model
+ranks the `proposals` and keeps one, the `chosen` coordinates, which is the design from then on.
 """
 
 import keras
@@ -14,6 +18,10 @@ from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
 START_SPREAD = 0.3
+
+PROPOSALS = 64  # choices of a discrete space that are sampled and compared after training
+
+START = "start"  # the extra draw that says which start a draw belongs to
 
 
 class Design(keras.layers.Layer):
@@ -32,6 +40,9 @@ class Design(keras.layers.Layer):
     # The network is told the design, but its pull on the design is a score with expectation zero: cut. Policies and
     # ascent on an EIG landscape differentiate through the condition and set this to False.
     detach_condition = True
+
+    # How many designs are learned side by side; `DesignModel(..., starts=16)` sets it before the weight exists.
+    starts = 1
 
     def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
@@ -58,10 +69,6 @@ class Design(keras.layers.Layer):
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
-    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
-        """Base samples the space needs at every step, each with `num` rows; most need none."""
-        return {}
-
     def sample(self, num: int, seed: int | None = None) -> np.ndarray:
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
@@ -70,30 +77,141 @@ class Design(keras.layers.Layer):
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 
+    # -- a space of choices also defines these ---
+
+    def choice_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+        """Base samples of the choices, each with `num` rows; a continuous space needs none."""
+        return {}
+
+    def relax(self, u, choice, progress):
+        """The design while it is learned: `constrain`, smoothed by base samples where the space is discrete.
+
+        Args:
+            u: (batch, *unconstrained_shape).
+            choice: a batch of `choice_draws`.
+            progress: scalar, the part of the planned training that is done, which anneals a temperature.
+        """
+        return self.constrain(u)
+
+    def propose(self, u: np.ndarray, rng) -> np.ndarray:
+        """Coordinates of sampled choices, one for each row of learned coordinates (num, *unconstrained_shape)."""
+        return u
+
     # -- the weight ---
+
+    @property
+    def explores(self) -> bool:
+        """Whether several designs are learned at once, of which one is chosen in the end."""
+        return self.starts > 1 or bool(self.choice_draws(1, np.random.default_rng(0)))
+
+    @property
+    def exploration_draws(self) -> tuple[str, ...]:
+        """Names of the extra draws without which `call` gives the chosen design."""
+        return (START, *self.choice_draws(1, np.random.default_rng(0)))
 
     def build(self, input_shape=None):
         if self.built:
             return
-        start = self._start()  # NumPy: Keras' initialisers give different numbers on each backend
-        self.unconstrained = self.add_weight(
-            shape=(1, *self.unconstrained_shape),
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype=dtype),
-            name="unconstrained",
-        )
+        self.unconstrained = self._weight("unconstrained", self._start())
+        if self.explores:
+            self.chosen = self._weight("chosen", np.zeros((1, *self.unconstrained_shape)), trainable=False)
+            self.is_chosen = self._weight("is_chosen", np.zeros(()), trainable=False)
+            self.done = self._weight("done", np.zeros(()), trainable=False)
+            self.planned = self._weight("planned", np.ones(()), trainable=False)
         self.built = True
 
+    def build_from_config(self, config):
+        """Nothing: a model that loads a space says how many starts it has before the weight exists."""
+
+    def _weight(self, name, values, trainable=True):
+        # From NumPy: Keras' initialisers give different numbers on each backend.
+        return self.add_weight(
+            shape=values.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype),
+            trainable=trainable,
+            name=name,
+        )
+
     def _start(self) -> np.ndarray:
+        start = START_SPREAD * np.random.default_rng(self.seed).standard_normal((1, *self.unconstrained_shape))
         if self.initial is not None:
-            return ops.convert_to_numpy(self.unconstrain(ops.convert_to_tensor(self.initial[None], dtype=self.dtype)))
-        return START_SPREAD * np.random.default_rng(self.seed).standard_normal((1, *self.unconstrained_shape))
+            start = ops.convert_to_numpy(self.unconstrain(self._tensor(self.initial)))
+        return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
+
+    def _other_starts(self) -> np.ndarray:
+        """Starts spread over the space: unconstrained coordinates of designs drawn from it."""
+        values = self.sample(self.starts - 1, np.random.default_rng([self.seed, 1]))
+        values = tree.map_structure(lambda v: ops.convert_to_tensor(v, dtype=self.dtype), values)
+        return ops.convert_to_numpy(self.unconstrain(values))
+
+    def _tensor(self, value):
+        """Values of one design as tensors with a leading axis."""
+        return tree.map_structure(lambda v: ops.convert_to_tensor(np.asarray(v)[None], dtype=self.dtype), value)
+
+    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+        """Base samples that decide which design a draw belongs to, each with `num` rows."""
+        extra = dict(self.choice_draws(num, rng))
+        if self.starts > 1:  # rows of an identity matrix, so that the gradient of the selection is a dense product
+            extra[START] = np.eye(self.starts)[np.arange(num) % self.starts]
+        return extra
 
     def call(self, draws=None):
-        """The current design, (1, *shape), or the designs that the draws bring along, (batch, *shape)."""
+        """The current design, (1, *shape), or a design for each draw, (batch, *shape).
+
+        Draws may bring their designs along; without draws that explore, this is the chosen design.
+        """
+        self.build()
         if draws is not None and "design" in draws:
             return draws["design"]
+        if not self.explores:
+            return self.constrain(self.unconstrained)
+        extra = {} if draws is None else draws.get("extra", {})
+        if not any(name in extra for name in self.exploration_draws):
+            return self.constrain(ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1]))
+        return self.relax(self._coordinates(extra), extra, ops.minimum(self.done / self.planned, 1.0))
+
+    def _coordinates(self, extra):
+        if START not in extra:
+            return self.unconstrained[:1]
+        flat = ops.reshape(self.unconstrained, (self.starts, -1))
+        return ops.reshape(ops.matmul(ops.cast(extra[START], flat.dtype), flat), (-1, *self.unconstrained_shape))
+
+    # -- choosing after training ---
+
+    def plan(self, done: int, planned: int | None) -> None:
+        """Tell where training stands, in steps; the learned design is open again until it is chosen."""
         self.build()
-        return self.constrain(self.unconstrained)
+        if self.explores:
+            self.done.assign(float(done))
+            self.planned.assign(np.inf if planned is None else float(max(planned, 1)))
+            self.is_chosen.assign(0.0)
+
+    def advance(self) -> None:
+        """Count a training step; called inside the step."""
+        if self.explores:
+            self.done.assign(self.done + 1.0)
+
+    def proposals(self, seed: int) -> np.ndarray:
+        """Coordinates of the designs to compare after training, (num, *unconstrained_shape): those of the starts, and
+        where the space is discrete also distinct choices sampled from what was learned."""
+        learned, rng = ops.convert_to_numpy(self.unconstrained), np.random.default_rng(seed)
+        if not self.choice_draws(1, rng):
+            return learned
+        sampled = self.propose(np.repeat(learned, -(-PROPOSALS // len(learned)), axis=0), rng)
+        proposed = np.concatenate([learned, sampled])
+        values = tree.flatten(self.constrain(ops.convert_to_tensor(proposed, dtype=self.dtype)))
+        rows = np.concatenate([ops.convert_to_numpy(v).reshape(len(proposed), -1) for v in values], axis=-1)
+        return proposed[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+
+    def choose(self, u: np.ndarray) -> None:
+        """Make coordinates (*unconstrained_shape) the design."""
+        if not self.explores:
+            self.unconstrained.assign(np.asarray(u)[None])
+            return
+        self.chosen.assign(np.asarray(u)[None])
+        self.is_chosen.assign(1.0)
+
+    # -- values ---
 
     def measure(self, simulator, draws):
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
@@ -102,7 +220,7 @@ class Design(keras.layers.Layer):
 
     def numpy(self) -> np.ndarray:
         """The current design in the user's units, (*shape)."""
-        return np.array(ops.convert_to_numpy(self.call()))[0]
+        return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
 
     def assign(self, value) -> None:
         """Set the current design, (*shape) in the user's units.
@@ -111,8 +229,10 @@ class Design(keras.layers.Layer):
             ValueError: the shape differs, or a value lies outside the space.
         """
         self.build()
-        value = ops.convert_to_tensor(self.check(value)[None], dtype=self.dtype)
-        self.unconstrained.assign(self.unconstrain(value))
+        u = self.unconstrain(self._tensor(self.check(value)))
+        self.unconstrained.assign(ops.repeat(u, self.starts, axis=0))
+        if self.explores:
+            self.choose(ops.convert_to_numpy(u)[0])
 
     def check(self, value) -> np.ndarray:
         """Values as a float array (*shape), or an error that names what is wrong."""
@@ -127,7 +247,7 @@ class Design(keras.layers.Layer):
         return value
 
     def get_config(self):
-        initial = None if self.initial is None else self.initial.tolist()
+        initial = None if self.initial is None else tree.map_structure(lambda value: value.tolist(), self.initial)
         return super().get_config() | {"shape": self.shape, "initial": initial, "seed": self.seed}
 
 
@@ -136,7 +256,10 @@ def detach(design):
     return tree.map_structure(ops.stop_gradient, design)
 
 
-def checked_shape(shape) -> tuple[int, ...]:
+def checked_shape(shape):
+    """A tuple of positive sizes, or a dict of those."""
+    if isinstance(shape, dict):
+        return {name: checked_shape(part) for name, part in shape.items()}
     try:
         shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
     except (TypeError, ValueError):
@@ -161,6 +284,12 @@ def like(constant: np.ndarray, tensor):
 
 def flatten(features):
     return ops.reshape(features, (-1, int(np.prod(features.shape[1:]))))
+
+
+def normal_directions(num: int, shape, rng) -> np.ndarray:
+    """Uniform points of the unit sphere over the last axis, (num, *shape)."""
+    directions = rng.standard_normal((num, *shape))
+    return directions / np.linalg.norm(directions, axis=-1, keepdims=True)
 
 
 def short(values: np.ndarray):

@@ -4,6 +4,7 @@ from kerasbed.problems.cantilever_beam import CantileverBeam
 from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.linear_gaussian import LinearGaussian
 from kerasbed.problems.michaelis_menten import MichaelisMenten
+from kerasbed.problems.quadratic import Quadratic
 from kerasbed.problems.registry import REGISTRY, ReadyExperiment
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "DeathProcess",
     "LinearGaussian",
     "MichaelisMenten",
+    "Quadratic",
     "ReadyExperiment",
 ]

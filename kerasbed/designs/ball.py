@@ -1,0 +1,107 @@
+"""`Ball` and `Sphere`: points within, or at, a distance of a centre, such as positions or directions.
+
+The maps are u / sqrt(1 + |u|^2) into the ball, smooth everywhere with the inverse v / sqrt(1 - |v|^2), and u / |u| onto
+the sphere. Both are computed after a division by the largest coordinate, which changes nothing but keeps squares of
+large weights from overflowing.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed.designs.base import Design, entries, flatten, like, normal_directions, short
+
+
+class _Round(Design):
+    """What both share: the last axis of `shape` counts the coordinates of a point."""
+
+    def __init__(self, shape, radius=1.0, center=0.0, **kwargs):
+        self.radius, self.center = float(radius), entries("center", center, shape)
+        if not (np.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"radius is {radius}, but a positive finite distance was expected.")
+        super().__init__(shape, **kwargs)
+
+    def encode(self, design):
+        return flatten((design - like(self.center, design)) / self.radius)
+
+    def _distance(self, value):
+        return np.linalg.norm((np.asarray(value) - self.center) / self.radius, axis=-1)
+
+    def __repr__(self):
+        return f"{type(self).__name__}(shape={self.shape}, radius={self.radius:g}, center={short(self.center)})"
+
+    def get_config(self):
+        return super().get_config() | {"radius": self.radius, "center": self.center.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Ball(_Round):
+    """Points within a distance of a centre.
+
+    Args:
+        shape: (d,) for one point of d coordinates, (count, d) for several.
+        radius: largest Euclidean distance, in the user's units.
+        center: number or (*shape).
+
+    Raises:
+        ValueError: a radius that is not positive.
+    """
+
+    def constrain(self, u):
+        size = ops.stop_gradient(ops.maximum(ops.max(ops.abs(u), axis=-1, keepdims=True), 1.0))
+        v, unit = u / size, 1.0 / size
+        length = ops.sqrt(ops.square(unit) + ops.sum(ops.square(v), axis=-1, keepdims=True))
+        return like(self.center, u) + self.radius * v / length
+
+    def unconstrain(self, value):
+        v = (value - like(self.center, value)) / self.radius
+        edge = 4.0 * float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
+        inside = ops.maximum(1.0 - ops.sum(ops.square(v), axis=-1, keepdims=True), edge)  # the surface is at infinity
+        return v / ops.sqrt(inside)
+
+    def sample(self, num, seed=None):
+        rng = np.random.default_rng(seed)
+        directions = normal_directions(num, self.shape, rng)
+        distance = rng.random((*directions.shape[:-1], 1)) ** (1.0 / self.shape[-1])
+        return self.center + self.radius * distance * directions
+
+    def contains(self, value):
+        return self._distance(value) <= 1.0 + 1e-6
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Sphere(_Round):
+    """Points at a distance of a centre.
+
+    Args:
+        shape: (d,) for one point of d coordinates, (count, d) for several.
+        radius: Euclidean distance, in the user's units.
+        center: number or (*shape).
+
+    Raises:
+        ValueError: a radius that is not positive, or one coordinate, where a sphere is two points.
+    """
+
+    def __init__(self, shape, radius=1.0, center=0.0, **kwargs):
+        super().__init__(shape, radius, center, **kwargs)
+        if self.shape[-1] < 2:
+            raise ValueError(
+                f"shape is {self.shape}, but a sphere needs at least two coordinates on the last axis; for a sign use "
+                "kb.designs.Choice."
+            )
+
+    def constrain(self, u):
+        size = ops.stop_gradient(ops.max(ops.abs(u), axis=-1, keepdims=True))
+        first = like(np.eye(self.shape[-1])[0], u)
+        v = ops.where(size > 0, u / ops.where(size > 0, size, 1.0), first)  # the origin has no direction: take an axis
+        length = ops.sqrt(ops.sum(ops.square(v), axis=-1, keepdims=True))
+        return like(self.center, u) + self.radius * v / length
+
+    def unconstrain(self, value):
+        return (value - like(self.center, value)) / self.radius
+
+    def sample(self, num, seed=None):
+        return self.center + self.radius * normal_directions(num, self.shape, np.random.default_rng(seed))
+
+    def contains(self, value):
+        return np.abs(self._distance(value) - 1.0) <= 1e-6

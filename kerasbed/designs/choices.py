@@ -1,0 +1,270 @@
+r"""Discrete spaces: `Subset` (k of n), `Choice` (one option for each entry) and `Integer` (whole numbers in a range).
+
+A choice has no gradient, so a distribution over choices is learned: logits u, perturbed by Gumbel base samples g.
+The arg-max of u + g is a draw from softmax(u) (Gumbel, 1954), its k largest entries are k draws without replacement
+(Vieira, 2014; Kool et al., 2019). While training, arg-max becomes softmax((u + g) / t) (Maddison et al., 2017; Jang et
+al., 2017), and the k largest become the mask
+
+    m_i = sigmoid((u_i + g_i - c) / t)   with c such that   sum_i m_i = k
+
+(Amos et al., 2019): entries in (0, 1) that sum to k at every temperature t. Differentiating the constraint,
+
+    dm_i = s_i (da_i - dc) / t,   s_i = m_i (1 - m_i),   dc = sum_j s_j da_j / sum_j s_j,   a = u + g,
+
+which costs no derivative of the root search. The temperature falls geometrically from `temperatures[0]` to
+`temperatures[1]` over the planned training; it stays warm enough that the networks still meet neighbours of the
+favourite, which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the
+gradient is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was
+learned and keeps the best of them by its bound.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import numerics
+from kerasbed.designs.base import Design, checked_shape, flatten, like
+
+GUMBEL = "gumbel"  # the extra draw that carries the base samples
+CHOSEN_LOGIT = 1.5  # of a chosen option against its negative for the others: favoured, not frozen
+ROOT_STEPS = 32
+
+
+class _Discrete(Design):
+    """What spaces of choices share: Gumbel base samples, the temperature and the straight-through option."""
+
+    def __init__(self, shape, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
+        self.temperatures = tuple(float(t) for t in temperatures)
+        if len(self.temperatures) != 2 or min(self.temperatures) <= 0:
+            raise ValueError(
+                f"temperatures is {temperatures}, but two positive numbers, first and last, were expected."
+            )
+        self.straight_through = bool(straight_through)
+        super().__init__(shape, **kwargs)
+
+    def choice_draws(self, num, rng):
+        return {GUMBEL: rng.gumbel(size=(num, *self.unconstrained_shape))}
+
+    def relax(self, u, choice, progress):
+        first, last = (float(np.log(t)) for t in self.temperatures)
+        temperature = ops.exp(first + (last - first) * ops.cast(progress, u.dtype))
+        perturbed = u + ops.cast(choice[GUMBEL], u.dtype)
+        relaxed = self._values(self._relaxed(perturbed, temperature))
+        if not self.straight_through:
+            return relaxed
+        return relaxed + ops.stop_gradient(self.constrain(perturbed) - relaxed)
+
+    def constrain(self, u):
+        return self._values(self._hard(u))
+
+    def propose(self, u, rng):
+        hard = self._hard(ops.convert_to_tensor(u + rng.gumbel(size=u.shape), dtype=self.dtype))
+        return CHOSEN_LOGIT * (2.0 * ops.convert_to_numpy(hard) - 1.0)
+
+    def get_config(self):
+        return super().get_config() | {"temperatures": self.temperatures, "straight_through": self.straight_through}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Subset(_Discrete):
+    """`size` of the candidates, without repetition.
+
+    Args:
+        candidates: (n,) or (n, *features) settings to choose from: the design is then (size,) or (size, *features), the
+            chosen settings in the order of the candidates. Or an integer n: the design is then a mask (n,) with `size`
+            ones, which `outcome` may use as on-off weights.
+        size: how many to choose, fewer than there are candidates.
+        temperatures: first and last temperature of the relaxation.
+        straight_through: whether outcomes see exact choices only; else they see settings (or weights) in between, which
+            the simulator must make sense of, and the gradient has no bias of its own.
+
+    Raises:
+        ValueError: size over the candidates, or candidates that are not finite.
+    """
+
+    def __init__(self, candidates, size: int, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
+        self.as_mask = np.ndim(candidates) == 0
+        self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
+        self.number = len(self.candidates)
+        if np.ndim(size) != 0 or int(size) != size or not 0 < size < self.number:
+            raise ValueError(
+                f"size is {size!r} of {self.number} candidates, but a positive integer below it was expected; "
+                "with all of them there is nothing to choose."
+            )
+        if not np.all(np.isfinite(self.candidates)):
+            raise ValueError("candidates contain NaN or infinity, but finite settings were expected.")
+        self.size = int(size)
+        shape = (self.number,) if self.as_mask else (self.size, *self.candidates.shape[1:])
+        super().__init__(shape, temperatures, straight_through, **kwargs)
+
+    @property
+    def unconstrained_shape(self):
+        return (self.number,)
+
+    def _hard(self, u):
+        """Mask (..., n) of the `size` largest entries."""
+        _, chosen = ops.top_k(u, self.size)
+        return ops.sum(ops.one_hot(chosen, self.number, dtype=u.dtype), axis=-2)
+
+    def _relaxed(self, perturbed, temperature):
+        a = (perturbed - ops.max(perturbed, axis=-1, keepdims=True)) / temperature
+        mask = ops.sigmoid(a - _threshold(ops.stop_gradient(a), self.size))
+        slope = ops.stop_gradient(mask * (1.0 - mask))
+        slope = slope / numerics.nonzero_divisor(ops.sum(slope, axis=-1, keepdims=True))
+        # The first-order move of the threshold: it removes the rounding left in the sum, and is the gradient above.
+        return mask + slope * (self.size - ops.sum(mask, axis=-1, keepdims=True))
+
+    def _values(self, mask):
+        """Masks (..., n) to designs. Slot j holds what the running count of the mask passes from j-1 to j."""
+        if self.as_mask:
+            return mask
+        count = ops.cumsum(mask, axis=-1)[..., None, :]
+        slot = like(np.arange(self.size)[:, None], mask)
+        share = ops.minimum(count, slot + 1.0) - ops.maximum(count - mask[..., None, :], slot)
+        flat = like(self.candidates.reshape(self.number, -1), mask)
+        chosen = ops.matmul(ops.maximum(share, 0.0), flat)
+        return ops.reshape(chosen, (-1, *self.shape))
+
+    def unconstrain(self, value):
+        if self.as_mask:
+            return CHOSEN_LOGIT * (2.0 * value - 1.0)
+        flat = like(self.candidates.reshape(self.number, -1), value)
+        distance = ops.sum(ops.square(ops.reshape(value, (-1, self.size, 1, flat.shape[-1])) - flat), axis=-1)
+        mask = ops.max(ops.one_hot(ops.argmin(distance, axis=-1), self.number, dtype=value.dtype), axis=-2)
+        return CHOSEN_LOGIT * (2.0 * mask - 1.0)
+
+    def encode(self, design):
+        low, high = self.candidates.min(axis=0), self.candidates.max(axis=0)
+        half = np.where(high > low, (high - low) / 2.0, 1.0)
+        return flatten((design - like((low + high) / 2.0, design)) / like(half, design))
+
+    def sample(self, num, seed=None):
+        order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
+        if self.as_mask:
+            return self.candidates[order].sum(axis=1)
+        return self.candidates[np.sort(order, axis=-1)]
+
+    def contains(self, value):
+        if self.as_mask:
+            binary = (np.abs(value) <= 1e-6) | (np.abs(value - 1.0) <= 1e-6)
+            return bool(np.all(binary) and np.all(np.abs(value.sum(axis=-1) - self.size) <= 1e-6 * self.number))
+        flat = self.candidates.reshape(self.number, -1)
+        gaps = np.abs(np.reshape(value, (-1, self.size, 1, flat.shape[-1])) - flat).max(axis=-1)
+        used = np.sort(gaps.argmin(axis=-1), axis=-1)
+        return bool(np.all(gaps.min(axis=-1) <= 1e-6 * max(1.0, np.abs(flat).max())) and np.all(np.diff(used) > 0))
+
+    def __repr__(self):
+        return f"Subset({self.number} candidates, size={self.size})"
+
+    def get_config(self):
+        config = super().get_config()
+        del config["shape"]
+        candidates = self.number if self.as_mask else self.candidates.tolist()
+        return config | {"candidates": candidates, "size": self.size}
+
+
+class _Categorical(_Discrete):
+    """One of the options, (n,) numbers, for each entry of the design."""
+
+    def __init__(self, shape, options, **kwargs):
+        self.options = np.asarray(options, "float64")
+        if self.options.ndim != 1 or len(self.options) < 2 or not np.all(np.isfinite(self.options)):
+            raise ValueError(f"options are {options!r}, but at least two finite numbers were expected.")
+        if len(np.unique(self.options)) < len(self.options):
+            raise ValueError(f"options are {options!r}, but each was expected once.")
+        super().__init__(shape, **kwargs)
+
+    @property
+    def unconstrained_shape(self):
+        return (*self.shape, len(self.options))
+
+    def _hard(self, u):
+        return ops.one_hot(ops.argmax(u, axis=-1), len(self.options), dtype=u.dtype)
+
+    def _relaxed(self, perturbed, temperature):
+        return ops.softmax(perturbed / temperature, axis=-1)
+
+    def _values(self, shares):
+        return ops.sum(shares * like(self.options, shares), axis=-1)
+
+    def unconstrain(self, value):
+        nearest = ops.argmin(ops.abs(value[..., None] - like(self.options, value)), axis=-1)
+        return CHOSEN_LOGIT * (2.0 * ops.one_hot(nearest, len(self.options), dtype=value.dtype) - 1.0)
+
+    def encode(self, design):
+        low, high = self.options.min(), self.options.max()
+        return flatten(2.0 * (design - low) / (high - low) - 1.0)
+
+    def sample(self, num, seed=None):
+        return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
+
+    def contains(self, value):
+        gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)
+        return gap <= 1e-6 * (self.options.max() - self.options.min())
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Choice(_Categorical):
+    """One of the given numbers for each entry.
+
+    Args:
+        shape: shape of one design.
+        options: (n,) distinct numbers.
+        temperatures, straight_through: see `Subset`.
+
+    Raises:
+        ValueError: fewer than two options, or equal ones.
+    """
+
+    def __init__(self, shape, options, **kwargs):
+        super().__init__(shape, options, **kwargs)
+
+    def __repr__(self):
+        return f"Choice(shape={self.shape}, options={self.options.tolist()})"
+
+    def get_config(self):
+        return super().get_config() | {"options": self.options.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Integer(_Categorical):
+    """Whole numbers from `low` to `high`, both included.
+
+    Args:
+        shape: shape of one design.
+        low, high: integers with low < high.
+        temperatures, straight_through: see `Subset`.
+
+    Raises:
+        ValueError: bounds that are no integers, or an empty range.
+    """
+
+    def __init__(self, shape, low: int, high: int, **kwargs):
+        if int(low) != low or int(high) != high or low >= high:
+            raise ValueError(
+                f"Integer got low={low}, high={high}, but whole numbers with low below high were expected."
+            )
+        self.low, self.high = int(low), int(high)
+        super().__init__(checked_shape(shape), np.arange(self.low, self.high + 1), **kwargs)
+
+    def __repr__(self):
+        return f"Integer(shape={self.shape}, low={self.low}, high={self.high})"
+
+    def get_config(self):
+        return super().get_config() | {"low": self.low, "high": self.high}
+
+
+def _threshold(a, size):
+    """c with sum sigmoid(a - c) = size over the last axis, by bisection: (..., n) -> (..., 1)."""
+    margin = float(np.log(a.shape[-1])) + 1.0
+    low = ops.min(a, axis=-1, keepdims=True) - margin
+    high = ops.max(a, axis=-1, keepdims=True) + margin
+
+    def halve(_, ends):
+        low, high = ends
+        middle = 0.5 * (low + high)
+        above = ops.sum(ops.sigmoid(a - middle), axis=-1, keepdims=True) > size
+        return ops.where(above, middle, low), ops.where(above, high, middle)
+
+    low, high = ops.fori_loop(0, ROOT_STEPS, halve, (low, high))
+    return ops.stop_gradient(0.5 * (low + high))

@@ -1,0 +1,244 @@
+"""Spaces made of spaces: `Product` (named parts) and `Transformed` (a user's own differentiable constraint)."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kerasbed import backend
+from kerasbed.designs.base import START_SPREAD, Design, like
+
+SCALING_DRAWS = 1024
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Product(Design):
+    """Named parts, each with its own space; `outcome` gets a dict name -> (1 or batch, *shape).
+
+    Args:
+        **spaces: name = design space. `initial`, `seed`, `trainable`, `name` and `dtype` are taken as for every space,
+            `initial` as a dict; parts may also bring their own initial values.
+
+    Raises:
+        TypeError: a part is no design space.
+        ValueError: no parts, or a Product within a Product.
+
+    Example:
+        >>> design = Product(times=Times(4, 0.0, 24.0, min_gap=1.0), dose=Box((1,), 1.0, 10.0))
+        >>> design.numpy()["dose"]
+    """
+
+    def __init__(self, initial=None, seed=None, trainable=True, name=None, dtype=None, spaces=None, **parts):
+        parts = {**(spaces or {}), **parts}
+        if not parts:
+            raise ValueError("Product got no parts; pass at least one, e.g. Product(dose=kb.designs.Box((1,), 0, 1)).")
+        for part, space in parts.items():
+            if not isinstance(space, Design):
+                raise TypeError(f"part {part!r} is {space!r}, but a design space was expected.")
+            if isinstance(space, Product):
+                raise ValueError(f"part {part!r} is a Product itself; give its parts to this one instead.")
+        self.sizes = {part: int(np.prod(space.unconstrained_shape)) for part, space in parts.items()}
+        self.spaces = dict(parts)
+        super().__init__({part: space.shape for part, space in parts.items()}, initial, seed, trainable, name, dtype)
+
+    @property
+    def unconstrained_shape(self):
+        return (sum(self.sizes.values()),)
+
+    def _split(self, u):
+        """Coordinates (batch, total), a tensor or an array, to those of each part."""
+        pieces, start = {}, 0
+        for part, space in self.spaces.items():
+            piece = u[..., start : start + self.sizes[part]]
+            reshape = np.reshape if isinstance(u, np.ndarray) else ops.reshape
+            pieces[part] = reshape(piece, (-1, *space.unconstrained_shape))
+            start += self.sizes[part]
+        return pieces
+
+    def _join(self, pieces):
+        flat = [ops.reshape(pieces[part], (-1, size)) for part, size in self.sizes.items()]
+        return ops.concatenate(flat, axis=-1)
+
+    def constrain(self, u):
+        return {part: self.spaces[part].constrain(piece) for part, piece in self._split(u).items()}
+
+    def unconstrain(self, value):
+        return self._join({part: space.unconstrain(value[part]) for part, space in self.spaces.items()})
+
+    def encode(self, design):
+        features = [space.encode(design[part]) for part, space in self.spaces.items()]
+        if len({feature.shape[0] for feature in features}) > 1:  # parts shared by a batch beside parts for each draw
+            rows = next(ops.shape(feature)[0] for feature in features if feature.shape[0] != 1)
+            features = [ops.broadcast_to(feature, (rows, feature.shape[-1])) for feature in features]
+        return ops.concatenate(features, axis=-1)
+
+    def choice_draws(self, num, rng):
+        draws = {}
+        for part, space in self.spaces.items():
+            draws |= {f"{part}/{name}": values for name, values in space.choice_draws(num, rng).items()}
+        return draws
+
+    def relax(self, u, choice, progress):
+        relaxed = {}
+        for part, piece in self._split(u).items():
+            own = {
+                name.removeprefix(f"{part}/"): values for name, values in choice.items() if name.startswith(f"{part}/")
+            }
+            relaxed[part] = self.spaces[part].relax(piece, own, progress)
+        return relaxed
+
+    def propose(self, u, rng):
+        pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
+        return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
+
+    def sample(self, num, seed=None):
+        rng = np.random.default_rng(seed)
+        return {part: space.sample(num, rng) for part, space in self.spaces.items()}
+
+    def contains(self, value):
+        return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
+
+    def check(self, value):
+        if not isinstance(value, dict) or set(value) != set(self.spaces):
+            given = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"design has parts {given}, but {sorted(self.spaces)} were expected, as a dict.")
+        return {part: space.check(value[part]) for part, space in self.spaces.items()}
+
+    def _start(self):
+        if self.initial is not None:
+            return super()._start()
+        rng, pieces = np.random.default_rng(self.seed), []
+        for space in self.spaces.values():
+            random = START_SPREAD * rng.standard_normal((1, *space.unconstrained_shape))
+            pieces.append((random if space.initial is None else space._start()).reshape(1, -1))
+        start = np.concatenate(pieces, axis=-1)
+        return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
+
+    def __repr__(self):
+        return f"Product({', '.join(f'{part}={space!r}' for part, space in self.spaces.items())})"
+
+    def get_config(self):
+        config = super().get_config()
+        del config["shape"]
+        return config | {"spaces": {p: keras.saving.serialize_keras_object(s) for p, s in self.spaces.items()}}
+
+    @classmethod
+    def from_config(cls, config):
+        spaces = {p: keras.saving.deserialize_keras_object(s) for p, s in config.pop("spaces").items()}
+        return cls(spaces=spaces, **config)
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Transformed(Design):
+    """A space seen through a differentiable function, for constraints of the user's own.
+
+    Args:
+        space: the space whose designs are transformed.
+        fn: designs (batch, *space.shape) -> designs in the user's units, (batch, ...), in `keras.ops`. To save a model,
+            make it a named function registered with `keras.saving.register_keras_serializable`.
+        inverse: optional inverse of `fn`, needed for `initial`, `assign` and `contains`.
+
+    Raises:
+        ValueError: `fn` does not keep the batch axis, or is not finite over the space.
+
+    Example:
+        >>> Transformed(Box((3,), -2.0, 1.0), lambda d: 10.0**d, inverse=lambda v: ops.log10(v))
+    """
+
+    def __init__(self, space, fn, inverse=None, **kwargs):
+        if not isinstance(space, Design):
+            raise TypeError(f"space is {space!r}, but a design space was expected.")
+        self.fn, self.inverse = fn, inverse
+        self.spaces = {"inner": space}  # in a dict: torch takes a layer as attribute only after the constructor
+        values = self._apply(space.sample(SCALING_DRAWS, seed=0))
+        if values.ndim < 2 or len(values) != SCALING_DRAWS:
+            raise ValueError(
+                f"fn returned shape {values.shape} for {SCALING_DRAWS} designs of shape {space.shape}; the batch axis "
+                "first and at least one more were expected; write it for (batch, *shape)."
+            )
+        if not np.all(np.isfinite(values)):
+            raise ValueError("fn is NaN or infinite somewhere over the space, but finite designs were expected.")
+        spread = values.std(axis=0)
+        self.center, self.spread = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        super().__init__(values.shape[1:], **kwargs)
+
+    @property
+    def space(self):
+        """The space whose designs are transformed."""
+        return self.spaces["inner"]
+
+    def _apply(self, values):
+        """`fn` of NumPy designs, NumPy out, in float64."""
+        with backend.precision("float64"), backend.no_gradients():
+            return np.asarray(ops.convert_to_numpy(self.fn(backend.to_tensor(values, "float64"))), "float64")
+
+    @property
+    def unconstrained_shape(self):
+        return self.space.unconstrained_shape
+
+    def constrain(self, u):
+        return self.fn(self.space.constrain(u))
+
+    def unconstrain(self, value):
+        self._need_inverse()
+        return self.space.unconstrain(self.inverse(value))
+
+    def choice_draws(self, num, rng):
+        return self.space.choice_draws(num, rng)
+
+    def relax(self, u, choice, progress):
+        return self.fn(self.space.relax(u, choice, progress))
+
+    def propose(self, u, rng):
+        return self.space.propose(u, rng)
+
+    def encode(self, design):
+        scaled = (design - like(self.center, design)) / like(self.spread, design)
+        return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
+
+    def sample(self, num, seed=None):
+        return self._apply(self.space.sample(num, seed))
+
+    def contains(self, value):
+        self._need_inverse()
+        with backend.precision("float64"), backend.no_gradients():
+            inner = backend.to_numpy(self.inverse(backend.to_tensor(np.asarray(value, "float64"), "float64")))
+        inside = tree.flatten(inner)[0]
+        if not np.all(np.isfinite(inside)) or not np.all(self.space.contains(inner)):
+            return False
+        batch = inner if np.ndim(inside) > len(self.space.shape) else tree.map_structure(lambda v: v[None], inner)
+        again = self._apply(batch).reshape(np.shape(value))
+        return bool(np.all(np.abs(again - value) <= 1e-6 * (np.abs(value) + self.spread)))
+
+    def check(self, value):
+        self._need_inverse()
+        return super().check(value)
+
+    def _need_inverse(self):
+        if self.inverse is None:
+            raise ValueError(
+                "Transformed has no inverse, so values cannot be turned into coordinates; pass inverse= to use initial "
+                "values, assign or starts."
+            )
+
+    def __repr__(self):
+        return f"Transformed({self.space!r}, {getattr(self.fn, '__name__', self.fn)})"
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        for fn in (self.fn, self.inverse):
+            if getattr(fn, "__name__", "") == "<lambda>":
+                raise ValueError(
+                    "Transformed holds a lambda, which cannot be saved safely; use a named function registered with "
+                    "@keras.saving.register_keras_serializable()."
+                )
+        config = super().get_config()
+        del config["shape"]
+        inverse = None if self.inverse is None else serialize(self.inverse)
+        return config | {"space": serialize(self.space), "fn": serialize(self.fn), "inverse": inverse}
+
+    @classmethod
+    def from_config(cls, config):
+        for part in ("space", "fn", "inverse"):
+            if config[part] is not None:
+                config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)

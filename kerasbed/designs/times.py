@@ -1,0 +1,89 @@
+"""`Times`: ordered values that keep a distance, such as sampling times.
+
+With S = high - low - (count - 1) min_gap the room that is left when every gap has its least width, and shares
+p = softmax(u) of that room before, between and after the values,
+
+    t_i = low + (i - 1) min_gap + S (p_1 + ... + p_i),   i = 1, ..., count.
+
+Every u gives an admissible design, and every design in the interior has a u; the shares are as many as there are gaps,
+one more than values, so that u matters up to a common constant only.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed.designs.base import Design, like
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Times(Design):
+    """Values in increasing order between bounds, neighbours never closer than a gap.
+
+    Args:
+        count: number of values.
+        low, high: bounds, in the user's units.
+        min_gap: least distance of neighbours, in the same units.
+
+    Raises:
+        ValueError: low >= high, a negative gap, or `count` values that do not fit.
+    """
+
+    def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs):
+        if np.ndim(count) != 0 or int(count) != count or count < 1:
+            raise ValueError(f"count is {count!r}, but a positive integer number of times was expected.")
+        self.count, self.low, self.high, self.min_gap = int(count), float(low), float(high), float(min_gap)
+        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise ValueError(f"Times got low={low}, high={high}, but finite bounds with low below high were expected.")
+        if not self.min_gap >= 0:
+            raise ValueError(f"min_gap is {min_gap}, but a distance of at least zero was expected.")
+        self.room = self.high - self.low - (self.count - 1) * self.min_gap
+        if self.room <= 0:
+            raise ValueError(
+                f"{self.count} times with gaps of at least {self.min_gap:g} need a range wider than "
+                f"{(self.count - 1) * self.min_gap:g}, but [{self.low:g}, {self.high:g}] is {self.high - self.low:g} "
+                "wide; lower count or min_gap, or widen the range."
+            )
+        self.offsets = self.low + self.min_gap * np.arange(self.count)
+        super().__init__((self.count,), **kwargs)
+
+    @property
+    def unconstrained_shape(self):
+        return (self.count + 1,)
+
+    def constrain(self, u):
+        shares = ops.cumsum(ops.softmax(u, axis=-1), axis=-1)[..., : self.count]
+        # Rounding can carry a sum of shares past one.
+        return like(self.offsets, u) + self.room * ops.minimum(shares, 1.0)
+
+    def unconstrain(self, value):
+        """log of the shares less its mean; an empty share is moved inside by one rounding step."""
+        filled = (value - like(self.offsets, value)) / self.room
+        ends = ops.zeros_like(filled[..., :1])
+        shares = ops.diff(ops.concatenate([ends, filled, ends + 1.0], axis=-1), axis=-1)
+        edge = float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
+        u = ops.log(ops.maximum(shares, edge))
+        return u - ops.mean(u, axis=-1, keepdims=True)
+
+    def encode(self, design):
+        """Distance of each value from its place at equal shares, in units of half the room that is left."""
+        middle = self.offsets + self.room * np.arange(1, self.count + 1) / (self.count + 1)
+        return 2.0 * (design - like(middle, design)) / self.room
+
+    def sample(self, num, seed=None):
+        """Uniform over the space: sorted uniform values of the room that is left, with the gaps put back."""
+        filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num, self.count)), axis=-1)
+        return self.offsets + filled
+
+    def contains(self, value):
+        slack = 1e-6 * (self.high - self.low)
+        inside = (value >= self.low - slack) & (value <= self.high + slack)
+        return bool(np.all(inside) and np.all(np.diff(value, axis=-1) >= self.min_gap - slack))
+
+    def __repr__(self):
+        return f"Times(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
+
+    def get_config(self):
+        config = super().get_config()
+        del config["shape"]
+        return config | {"count": self.count, "low": self.low, "high": self.high, "min_gap": self.min_gap}

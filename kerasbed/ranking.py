@@ -1,0 +1,56 @@
+"""Choosing among designs that were learned side by side: a bound for each, on common draws, with errors.
+
+Common parameters and noise make differences between designs far more precise than their values: the standard error of a
+difference is that of the paired contributions.
+"""
+
+import numpy as np
+import pandas as pd
+from keras import ops, tree
+
+from kerasbed import backend, numerics
+
+DRAWS = 2**14
+
+
+def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
+    """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
+
+    Args:
+        model: a `DesignModel` whose design space explores.
+        num_samples: common draws.
+    """
+    u = model.design.proposals(seed=model.seed)
+    return rank_coordinates(model, u, num_samples, [model.seed, model.fits, 1])
+
+
+def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0) -> pd.DataFrame:
+    """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
+
+    Args:
+        model: a `DesignModel`.
+        u: (count, *unconstrained_shape).
+        num_samples: common draws.
+        seed: integer or sequence of integers.
+
+    Returns:
+        One row for each design, best first: `eig` and `eig_se` (the objective's bound, nats), `difference` and
+        `difference_se` to the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
+    """
+    space = model.design
+    with backend.no_gradients():
+        designs = backend.to_numpy(space.constrain(ops.convert_to_tensor(u, dtype=space.dtype)))
+    contributions = model.contributions_at(designs, num_samples, seed)
+    value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
+    table = {"eig": value, "eig_se": error}
+    allowed = np.isfinite(value)
+    if model.cost is not None:
+        table["cost"], table["affordable"] = model.cost.of(designs), model.cost.affordable(designs)
+        allowed = allowed & (table["affordable"] if np.any(table["affordable"] & allowed) else True)
+    best = int(np.argmax(np.where(allowed, value, -np.inf)))
+    gaps = [numerics.mean_and_error(row - contributions[best]) for row in contributions]
+    table["difference"], table["difference_se"] = np.transpose(gaps)
+    table["design"] = [tree.map_structure(lambda v, i=i: v[i], designs) for i in range(len(u))]
+    space.choose(u[best])
+    order = np.lexsort((-value, np.arange(len(u)) != best))  # the best first, the others by value
+    return pd.DataFrame(table).iloc[order].rename_axis("proposal")

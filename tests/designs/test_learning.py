@@ -1,0 +1,126 @@
+"""Designs of every kind learned by `fit`: choices, starts, costs."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import stats
+
+import kerasbed as kb
+from kerasbed.costs import Cost
+from kerasbed.problems.quadratic import BEST_SUBSET, CANDIDATES, Quadratic
+
+
+class Line(kb.GaussianSimulator):
+    """A slope through the origin: one measurement at x is worth 0.5 log(1 + x^2)."""
+
+    prior = kb.Prior(slope=stats.norm(), offset=stats.norm(0.0, 0.01))
+
+    def mean(self, parameters, design):
+        return parameters["slope"] * design + parameters["offset"]
+
+    def scale(self, parameters, design):
+        return 1.0
+
+
+class Dosed(kb.Simulator):
+    """A decay whose amplitude is a dose and whose reading times are free."""
+
+    prior = kb.Prior(rate=stats.lognorm(s=0.5), scale=stats.lognorm(s=0.1))
+    noise_shape = (2,)
+
+    def outcome(self, parameters, design, noise):
+        signal = parameters["scale"] * design["dose"] * ops.exp(-parameters["rate"] * design["times"])
+        return signal + 0.1 * noise
+
+
+@keras.saving.register_keras_serializable("kerasbed_tests")
+def distance_walked(design):
+    return ops.sum(ops.abs(design), axis=-1)
+
+
+def test_the_best_subset_is_chosen():
+    simulator = Quadratic()
+    design = kb.designs.Subset(CANDIDATES, size=3, straight_through=True, seed=0)
+    model = kb.DesignModel(simulator, design, seed=0)
+    model.fit(epochs=2, steps_per_epoch=100, batch_size=128, verbose=0)
+    np.testing.assert_allclose(model.design.numpy(), BEST_SUBSET, atol=1e-6)
+    exact = np.array([simulator.exact_eig(design) for design in model.starts_table["design"]])
+    # A lower bound on common draws: its differences are those of exact values, up to the network's error and noise.
+    assert np.all(model.starts_table["eig"] < exact + 4 * model.starts_table["eig_se"])
+    assert simulator.exact_eig(model.design.numpy()) == exact.max()
+    best = max(itertools.combinations(CANDIDATES, 3), key=simulator.exact_eig)
+    np.testing.assert_allclose(best, BEST_SUBSET)  # the problem's claim, by enumeration
+
+
+def test_parts_of_a_product_are_learned_together():
+    design = kb.designs.Product(
+        times=kb.designs.Times(2, 0.1, 8.0, min_gap=0.5), dose=kb.designs.Choice((1,), [0.5, 1.0, 2.0]), seed=1
+    )
+    model = kb.DesignModel(Dosed(), design, seed=1)
+    model.fit(epochs=1, steps_per_epoch=150, batch_size=128, verbose=0)
+    learned = model.design.numpy()
+    assert learned["dose"] == [2.0]  # more signal at the same noise
+    assert np.diff(learned["times"])[0] >= 0.5 - 1e-5
+    paths = model.design_history.numpy()
+    assert paths["times"].shape == (2, 2)
+    outcome = np.zeros((3, 2))
+    assert model.sample(5, {"outcome": outcome, "design": learned})["rate"].shape == (3, 5, 1)
+
+
+def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
+    design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
+    model = kb.DesignModel(Line(), design, seed=2, starts=4)
+    model.fit(epochs=1, steps_per_epoch=400, batch_size=128, verbose=0)
+    table = model.starts_table
+    assert len(table) == 4
+    assert list(table["eig"]) == sorted(table["eig"], reverse=True)
+    assert table["difference_se"].iloc[0] == 0
+    # Two optima: 0.5 log 3.25 at -1.5 and 0.5 log 5 at 2. Each start ends at one, the paired table tells them apart.
+    np.testing.assert_allclose(model.design.numpy(), [2.0], atol=0.1)
+    ends = np.array([float(value[0]) for value in table["design"]])
+    low = ends < -1.3
+    assert low.any()
+    assert np.all(np.abs(table["difference"] + 0.5 * np.log(5.0 / 3.25))[low] < 5 * table["difference_se"][low] + 0.02)
+    estimate = model.estimate_eig(20_000)
+    assert estimate.lower < 0.5 * np.log(5.0) + 4 * estimate.lower_se
+    assert estimate.lower > 0.5 * np.log(3.25)  # above all that the other optimum has to give
+    model.save(tmp_path / "starts.keras")
+    again = kb.load(tmp_path / "starts.keras", simulator=Line())
+    np.testing.assert_array_equal(again.design.numpy(), model.design.numpy())
+    assert again.design.starts == 4
+
+
+def test_a_budget_is_kept_and_spent():
+    design = kb.designs.Box((2,), -4.0, 4.0, initial=[0.1, 1.0])
+    model = kb.DesignModel(Line(), design, seed=3, cost=distance_walked, budget=2.0)
+    model.fit(epochs=1, steps_per_epoch=300, batch_size=128, verbose=0)
+    assert model.reached_cost <= 2.0 * (1 + 1e-3)
+    assert model.reached_cost > 1.96
+    # 0.5 log(1 + x1^2 + x2^2) under |x1| + |x2| <= 2 is largest where one measurement takes everything.
+    assert np.sum(model.design.numpy() ** 2) > 3.0
+
+
+BAD = [
+    ({"cost": lambda d: ops.sum(d, axis=-1), "budget": 0.0}, "positive finite amount"),
+    ({"budget": 1.0}, "function of the design"),
+    ({"cost": lambda d: ops.sum(d), "budget": 1.0}, "one cost for each design"),
+    ({"cost": lambda d: ops.log(d[:, 0]), "budget": 1.0}, "NaN or infinite"),
+    ({"cost": lambda d: 3.0 + ops.sum(ops.square(d), axis=-1), "budget": 2.9}, "No design is within the budget"),
+    ({"starts": 0}, "starts"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(BAD)))
+def test_bad_costs_and_starts_say_what_is_wrong(case):
+    arguments, words = BAD[case]
+    with pytest.raises((ValueError, TypeError), match=words):
+        kb.DesignModel(Line(), kb.designs.Box((2,), -4.0, 4.0, seed=0), seed=0, **arguments)
+
+
+def test_a_budget_that_few_designs_meet_is_found_by_descent():
+    cost = Cost(lambda d: ops.sum(ops.square(d), axis=-1), 1e-3, kb.designs.Box((4,), -4.0, 4.0, seed=0))
+    assert not cost.affordable(np.ones((1, 4)))[0]
+    assert cost.affordable(np.zeros((1, 4)))[0]
