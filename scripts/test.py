@@ -27,7 +27,7 @@ def main() -> int:
     if not VERSIONS[0] <= sys.version_info[:2] < VERSIONS[1]:
         print(f"Python {sys.version.split()[0]} runs this script, but 3.11, 3.12 or 3.13 is needed.", file=sys.stderr)
         return 2
-    python = _set_up(options.environment)
+    python = _set_up(options.environment.absolute())
     with ThreadPoolExecutor(options.processes) as pool:
         results = list(pool.map(lambda name: _run(python, name, options.pytest), options.backends))
     print(*[f"{name:<10} {closing}" for name, _, closing in results], sep="\n")
