@@ -27,7 +27,7 @@ class Positive(kb.GaussianSimulator):
 def filled(simulator, design, **kwargs):
     """An untrained network with weights that make it depend on everything."""
     model = toys.small_model(simulator, design, **kwargs)
-    toys.fill_weights(model, scale=0.1)
+    toys.fill_weights(model, scale=0.2)
     model.posterior.region_weight.assign(1.0)
     return model
 
@@ -43,9 +43,9 @@ def grid_of(*axes):
 
 
 ONE_DIMENSION = {
-    "real": (stats.norm(2.0, 3.0), np.linspace(-60.0, 60.0, 4001)),
-    "positive": (stats.lognorm(s=0.5), np.exp(np.linspace(-12.0, 12.0, 4001))),
-    "bounded": (stats.uniform(-1.0, 4.0), -1.0 + 4.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 4001)))),
+    "real": (stats.norm(2.0, 3.0), np.linspace(-60.0, 60.0, 601)),
+    "positive": (stats.lognorm(s=0.5), np.exp(np.linspace(-12.0, 12.0, 601))),
+    "bounded": (stats.uniform(-1.0, 4.0), -1.0 + 4.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 601)))),
 }
 
 
@@ -61,8 +61,8 @@ def test_a_one_dimensional_posterior_integrates_to_one(name):
 @pytest.mark.parametrize("transform", ["affine", "spline"])
 def test_a_posterior_of_positive_and_bounded_parameters_integrates_to_one(transform):
     model = filled(Positive(), box(), transform=transform)
-    rate = 1000.0 * np.exp(np.linspace(-8.0, 8.0, 301))
-    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 301)))
+    rate = 1000.0 * np.exp(np.linspace(-7.0, 7.0, 141))
+    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-12.0, 12.0, 141)))
     (rates, fractions), shape = grid_of(rate, fraction)
     parameters = {"rate": rates[None], "fraction": fractions[None]}
     density = np.exp(model.log_prob(parameters, {"outcome": np.array([[600.0, 1200.0]])})).reshape(shape)
@@ -73,8 +73,8 @@ def test_draws_follow_the_density():
     """Kolmogorov-Smirnov of 4,000 draws of the rate against the integrated density; false alarm 1e-4."""
     model = filled(Positive(), box())
     conditions = {"outcome": np.array([[600.0, 1200.0]])}
-    rate = 1000.0 * np.exp(np.linspace(-8.0, 8.0, 401))
-    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 201)))
+    rate = 1000.0 * np.exp(np.linspace(-7.0, 7.0, 201))
+    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-12.0, 12.0, 121)))
     (rates, fractions), shape = grid_of(rate, fraction)
     log_density = model.log_prob({"rate": rates[None], "fraction": fractions[None]}, conditions).reshape(shape)
     marginal = integrate.trapezoid(np.exp(log_density), fraction, axis=1)
@@ -144,8 +144,12 @@ SUMMARIES = {
 def test_summary_networks_train_and_see_which_setting_gave_which_outcome(name):
     """A set is exchangeable with its settings and not without them; either changes what a posterior says."""
     build, shape = SUMMARIES[name]
+
+    def column(values):
+        return ops.reshape(values, (-1, *[1] * len(shape)))
+
     simulator = kb.Simulator.from_functions(
-        toys.Line.prior, lambda p, d, noise: ops.reshape(p["intercept"], (-1, *[1] * len(shape))) + ops.reshape(p["slope"], (-1, *[1] * len(shape))) * d + 0.5 * noise
+        toys.Line.prior, lambda p, design, noise: column(p["intercept"]) + column(p["slope"]) * design + 0.5 * noise
     )
     model = toys.small_model(simulator, kb.designs.Box(shape, -1.0, 1.0, seed=0), build())
     model.compile(**toys.QUICK)
@@ -214,7 +218,7 @@ def test_training_over_the_space_makes_the_posterior_right_at_any_design(source)
         drawn = model.sample(100, {"outcome": y, "design": executed}, seed=0)
         found = np.concatenate([drawn["intercept"], drawn["slope"]], axis=-1).mean(axis=1)
         # Residual spread of the learned means relative to the prior's: a posterior for another design misses by more.
-        assert np.sqrt(np.mean((found - exact) ** 2)) < (0.35 if source == "space" else 0.8)
+        assert np.sqrt(np.mean((found - exact) ** 2)) < (0.5 if source == "space" else 0.8)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +230,9 @@ def test_training_over_the_space_makes_the_posterior_right_at_any_design(source)
         (lambda m: m.sample(2, {"outcome": np.zeros((3, 2)), "design": np.zeros((2, 2))}), "2 designs.*3 outcomes"),
         (lambda m: m.log_prob({"slope": [[0.0]]}, {"outcome": np.zeros((1, 2))}), r"missing \['intercept'\]"),
         (
-            lambda m: m.log_prob({"slope": np.zeros((2, 1)), "intercept": np.zeros((2, 1))}, {"outcome": np.zeros((3, 2))}),
+            lambda m: m.log_prob(
+                {"slope": np.zeros((2, 1)), "intercept": np.zeros((2, 1))}, {"outcome": np.zeros((3, 2))}
+            ),
             r"leading shape \(2,\), but \(3,\)",
         ),
     ],

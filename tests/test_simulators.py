@@ -108,7 +108,10 @@ def test_gaussian_likelihoods_are_scipys_one_by_one_and_in_pairs(simulator):
 @pytest.mark.parametrize(
     ("outcome", "message"),
     [
-        (lambda p, design, noise: p["c"] * design + noise, r"asked for the parameter 'c', but the prior has \['a', 'b'\]"),
+        (
+            lambda p, design, noise: p["c"] * design + noise,
+            r"asked for the parameter 'c', but the prior has \['a', 'b'\]",
+        ),
         (lambda p, design, noise: ops.sum(noise), r"returned shape \(\), but \(5, ...\) was expected"),
         (lambda p, design, noise: ops.transpose(p["a"] * design + noise), r"returned shape \(2, 5\)"),
         (lambda p, design, noise: p["b"] @ ops.ones((3, 2)) + noise, r"parameters.*'b': \(5, 2\).*design.*\(1, 2\)"),

@@ -12,7 +12,9 @@ STEPS = 4
 
 
 def data_for(model, **kwargs):
-    return kb.SimulatorDataset(model.simulator, model.design, **{"batch_size": 16, "num_batches": STEPS, "seed": 3} | kwargs)
+    return kb.SimulatorDataset(
+        model.simulator, model.design, **{"batch_size": 16, "num_batches": STEPS, "seed": 3} | kwargs
+    )
 
 
 def fresh_model():

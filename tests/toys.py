@@ -76,7 +76,8 @@ def fill_weights(model, seed=0, scale=0.6):
     """Weights that are the same on every backend, and at which the design has a gradient."""
     rng = np.random.default_rng(seed)
     for variable in model.posterior.network.trainable_variables:
-        variable.assign(scale * rng.standard_normal(variable.shape))
+        # Scales of a normalisation start at one: near zero they would send draws anywhere.
+        variable.assign(float(variable.name == "scale") + scale * rng.standard_normal(variable.shape))
 
 
 def weights(model):

@@ -34,7 +34,11 @@ def test_free_samples_have_their_center_and_scale():
         (lambda: kb.designs.Box((2,), 1.0, 1.0), ValueError, "low must be below high"),
         (lambda: kb.designs.Box((2,), [0.0, 3.0], [1.0, 2.0]), ValueError, "low must be below high"),
         (lambda: kb.designs.Box((2,), 0.0, np.inf), ValueError, "must be finite; use Free"),
-        (lambda: kb.designs.Box((2,), [0.0, 0.0, 0.0], 1.0), ValueError, r"low has shape \(3,\), but a number or shape"),
+        (
+            lambda: kb.designs.Box((2,), [0.0, 0.0, 0.0], 1.0),
+            ValueError,
+            r"low has shape \(3,\), but a number or shape",
+        ),
         (lambda: kb.designs.Box((0,), 0.0, 1.0), ValueError, "at least one entry"),
         (lambda: kb.designs.Box((), 0.0, 1.0), ValueError, r"scalar design has shape \(1,\)"),
         (lambda: kb.designs.Box("three", 0.0, 1.0), TypeError, "tuple of positive integers"),

@@ -63,7 +63,9 @@ def test_the_gradient_of_constrain_is_its_finite_difference(build):
 
     def projection(u):
         values = tree.flatten(space.constrain(u))
-        return sum(ops.sum(v * ops.convert_to_tensor(d, dtype=v.dtype)) for v, d in zip(values, directions, strict=True))
+        return sum(
+            ops.sum(v * ops.convert_to_tensor(d, dtype=v.dtype)) for v, d in zip(values, directions, strict=True)
+        )
 
     evaluate = backend.value_and_gradient(projection, "float64", compiled=False)
     _, gradient = evaluate(u)

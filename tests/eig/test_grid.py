@@ -36,7 +36,9 @@ def test_the_evidence_of_each_draw_is_exact(degree):
     np.testing.assert_allclose(found, expected, atol={1: 1e-6, 2: 1e-6, 3: 1e-4}[degree])
 
 
-@pytest.mark.parametrize("law", [stats.lognorm(s=0.5), stats.uniform(2.0, 3.0), stats.gamma(2.0)], ids=["lognorm", "uniform", "gamma"])
+@pytest.mark.parametrize(
+    "law", [stats.lognorm(s=0.5), stats.uniform(2.0, 3.0), stats.gamma(2.0)], ids=["lognorm", "uniform", "gamma"]
+)
 def test_the_quadrature_weights_integrate_the_prior(law):
     """Densities that do not vanish at a bound do so in unconstrained coordinates."""
     _, log_weights = parameter_grid(kb.Prior(a=law))
