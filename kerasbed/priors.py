@@ -19,7 +19,6 @@ from scipy import special, stats
 
 from kerasbed import numerics
 
-
 Parameters = Mapping[str, np.ndarray]
 
 

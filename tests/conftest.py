@@ -10,11 +10,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import kerasbed as kb  # first: it chooses the backend
-
 import keras
 import pytest
 
+import kerasbed as kb  # first: it chooses the backend
 from tests import toys
 
 

@@ -61,24 +61,21 @@ def test_the_optimizers_state_is_reloaded(trained, saved):
 
 def test_another_backend_gives_the_same_numbers_and_the_same_design_step(saved, expected):
     """The step within 1e-5 in vector norm: float32 arithmetic in another order."""
-    code = f"import json; from tests import test_saving as t; print(json.dumps(t.numbers(t.kb.load({str(saved)!r}, t.toys.Line()))))"
+    load = f"t.kb.load({str(saved)!r}, t.toys.Line())"
+    code = f"import json; from tests import test_saving as t; print(json.dumps(t.numbers({load})))"
     found = toys.run_python(code, KERAS_BACKEND=toys.other_backend())
     assert_same_numbers(found, expected, rtol=1e-4)
     steps = np.array(found["step"]), np.array(expected["step"])
     assert np.linalg.norm(steps[0] - steps[1]) < 1e-5 * np.linalg.norm(steps[1])
 
 
-def test_a_registered_simulator_is_found_by_itself(trained, tmp_path):
-    keras.saving.register_keras_serializable("tests")(toys.Line)
-    trained.save(tmp_path / "line.keras")
-    assert isinstance(kb.load(tmp_path / "line.keras").simulator, toys.Line)
-    keras.saving.get_custom_objects().pop("tests>Line")
-    with pytest.raises(ValueError, match=r"kb.load\(path, simulator=...\)"):
-        kb.load(tmp_path / "line.keras")
+def test_a_file_without_its_simulator_says_how_to_load_it(saved):
+    with pytest.raises(ValueError, match=r"tests.toys.Line.*kb.load\(path, simulator=...\)"):
+        kb.load(saved)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.keras"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.keras"):
         kb.load(tmp_path / "nowhere.keras")
 
 
