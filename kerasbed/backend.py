@@ -328,11 +328,11 @@ class Trainer(KerasModel):
     """
 
     def fit(self, *args, **kwargs):
-        with self._weights_kept():
+        with self._weights_kept(), self._last_group_may_be_short():
             return super().fit(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        with self._weights_kept():
+        with self._weights_kept(), self._last_group_may_be_short():
             return super().evaluate(*args, **kwargs)
 
     @contextlib.contextmanager
@@ -344,6 +344,14 @@ class Trainer(KerasModel):
             if NAME == "jax":
                 self.jax_state_sync()
             raise
+
+    @contextlib.contextmanager
+    def _last_group_may_be_short(self):
+        """torch: Keras takes a last group of fewer than `steps_per_execution` batches for data that ran out, and warns."""
+        with warnings.catch_warnings():
+            if NAME == "torch" and self.steps_per_execution > 1:
+                warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+            yield
 
     def _get_jax_state(self, **chosen):
         state = super()._get_jax_state(**chosen)

@@ -195,7 +195,8 @@ class Inference(backend.KerasModel):
             piece = {name: values[rows] for name, values in flat.items()}
             with backend.no_gradients():
                 found.append(ops.convert_to_numpy(self.posterior.log_prob(*cast((piece, repeated[rows])))))
-        return np.concatenate(found).reshape(leading)
+        inside = self.simulator.prior.contains(parameters)
+        return np.where(inside, np.concatenate(found).reshape(leading), -np.inf)
 
     def _encoded_conditions(self, conditions, caller) -> np.ndarray:
         """Check conditions and encode them for the network, (datasets, width)."""

@@ -326,10 +326,12 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     # -- serialization ---
 
     def get_config(self):
+        from kerasbed import saving  # saving loads models, so it imports this file
+
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
-            "simulator": f"{type(self.simulator).__module__}.{type(self.simulator).__qualname__}",
+            "simulator": saving.simulator_config(self.simulator),
             "design": serialize(self.design),
             "objective": serialize(self.objective),
             "seed": self.seed,

@@ -85,6 +85,11 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     def apply(self, grads, trainable_variables=None):
         """One update (eagerly or inside a TensorFlow graph); nothing changes unless every gradient is finite."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        # A design that the draws bring along leaves the learned one without a gradient, which Keras takes for an error.
+        grads = [
+            ops.zeros_like(variable) if grad is None and variable.path in self._design_paths else grad
+            for grad, variable in zip(grads, variables, strict=True)
+        ]
         if not self.built:
             self.build(variables)
         if self._pure:

@@ -191,6 +191,14 @@ class Prior:
         """Name -> (low, high), each (d,), infinite where unbounded."""
         return {name: block.support() for name, block in self.blocks.items()}
 
+    def contains(self, parameters: Parameters) -> np.ndarray:
+        """Whether parameters lie inside the support, {name: (..., d)} -> (...,)."""
+        inside = [
+            np.all((parameters[name] >= low) & (parameters[name] <= high), axis=-1)
+            for name, (low, high) in self.supports().items()
+        ]
+        return np.all(inside, axis=0)
+
     # -- draws and density (NumPy, float64) ---
 
     def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:

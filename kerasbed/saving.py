@@ -63,17 +63,31 @@ def _read_config(path) -> dict:
         return json.loads(archive.read("config.json"))
 
 
+def simulator_config(simulator) -> dict:
+    """What a file says of the simulator: its class, the constructor's arguments and the prior's names and sizes."""
+    kind = type(simulator)
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "config": simulator.get_config(),
+        "parameters": simulator.prior.dims,
+    }
+
+
 def model_from_config(cls, config):
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
-    name = config.pop("simulator")
-    simulator = _simulator.get() or _registered(name)
+    saved, fits = config.pop("simulator"), config.pop("fits")
+    simulator = _simulator.get() or _registered(saved)
     if simulator is None:
         raise ValueError(
-            f"The model was trained for the simulator {name}, which is not part of the file. "
+            f"The model was trained for the simulator {saved['class']}, which is not part of the file. "
             "Load it with kb.load(path, simulator=...)."
         )
-    fits = config.pop("fits")
+    if simulator.prior.dims != saved["parameters"]:
+        raise ValueError(
+            f"The model was trained for parameters {saved['parameters']} (name: dimension), but the prior of the "
+            f"simulator given has {simulator.prior.dims}; pass the simulator it was trained for."
+        )
     for part in ("design", "objective", "fitted_posterior", "cost"):
         if config.get(part) is not None:
             config[part] = keras.saving.deserialize_keras_object(config[part])
@@ -82,9 +96,9 @@ def model_from_config(cls, config):
     return model
 
 
-def _registered(qualified_name):
-    """An instance of a simulator class registered with Keras under any package, by its qualified name."""
+def _registered(saved):
+    """A simulator whose class is registered with Keras under any package, by its qualified name."""
     for known in keras.saving.get_custom_objects().values():
-        if f"{known.__module__}.{known.__qualname__}" == qualified_name:
-            return known()
+        if f"{known.__module__}.{known.__qualname__}" == saved["class"]:
+            return known.from_config(saved["config"])
     return None

@@ -96,6 +96,15 @@ class Simulator:
             members["noise"] = noise
         return type(name, (Simulator,), members)()
 
+    def get_config(self) -> dict:
+        """Arguments of the constructor, saved with a model; a class registered with Keras is rebuilt from it."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Simulator":
+        """A simulator from `get_config()`."""
+        return cls(**config)
+
     # -- what the library calls ---
 
     def resolve_noise_shape(self, design_shape) -> tuple[int, ...]:

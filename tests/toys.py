@@ -33,27 +33,34 @@ class Line(kb.GaussianSimulator):
 
 
 class Polynomial(kb.GaussianSimulator):
-    """y = sum_j theta_j x^j + 0.5 noise, theta ~ N(0, I), with 1 to 3 coefficients."""
+    """y = sum_j theta_j x^j + 0.5 noise, j = 1 .. degree, theta ~ N(0, I)."""
 
     def __init__(self, degree):
         self.degree = degree
         self.prior = kb.Prior(theta=(stats.norm(), degree))
 
     def mean(self, parameters, design):
-        return sum(parameters["theta"][..., j : j + 1] * design**j for j in range(self.degree))
+        return sum(parameters["theta"][..., j : j + 1] * design ** (j + 1) for j in range(self.degree))
 
     def scale(self, parameters, design):
         return 0.5
 
 
-def polynomial_eig(design, degree, noise=0.5):
-    """0.5 log det(I + X^T X / noise^2), the EIG of a linear-Gaussian experiment with prior N(0, I)."""
-    features = np.vander(np.asarray(design), degree, increasing=True)
+def linear_eig(features, noise=0.5):
+    """0.5 log det(I + X^T X / noise^2), the EIG of y = X theta + noise with theta ~ N(0, I)."""
+    degree = features.shape[1]
     return 0.5 * np.linalg.slogdet(np.eye(degree) + features.T @ features / noise**2)[1]
 
 
+def powers(design, degree):
+    """Features of `Polynomial`, (measurements, degree)."""
+    return np.asarray(design)[:, None] ** np.arange(1, degree + 1)
+
+
 def small_flow(transform="affine", width=8):
-    return bf.networks.CouplingFlow(depth=2, transform=transform, subnet_kwargs={"widths": (width,), "dropout": 0.0})
+    return bf.networks.CouplingFlow(
+        depth=2, transform=transform, permutation="swap", subnet_kwargs={"widths": (width,), "dropout": 0.0}
+    )
 
 
 def small_model(simulator, design, summary_network=None, transform="affine", **kwargs):
@@ -65,11 +72,12 @@ def line_model(**kwargs):
     return small_model(Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1, **kwargs))
 
 
-def fill_weights(model, seed=0):
+def fill_weights(model, seed=0, scale=0.6):
     """Weights that are the same on every backend, and at which the design has a gradient."""
     rng = np.random.default_rng(seed)
-    for variable in model.objective.trainable_variables:
-        variable.assign(0.3 * rng.standard_normal(variable.shape))
+    for variable in model.posterior.network.trainable_variables:
+        # Scales of a normalisation start at one: near zero they would send draws anywhere.
+        variable.assign(float(variable.name == "scale") + scale * rng.standard_normal(variable.shape))
 
 
 def weights(model):

@@ -8,6 +8,7 @@ design is the fraction x / 400. The best known design for seven measurements is 
 EIG of 3.7106 +- 0.0006 nats by a dense grid.
 """
 
+import keras
 import numpy as np
 from keras import ops
 from scipy import stats
@@ -19,6 +20,7 @@ BEST_DESIGN = np.array([108.8, 108.8, 108.8, 108.8, 400.0, 400.0, 400.0])
 BEST_EIG = 3.7106
 
 
+@keras.saving.register_keras_serializable("kerasbed")
 class MichaelisMenten(GaussianSimulator):
     """Reaction rates at chosen substrate concentrations, `designs.Box(shape=(7,), low=0.0, high=400.0)`.
 
@@ -43,3 +45,6 @@ class MichaelisMenten(GaussianSimulator):
     def scale(self, parameters, design):
         """Noise, in the unit of the rate."""
         return self.noise_scale
+
+    def get_config(self):
+        return {"noise_scale": self.noise_scale, "exponent": self.exponent}

@@ -1,0 +1,261 @@
+"""Densities, draws and EIG bounds of posteriors, for every kind of network, prior and outcome."""
+
+import bayesflow as bf
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import integrate, stats
+
+import kerasbed as kb
+from kerasbed.simulators import cast
+from tests import toys
+
+
+class Positive(kb.GaussianSimulator):
+    """A positive rate and a fraction, of very different sizes."""
+
+    prior = kb.Prior(rate=stats.lognorm(s=0.5, scale=1000.0), fraction=stats.beta(2.0, 3.0))
+
+    def mean(self, parameters, design):
+        return parameters["rate"] * (parameters["fraction"] + design)
+
+    def scale(self, parameters, design):
+        return 200.0
+
+
+def filled(simulator, design, **kwargs):
+    """An untrained network with weights that make it depend on everything."""
+    model = toys.small_model(simulator, design, **kwargs)
+    toys.fill_weights(model, scale=0.2)
+    model.posterior.region_weight.assign(1.0)
+    return model
+
+
+def box(**kwargs):
+    return kb.designs.Box((2,), 0.1, 1.0, seed=0, **kwargs)
+
+
+def grid_of(*axes):
+    """Points of a tensor grid, one (points, 1) column each, and their shape."""
+    columns = [mesh.reshape(-1, 1) for mesh in np.meshgrid(*axes, indexing="ij")]
+    return columns, tuple(len(axis) for axis in axes)
+
+
+ONE_DIMENSION = {
+    "real": (stats.norm(2.0, 3.0), np.linspace(-60.0, 60.0, 601)),
+    "positive": (stats.lognorm(s=0.5), np.exp(np.linspace(-12.0, 12.0, 601))),
+    "bounded": (stats.uniform(-1.0, 4.0), -1.0 + 4.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 601)))),
+}
+
+
+@pytest.mark.parametrize("name", ONE_DIMENSION)
+def test_a_one_dimensional_posterior_integrates_to_one(name):
+    law, points = ONE_DIMENSION[name]
+    simulator = kb.Simulator.from_functions(kb.Prior(theta=law), lambda p, design, noise: p["theta"] * design + noise)
+    model = filled(simulator, box())
+    density = np.exp(model.log_prob({"theta": points[None, :, None]}, {"outcome": np.array([[0.5, 1.0]])}))[0]
+    assert integrate.trapezoid(density, points) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("transform", ["affine", "spline"])
+def test_a_posterior_of_positive_and_bounded_parameters_integrates_to_one(transform):
+    model = filled(Positive(), box(), transform=transform)
+    rate = 1000.0 * np.exp(np.linspace(-8.0, 8.0, 221))
+    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-14.0, 14.0, 221)))
+    (rates, fractions), shape = grid_of(rate, fraction)
+    parameters = {"rate": rates[None], "fraction": fractions[None]}
+    density = np.exp(model.log_prob(parameters, {"outcome": np.array([[600.0, 1200.0]])})).reshape(shape)
+    assert integrate.trapezoid(integrate.trapezoid(density, fraction, axis=1), rate) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_draws_follow_the_density():
+    """Kolmogorov-Smirnov of 4,000 draws of the rate against the integrated density; false alarm 1e-4."""
+    model = filled(Positive(), box())
+    conditions = {"outcome": np.array([[600.0, 1200.0]])}
+    rate = 1000.0 * np.exp(np.linspace(-7.0, 7.0, 201))
+    fraction = 1.0 / (1.0 + np.exp(-np.linspace(-12.0, 12.0, 121)))
+    (rates, fractions), shape = grid_of(rate, fraction)
+    log_density = model.log_prob({"rate": rates[None], "fraction": fractions[None]}, conditions).reshape(shape)
+    marginal = integrate.trapezoid(np.exp(log_density), fraction, axis=1)
+    cumulative = integrate.cumulative_trapezoid(marginal, rate, initial=0.0)
+    drawn = model.sample(4000, conditions, seed=0)["rate"][0, :, 0]
+    assert stats.kstest(drawn, lambda x: np.interp(x, rate, cumulative)).pvalue > 1e-4
+
+
+def test_the_density_outside_the_support_is_zero():
+    model = filled(Positive(), box())
+    parameters = {"rate": np.array([[-1.0], [500.0], [500.0]]), "fraction": np.array([[0.5], [1.5], [0.5]])}
+    found = model.log_prob(parameters, {"outcome": np.ones((3, 2))})
+    np.testing.assert_array_equal(np.isfinite(found), [False, False, True])
+    assert found[0] == -np.inf
+
+
+def test_the_eig_bound_means_the_same_in_other_units():
+    """Parameters in thousandths and outcomes in hundreds: the same bound to rounding, draw by draw."""
+
+    class Rescaled(toys.Line):
+        prior = kb.Prior(intercept=stats.norm(0.0, 1000.0), slope=stats.norm(0.0, 1000.0))
+
+        def mean(self, parameters, design):
+            return 1e-3 * super().mean(parameters, design) * 100.0
+
+        def scale(self, parameters, design):
+            return 50.0
+
+    design = {"initial": [-0.5, 0.7]}
+    one, two = (filled(simulator, kb.designs.Box((2,), -1.0, 1.0, **design)) for simulator in (toys.Line(), Rescaled()))
+    np.testing.assert_allclose(two.contributions(500), one.contributions(500), rtol=1e-3, atol=2e-4)
+
+
+def test_the_bound_of_one_dimension_is_the_marginal_density_and_the_trained_one_is_below_it():
+    """Averaged over its auxiliary coordinate, log q(theta, a) - log N(a) is at most log q(theta), by Jensen."""
+    simulator = toys.Polynomial(1)
+    model = filled(simulator, kb.designs.Box((2,), -1.0, 1.0, seed=0))
+    draws = toys.batch_of(model, num=2000)
+    joint = ops.convert_to_numpy(model(cast(draws)))
+    marginal = model._contributions_of(draws)
+    gap = marginal - joint
+    assert gap.mean() > -4 * gap.std() / np.sqrt(2000)  # false alarm 3e-5
+
+
+def test_an_estimate_says_what_it_is(trained):
+    estimate = trained.estimate_eig(2048, seed=1)
+    exact = toys.linear_eig(np.stack([np.ones(2), trained.design.numpy()], axis=-1))
+    assert estimate.lower < exact + 4 * estimate.lower_se  # false alarm 3e-5
+    assert estimate.lower > 0.5 * exact
+    assert "BarberAgakov, 2048 draws" in str(estimate)
+    assert np.isnan(estimate.upper)
+
+
+def test_a_prior_without_density_gives_an_eig_up_to_a_constant():
+    prior = kb.Prior.from_sampler(lambda num, rng: {"a": rng.standard_normal((num, 2))})
+    model = filled(kb.Simulator.from_functions(prior, lambda p, design, noise: p["a"] * design + noise), box())
+    assert "up to the unknown entropy of the prior" in str(model.estimate_eig(128))
+
+
+SUMMARIES = {
+    "set": (lambda: bf.networks.DeepSet(summary_dim=4, depth=1, dropout=0.0), (3,)),
+    "time": (lambda: bf.networks.TimeSeriesNetwork(summary_dim=4, filters=8, recurrent_dim=8, dropout=0.0), (4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summary_networks_train_and_see_which_setting_gave_which_outcome(name):
+    """A set is exchangeable with its settings and not without them; either changes what a posterior says."""
+    build, shape = SUMMARIES[name]
+
+    def column(values):
+        return ops.reshape(values, (-1, *[1] * len(shape)))
+
+    simulator = kb.Simulator.from_functions(
+        toys.Line.prior, lambda p, design, noise: column(p["intercept"]) + column(p["slope"]) * design + 0.5 * noise
+    )
+    model = toys.small_model(simulator, kb.designs.Box(shape, -1.0, 1.0, seed=0), build())
+    toys.fill_weights(model)
+    assert np.any(toys.design_step(model, toys.batch_of(model)) != 0)
+    y = np.arange(float(np.prod(shape))).reshape(1, *shape) / 5
+    theta = {"intercept": [[0.1]], "slope": [[0.3]]}
+    given, swapped = (model.log_prob(theta, {"outcome": value}) for value in (y, y[:, ::-1]))
+    assert not np.allclose(given, swapped, rtol=1e-4)
+
+
+def test_draws_repeat_with_the_seed_and_have_bayesflows_shapes(trained):
+    conditions = {"outcome": np.zeros((3, 2))}
+    one, two, three = (trained.sample(5, conditions, seed=seed)["slope"] for seed in (0, 0, 1))
+    assert one.shape == (3, 5, 1)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, three)
+    assert trained.sample(5, {"outcome": np.zeros(2)}, seed=0)["slope"].shape == (1, 5, 1)
+
+
+def test_densities_come_for_one_or_many_draws_of_each_data_set(trained):
+    y = np.array([[0.3, -0.2], [1.5, 0.4]])
+    drawn = trained.sample(4, {"outcome": y}, seed=0)
+    many = trained.log_prob(drawn, {"outcome": y})
+    assert many.shape == (2, 4)
+    for j in range(4):
+        single = {name: values[:, j] for name, values in drawn.items()}
+        np.testing.assert_allclose(trained.log_prob(single, {"outcome": y}), many[:, j], rtol=1e-4, atol=1e-5)
+
+
+def test_the_learned_design_is_the_default_condition(trained):
+    y = np.array([[0.3, -0.2]])
+    theta = {"intercept": [[0.1]], "slope": [[0.3]]}
+    named = trained.log_prob(theta, {"outcome": y, "design": trained.design.numpy()})  # no warning: it is inside
+    np.testing.assert_allclose(named, trained.log_prob(theta, {"outcome": y}), rtol=1e-6)
+
+
+def test_a_design_outside_the_trained_region_warns(trained):
+    far = -np.sign(trained.design.numpy()) * 0.9
+    with pytest.warns(UserWarning, match=r"executed design differs.*extrapolation"):
+        trained.sample(2, {"outcome": np.zeros((1, 2)), "design": far}, seed=0)
+
+
+@pytest.mark.parametrize("source", ["space", "arrays"])
+def test_training_over_the_space_makes_the_posterior_right_at_any_design(source):
+    """At designs far apart from each other the posterior mean follows the exact one, and no warning comes."""
+    model = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=0))
+    model.compile(keras.optimizers.Adam(1e-2), **toys.QUICK)
+    data = kb.SimulatorDataset(model.simulator, model.design, 128, 100, seed=0, designs="space")
+    start = model.design.numpy()
+    if source == "arrays":
+        batches = [data[i][0] for i in range(20)]
+        data = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *batches)
+    model.fit(data, batch_size=None if source == "space" else 128, epochs=1 if source == "space" else 2, verbose=0)
+    np.testing.assert_array_equal(model.design.numpy(), start)
+    for executed in (np.array([-0.9, 0.9]), np.array([0.8, 0.9])):
+        features = np.stack([np.ones(2), executed], axis=-1)
+        covariance = np.linalg.inv(np.eye(2) + features.T @ features / 0.25)
+        y = toys.Line().simulate(200, executed, seed=1)["outcome"]
+        exact = y @ features @ covariance / 0.25
+        drawn = model.sample(100, {"outcome": y, "design": executed}, seed=0)
+        found = np.concatenate([drawn["intercept"], drawn["slope"]], axis=-1).mean(axis=1)
+        # Residual spread of the learned means relative to the prior's: a posterior for another design misses by more.
+        assert np.sqrt(np.mean((found - exact) ** 2)) < (0.5 if source == "space" else 0.8)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.sample(2, {"y": np.zeros((1, 2))}), r"keys \['y'\], but 'outcome'"),
+        (lambda m: m.sample(2, {"outcome": np.zeros((1, 3))}), r"outcome has shape \(1, 3\), but \(datasets, 2\)"),
+        (lambda m: m.sample(2, {"outcome": np.zeros((1, 2)), "design": [0.0]}), r"design has shape \(1,\)"),
+        (lambda m: m.sample(2, {"outcome": np.zeros((3, 2)), "design": np.zeros((2, 2))}), "2 designs.*3 outcomes"),
+        (lambda m: m.log_prob({"slope": [[0.0]]}, {"outcome": np.zeros((1, 2))}), r"missing \['intercept'\]"),
+        (
+            lambda m: m.log_prob(
+                {"slope": np.zeros((2, 1)), "intercept": np.zeros((2, 1))}, {"outcome": np.zeros((3, 2))}
+            ),
+            r"leading shape \(2,\), but \(3,\)",
+        ),
+    ],
+)
+def test_conditions_and_parameters_that_do_not_fit_are_refused(trained, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(trained)
+
+
+def test_before_training_a_warning_says_so():
+    model = toys.line_model()
+    with pytest.warns(UserWarning, match="sample was called before training"):
+        model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0)
+
+
+def test_the_approximator_gives_the_models_numbers(trained):
+    approximator = trained.to_approximator()
+    y = np.array([[0.3, -0.2], [1.5, 0.4]])
+    theta = {"intercept": np.array([[0.1], [0.2]]), "slope": np.array([[0.3], [-0.4]])}
+    found = approximator.log_prob(data=theta | {"outcome": y})
+    np.testing.assert_allclose(np.asarray(found), trained.log_prob(theta, {"outcome": y}), rtol=1e-4, atol=1e-5)
+    drawn = approximator.sample(num_samples=2000, conditions={"outcome": y})
+    ours = trained.sample(2000, {"outcome": y}, seed=0)
+    for name in ours:
+        assert drawn[name].shape == (2, 2000, 1)
+        for i in range(2):  # false alarm 1e-4 each
+            assert stats.ks_2samp(drawn[name][i, :, 0], ours[name][i, :, 0]).pvalue > 1e-4
+
+
+def test_the_approximator_of_one_dimension_is_refused():
+    with pytest.raises(ValueError, match="auxiliary coordinate"):
+        filled(toys.Polynomial(1), box()).to_approximator()
