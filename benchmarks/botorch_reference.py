@@ -1,4 +1,4 @@
-"""Values and gradients of BoTorch's parallel acquisition functions on a small fixed problem, for the tests to agree with.
+"""Values and gradients of BoTorch's parallel acquisition functions on a small fixed problem, for the tests.
 
     pip install torch==2.13.0 botorch==0.18.1
     python benchmarks/botorch_reference.py > tests/acquisition/botorch_reference.json

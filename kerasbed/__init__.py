@@ -1,7 +1,18 @@
 """kerasbed: learn the experiment that teaches most, by gradient, on JAX, TensorFlow or torch."""
 
+from kerasbed import (
+    acquisition,
+    base_samples,
+    designs,
+    eig,
+    objectives,
+    plots,
+    problems,
+    reference,
+    search,
+    variational,
+)
 from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
-from kerasbed import acquisition, base_samples, designs, eig, objectives, plots, problems, reference, search, variational
 from kerasbed.callbacks import DesignHistory
 from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate

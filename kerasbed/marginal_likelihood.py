@@ -12,7 +12,8 @@ the first factor held fixed, so nothing differentiates through a large Cholesky 
 variance, noise) are moved by L-BFGS-B from several starts; a hyperparameter that is given has equal bounds. Inside,
 inputs run over [0, 1] and outcomes have mean 0 and standard deviation 1. Rows of zeros pad the data.
 
-The optional prior is log lengthscale ~ N(sqrt(2) + log(d)/2, 3) (Hvarfner, Hellsten and Nardi, 2024): distances grow with sqrt(d), and so do the lengths expected.
+The optional prior is log lengthscale ~ N(sqrt(2) + log(d)/2, 3) (Hvarfner, Hellsten and Nardi, 2024): distances grow
+with sqrt(d), and so do the lengths expected.
 """
 
 import functools

@@ -109,8 +109,8 @@ def resolve_base_samples(given, dim: int) -> tuple[np.ndarray, np.ndarray]:
     points = np.asarray(given, "float64")
     if points.ndim != 2 or points.shape[1] != dim:
         raise ValueError(
-            f"base_samples have shape {points.shape}, but (S, {dim}) was expected: one column for each query or pending "
-            "point. Pass a rule such as kb.base_samples.Sobol(256) to serve every number of points."
+            f"base_samples have shape {points.shape}, but (S, {dim}) was expected: one column for each query or "
+            "pending point. Pass a rule such as kb.base_samples.Sobol(256) to serve every number of points."
         )
     return points, np.full(len(points), 1.0 / len(points))
 

@@ -6,6 +6,7 @@ move in the unit cube of the bounds. Random search (Bergstra and Bengio, 2012) a
 Stuckman, 1993) are what that paper compares with.
 """
 
+import contextlib
 import time
 
 import numpy as np
@@ -146,10 +147,8 @@ def _direct(acquisition, bounds, q, seed, evaluations, deadline):
         return -value if np.isfinite(value) else np.inf
 
     box = optimize.Bounds(np.tile(bounds[:, 0], q), np.tile(bounds[:, 1], q))
-    try:
+    with contextlib.suppress(OutOfTime):
         optimize.direct(negative, box, maxfun=every, maxiter=every, vol_tol=0.0, len_tol=1e-8)
-    except OutOfTime:
-        pass
     return best["points"], np.array([best["value"]])
 
 

@@ -27,7 +27,7 @@ class SearchCube:
     def __init__(self, design: Design, reach: float | None = None):
         if not isinstance(design, Design):
             raise TypeError(
-                f"design is {type(design).__name__}, but a design space was expected, e.g. kb.designs.Box((2,), 0.0, 1.0)."
+                f"design is {type(design).__name__}, but a design space was expected: kb.designs.Box((2,), 0.0, 1.0)."
             )
         self.design = design
         self.reach = float(reach) if reach is not None else (FREE_REACH if isinstance(design, Free) else REACH)
