@@ -347,7 +347,7 @@ class Trainer(KerasModel):
 
     @contextlib.contextmanager
     def _last_group_may_be_short(self):
-        """torch: Keras takes a last group of fewer than `steps_per_execution` batches for data that ran out, and warns."""
+        """torch: Keras takes a short last group of batches for data that ran out, and warns."""
         with warnings.catch_warnings():
             if NAME == "torch" and self.steps_per_execution > 1:
                 warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)

@@ -57,7 +57,7 @@ class GaussianProcess:
     Args:
         X: inputs, (n, d).
         y: observed values, (n,).
-        kernel: "matern52" or "rbf"; "matern52_sorted" or "rbf_sorted" where a point's order has no effect.
+        kernel: "matern52" or "rbf"; "matern52_sorted" or "rbf_sorted" where a point's inputs may be reordered.
         lengthscale: a number or (d,), in the units of X; None: fitted.
         variance: variance of the function about its mean, in the units of y squared; None: fitted.
         noise: variance of the observation noise, a number or (n,), one for each observation; None: one, fitted.

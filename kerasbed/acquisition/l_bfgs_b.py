@@ -1,9 +1,8 @@
 """L-BFGS within bounds from many starts at once, every start with its own curvature and step length.
 
-The method is projected quasi-Newton (Bertsekas, 1982; Schmidt, Kim and Sra, 2012, algorithm 11.1) with the limited-
-memory two-loop recursion (Nocedal and Wright, 2006, algorithm 7.4): coordinates at a bound that the gradient presses
-against are held, the others move along -H g, and the trial point is clipped to the box and must satisfy Armijo's
-condition.
+The method is projected quasi-Newton (Bertsekas, 1982; Schmidt, Kim and Sra, 2012, algorithm 11.1) with the two-loop
+recursion (Nocedal and Wright, 2006, algorithm 7.4): coordinates at a bound that the gradient presses against are held,
+the others move along -H g, and the trial point is clipped to the box and must satisfy Armijo's condition.
 
 SciPy's L-BFGS-B would need a call for each start (one evaluation at a time), or one joint call whose starts share a
 line search, which ends at lower values. Here a round is one batched evaluation: in it each start either accepts its

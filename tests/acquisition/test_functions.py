@@ -137,8 +137,8 @@ def test_entropy_search_agrees_with_brute_force():
     function = acquisition.EntropySearch(
         gp, representers, temperature, base_samples=Sobol(512, seed=0), inner_base_samples=Sobol(2048, seed=1)
     )
-    # 4 standard errors of the outer average: a false alarm once in 16,000 seeds. The inner averages are biased
-    # downwards by about (states - 1) / (2 * 1500) = 0.002 nats, and are allowed that.
+    # 4 standard errors of the outer average: a false alarm once in 16,000 seeds. The inner averages are biased down by
+    # about (states - 1) / (2 * 1500) = 0.002 nats, and are allowed that.
     error = np.std(entropies) / np.sqrt(600)
     assert abs(function(points) + np.mean(entropies)) < 4.0 * error + 0.003
 
