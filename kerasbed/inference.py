@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import approximator, backend, datasets, networks, numerics
+from kerasbed import approximator, backend, certificate, datasets, networks, numerics
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
@@ -23,14 +23,15 @@ class Inference:
             seed: integer.
 
         Returns:
-            `EIGEstimate`: the objective's bound with its standard error.
+            `EIGEstimate`: the objective's bound with its standard error; where what is learned has no known density (a
+            function of the parameters, a sampler), the bound of `kerasbed.certificate`.
         """
         self._warn_untrained("estimate_eig")
+        if self.objective.posterior is not None and not self.posterior.prior.has_density:
+            return certificate.certified_eig(self, num_samples, seed)
         values = self.contributions(num_samples, seed)
         value, error = numerics.mean_and_error(values)
         name = type(self.objective).__name__
-        if not self.simulator.prior.has_density:
-            name += ", up to the unknown entropy of the prior"
         return EIGEstimate(lower=value, lower_se=error, method=f"{name}, {num_samples} draws")
 
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
@@ -107,12 +108,12 @@ class Inference:
                 drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
         return {
             name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
-            for name, dim in self.simulator.prior.dims.items()
+            for name, dim in self.posterior.prior.dims.items()
         }
 
     def _base_draws(self, num, seed):
         """Base samples of the network; its own base distribution is asked where that is not N(0, I)."""
-        network, dim = self.posterior.network, self.simulator.prior.dim + self.posterior.auxiliary_dim
+        network, dim = self.posterior.network, self.posterior.prior.dim + self.posterior.auxiliary_dim
         if networks.has_standard_normal_base(network):
             return np.random.default_rng(seed).standard_normal((num, dim))
         return ops.convert_to_numpy(network.base_distribution.sample((num,), seed=seed))
@@ -131,7 +132,7 @@ class Inference:
             ValueError: names or shapes do not fit.
         """
         encoded = self._encoded_conditions(conditions, "log_prob")
-        parameters = self.simulator.prior.check(parameters)
+        parameters = self.posterior.prior.check(parameters)
         leading = next(iter(parameters.values())).shape[:-1]
         if len(leading) not in (1, 2) or leading[0] != len(encoded):
             raise ValueError(

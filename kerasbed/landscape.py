@@ -1,7 +1,7 @@
 """The EIG as a function of the design, from one posterior trained over the whole space.
 
 Training on designs drawn from the space (`SimulatorDataset(..., designs="space")`) gives q(theta | y, xi) for every xi,
-so that L(xi) = E[log q(theta | y(xi), xi) - log p(theta)] can be evaluated, differentiated and maximised without further
+so that L(xi) = E[log q(theta | y(xi), xi) - log p(theta)] can be evaluated, differentiated, maximised without further
 training. Here the network does not follow the design, so its condition is part of the function: dL / dxi includes the
 path through q's argument xi, which is cut while design and network are learned together (Foster et al., 2020).
 """

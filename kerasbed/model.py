@@ -36,6 +36,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             on common draws, keeps the best, and leaves the comparison in `starts_table`.
         cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
         budget: what a design may cost; going over it is penalised in training.
+        target: what matters of the parameters: a name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in
+            `keras.ops`, such as a prediction; everything else is nuisance. Default all parameters.
 
     Attributes:
         starts_table: pandas table of the designs compared after training, best first; see
@@ -61,6 +63,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         starts=1,
         cost=None,
         budget=None,
+        target=None,
         name="design_model",
         pilot=True,
         **kwargs,
@@ -74,6 +77,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.simulator = simulator
         self.design = design
         self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
+        self.target = checks.set_target(self.objective, simulator.prior, target)
         self.seed = draw_seed() if seed is None else int(seed)
         self.eig_tracker = keras.metrics.Mean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
@@ -239,7 +243,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         return dataset.bind(self)
 
     def _complete(self, arrays):
-        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed)
+        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)
 
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
@@ -293,6 +297,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             "seed": self.seed,
             "fits": self.fits,
             "starts": self.design.starts,
+            "target": self.target.config() if self.target else None,
         } | (self.cost.config() if self.cost else {})
 
     @classmethod

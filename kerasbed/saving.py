@@ -74,7 +74,7 @@ def model_from_config(cls, config):
             "Load it with kb.load(path, simulator=...)."
         )
     fits = config.pop("fits")
-    for part in ("design", "objective", *(["cost"] if config.get("cost") else [])):
+    for part in ("design", "objective", *(part for part in ("cost", "target") if isinstance(config.get(part), dict))):
         config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
     model.fits = fits
