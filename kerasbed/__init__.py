@@ -1,5 +1,8 @@
 """kerasbed: learn the experiment that teaches most, by gradient, on JAX, TensorFlow or torch."""
 
+from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
+
+# isort: split
 from kerasbed import (
     acquisition,
     base_samples,
@@ -13,7 +16,6 @@ from kerasbed import (
     search,
     variational,
 )
-from kerasbed import backend as _backend  # first: chooses a backend before Keras is imported
 from kerasbed.callbacks import DesignHistory
 from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate

@@ -25,7 +25,7 @@ class PosteriorAdapter(bf.Adapter):
     def forward(self, data, *, log_det_jac=False, **kwargs):
         """{names, "outcome", "design"} -> {"inference_variables", "inference_conditions"}."""
         adapted, log_dets = {}, {}
-        names = self.model.simulator.prior.names
+        names = self.model.posterior.prior.names
         if "outcome" in data:
             conditions = {key: data[key] for key in ("outcome", "design") if key in data}
             adapted["inference_conditions"] = self.model._encoded_conditions(conditions, "to_approximator")

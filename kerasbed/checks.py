@@ -10,6 +10,7 @@ from kerasbed.objectives import Objective
 from kerasbed.priors import Prior
 from kerasbed.scaling import finite_rows
 from kerasbed.simulators import OutcomeError, Simulator, cast
+from kerasbed.targets import Target
 
 GRADIENT_DRAWS = 64
 PROJECTED_ENTRIES = 4096
@@ -35,6 +36,26 @@ def check_kinds(simulator, design, objective) -> None:
             f"objective is {objective!r}, but one of kb.objectives was expected, e.g. "
             "kb.objectives.BarberAgakov(network)."
         )
+
+
+def set_target(objective, prior, target):
+    """Tell an objective's posterior what to learn; returns the `Target`, or None for all parameters.
+
+    Raises:
+        ValueError: the objective needs the full likelihood, or was used for another target.
+    """
+    if target is None:
+        return None
+    if objective.posterior is None:
+        raise ValueError(
+            f"{type(objective).__name__} compares likelihoods given all parameters, so it cannot leave some out; use "
+            "kb.objectives.BarberAgakov, which learns the posterior of the target alone."
+        )
+    if objective.built:
+        raise ValueError("The objective already belongs to a model; make a new one for every target.")
+    found = target if isinstance(target, Target) else Target(prior, target)
+    objective.posterior.target = found
+    return found
 
 
 def set_starts(design, starts) -> None:

@@ -80,6 +80,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream = 0, TRAINING
         self.providers = ()
+        self.log_prior_of = log_prior_of(self.prior, None)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
         draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
         self.block_batches = max(1, draws // self.batch_size)
@@ -129,6 +130,7 @@ class SimulatorDataset(keras.utils.PyDataset):
                     "bound. Use base_samples='monte_carlo' or None."
                 )
             self.base_samples, self._block_key = "monte_carlo", None
+        self.log_prior_of, self._block_key = log_prior_of(self.prior, model.target), None
         return self
 
     def in_stream(self, stream: int) -> "SimulatorDataset":
@@ -159,14 +161,21 @@ class SimulatorDataset(keras.utils.PyDataset):
             parameters = self.prior.sample(num, rng)
             noise = self.draw_noise(num, self.noise_shape, rng)
         block = {"parameters": parameters, "noise": noise}
-        if self.prior.has_density:
-            block["log_prior"] = self.prior.log_prob(parameters)
+        if self.log_prior_of is not None:
+            block["log_prior"] = self.log_prior_of(parameters)
         if self.draw_designs is not None:
             block["design"] = self.draw_designs(num, rng)
         return as_floats(block)
 
 
-def complete_draws(draws: Mapping, simulator, providers, seed) -> dict:
+def log_prior_of(prior, target):
+    """The function parameters -> log density of what is learned, (num,); None where there is none."""
+    if target is not None:
+        return target.log_prior if target.has_density else None
+    return prior.log_prob if prior.has_density else None
+
+
+def complete_draws(draws: Mapping, simulator, providers, seed, target=None) -> dict:
     """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
 
     Raises:
@@ -188,8 +197,9 @@ def complete_draws(draws: Mapping, simulator, providers, seed) -> dict:
         raise ValueError(
             f"The arrays of the training data have lengths {lengths}, but one number of draws was expected."
         )
-    if simulator.prior.has_density and "log_prior" not in draws:
-        draws["log_prior"] = simulator.prior.log_prob(parameters)
+    density = log_prior_of(simulator.prior, target)
+    if density is not None and ("log_prior" not in draws or target is not None):
+        draws["log_prior"] = density(parameters)
     if "extra" not in draws:
         rng, extra = np.random.default_rng(seed), {}
         for provider in providers:

@@ -6,11 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import approximator, backend, datasets, networks, numerics, score
+from kerasbed import approximator, backend, certificate, datasets, networks, numerics, score
 from kerasbed.designs import Design
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import importance
-from kerasbed.objectives import BarberAgakov
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
@@ -33,7 +32,8 @@ class Inference(backend.KerasModel):
             num_inner: draws of the posterior for each experiment, for the bounds from both sides.
 
         Returns:
-            `EIGEstimate` with standard errors; its `method` says how it was found.
+            `EIGEstimate` with standard errors; its `method` says how it was found. Where what is learned has no
+            known density (a function of the parameters, a sampler), it is the bound of `kerasbed.certificate`.
 
         Warns:
             UserWarning: the networks are untrained, the bound is near the largest value it can take, or the posterior
@@ -42,12 +42,12 @@ class Inference(backend.KerasModel):
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
         self._warn_untrained("estimate_eig")
+        if self.objective.posterior is not None and not self.posterior.prior.has_density:
+            return certificate.certified_eig(self, num_samples, seed)
         value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
         objective = self.objective
         self._warn_saturated(value, objective.ceiling(min(num_samples, self._estimation_rows)))
         method = f"{type(objective).__name__}, {num_samples} draws"
-        if not self.simulator.prior.has_density and isinstance(objective, BarberAgakov):
-            method = f"{type(objective).__name__}, up to the unknown entropy of the prior, {num_samples} draws"
         if objective.direction == "upper bound":
             return EIGEstimate(upper=value, upper_se=error, method=method)
         return EIGEstimate(lower=value, lower_se=error, method=method)
@@ -60,6 +60,7 @@ class Inference(backend.KerasModel):
             and posterior.is_trained
             and networks.has_standard_normal_base(posterior.network)
             and self.simulator.has_likelihood
+            and posterior.prior is self.simulator.prior
             and self.simulator.prior.has_density
             and type(self.design).measure is Design.measure  # a policy's likelihood is one of whole histories
         )
@@ -155,12 +156,12 @@ class Inference(backend.KerasModel):
                 drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
         return {
             name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
-            for name, dim in self.simulator.prior.dims.items()
+            for name, dim in self.posterior.prior.dims.items()
         }
 
     def _base_draws(self, num, seed):
         """Base samples of the network; its own base distribution is asked where that is not N(0, I)."""
-        network, dim = self.posterior.network, self.simulator.prior.dim + self.posterior.auxiliary_dim
+        network, dim = self.posterior.network, self.posterior.prior.dim + self.posterior.auxiliary_dim
         if networks.has_standard_normal_base(network):
             return np.random.default_rng(seed).standard_normal((num, dim))
         return ops.convert_to_numpy(network.base_distribution.sample((num,), seed=seed))
@@ -179,7 +180,7 @@ class Inference(backend.KerasModel):
             ValueError: names or shapes do not fit.
         """
         encoded = self._encoded_conditions(conditions, "log_prob")
-        parameters = self.simulator.prior.check(parameters)
+        parameters = self.posterior.prior.check(parameters)
         leading = next(iter(parameters.values())).shape[:-1]
         if len(leading) not in (1, 2) or leading[0] != len(encoded):
             raise ValueError(

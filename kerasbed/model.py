@@ -40,6 +40,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             on common draws, keeps the best, and leaves the comparison in `starts_table`.
         cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
         budget: what a design may cost; going over it is penalised in training.
+        target: what matters of the parameters: a name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in
+            `keras.ops`, such as a prediction; everything else is nuisance. Default all parameters.
 
     Attributes:
         starts_table: pandas table of the designs compared after training, best first; see
@@ -70,6 +72,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         starts=1,
         cost=None,
         budget=None,
+        target=None,
         name="design_model",
         pilot=True,
         fitted_posterior=None,
@@ -84,6 +87,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.simulator = simulator
         self.design = design
         self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
+        self.target = checks.set_target(self.objective, simulator.prior, target)
         self.seed = draw_seed() if seed is None else int(seed)
         self.eig_tracker = keras.metrics.Mean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
@@ -281,7 +285,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         return dataset.bind(self)
 
     def _complete(self, arrays):
-        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed)
+        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)
 
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
@@ -339,6 +343,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             "gradient": self.gradient,
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
             "starts": self.design.starts,
+            "target": self.target.config() if self.target else None,
         } | (self.cost.config() if self.cost else {})
 
     @classmethod

@@ -40,13 +40,14 @@ class Posterior(keras.layers.Layer):
         super().__init__(**kwargs)
         self.network: Any = None if network is None else networks.check_density(network)
         self.summary_network = summary_network
+        self.target = None
 
     def setup(self, simulator, space, outcome_shape) -> None:
         """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing."""
         if self.built:
             return
         self.simulator, self.space = simulator, space
-        self.prior = simulator.prior
+        self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
         self.auxiliary_dim = 1 if self.prior.dim == 1 else 0
         self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
@@ -74,9 +75,13 @@ class Posterior(keras.layers.Layer):
 
     def adapt(self, parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
-        u, _ = self.prior.to_unconstrained(parameters)
+        u, _ = self.prior.to_unconstrained(self.select(parameters))
         self.standardize_parameters.adapt(ops.convert_to_numpy(u))
         self.standardize_outcome.adapt(outcome)
+
+    def select(self, parameters):
+        """What the posterior is about, of all parameters: {name: (batch, d)} -> {name: (batch, d)}."""
+        return parameters if self.target is None else self.target.select(parameters)
 
     # -- encodings ---
 

@@ -88,8 +88,8 @@ def model_from_config(cls, config):
             f"The model was trained for parameters {saved['parameters']} (name: dimension), but the prior of the "
             f"simulator given has {simulator.prior.dims}; pass the simulator it was trained for."
         )
-    for part in ("design", "objective", "fitted_posterior", "cost"):
-        if config.get(part) is not None:
+    for part in ("design", "objective", "fitted_posterior", "cost", "target"):
+        if isinstance(config.get(part), dict):
             config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
     model.fits = fits

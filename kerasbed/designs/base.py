@@ -120,9 +120,6 @@ class Design(keras.layers.Layer):
             self.planned = self._weight("planned", np.ones(()), trainable=False)
         self.built = True
 
-    def build_from_config(self, config):
-        """Nothing: a model that loads a space says how many starts it has before the weight exists."""
-
     def _weight(self, name, values, trainable=True):
         # From NumPy: Keras' initialisers give different numbers on each backend.
         return self.add_weight(
@@ -248,7 +245,20 @@ class Design(keras.layers.Layer):
 
     def get_config(self):
         initial = None if self.initial is None else tree.map_structure(lambda value: value.tolist(), self.initial)
-        return super().get_config() | {"shape": self.shape, "initial": initial, "seed": self.seed}
+        return super().get_config() | {
+            "shape": self.shape,
+            "initial": initial,
+            "seed": self.seed,
+            "starts": self.starts,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        starts = config.pop("starts", 1)
+        space = cls(**config)
+        space.starts = starts  # before the weight exists
+        return space
 
 
 def detach(design):

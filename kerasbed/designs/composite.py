@@ -123,8 +123,8 @@ class Product(Design):
 
     @classmethod
     def from_config(cls, config):
-        spaces = {p: keras.saving.deserialize_keras_object(s) for p, s in config.pop("spaces").items()}
-        return cls(spaces=spaces, **config)
+        spaces = {part: keras.saving.deserialize_keras_object(space) for part, space in config["spaces"].items()}
+        return super().from_config(config | {"spaces": spaces})
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -238,7 +238,5 @@ class Transformed(Design):
 
     @classmethod
     def from_config(cls, config):
-        for part in ("space", "fn", "inverse"):
-            if config[part] is not None:
-                config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        parts = {part: config[part] for part in ("space", "fn", "inverse") if config[part] is not None}
+        return super().from_config(config | {p: keras.saving.deserialize_keras_object(v) for p, v in parts.items()})

@@ -40,7 +40,9 @@ class BarberAgakov(Objective):
     def call(self, draws, outcome, design, training=False):
         conditions = self.posterior.conditions(outcome, design, training=training)
         auxiliary = draws.get("extra", {}).get("auxiliary")
-        log_q = self.posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
+        log_q = self.posterior.log_prob(
+            self.posterior.select(draws["parameters"]), conditions, auxiliary, training=training
+        )
         return log_q - self._log_prior(draws)
 
     def loss(self, contributions, draws):
@@ -49,7 +51,7 @@ class BarberAgakov(Objective):
 
     def _log_prior(self, draws):
         """log p(theta); 0 where the prior has no density, and minus its entropy where the data lacks the column."""
-        prior = self.simulator.prior
+        prior = self.posterior.prior
         if "log_prior" in draws:
             return draws["log_prior"]
         return -float(prior.entropy()) if prior.has_density else 0.0

@@ -1,50 +1,16 @@
-"""General properties of every design space: a new one adds a line to SPACES and inherits all checks."""
+"""Every design space at extreme weights and while it is relaxed; choices, shared batches and bad spaces."""
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 from keras import ops, tree
 
 import kerasbed as kb
 from kerasbed import backend
+from tests.designs.spaces import SPACES, decades
 
-
-@keras.saving.register_keras_serializable("kerasbed_tests")
-def decades(design):
-    return ops.power(10.0, design)
-
-
-@keras.saving.register_keras_serializable("kerasbed_tests")
-def logarithms(value):
-    return ops.log10(value)
-
-
-SPACES = {
-    "free": lambda: kb.designs.Free((3,), center=2.0, scale=0.5, seed=1),
-    "box": lambda: kb.designs.Box((2, 2), low=-1.0, high=[3.0, 400.0], seed=1),
-    "simplex": lambda: kb.designs.Simplex(4, total=3.0, seed=1),
-    "times": lambda: kb.designs.Times(5, low=1.0, high=24.0, min_gap=2.0, seed=1),
-    "tight times": lambda: kb.designs.Times(4, low=0.0, high=1.0, min_gap=0.333, seed=1),
-    "ball": lambda: kb.designs.Ball((2, 3), radius=2.0, center=1.0, seed=1),
-    "sphere": lambda: kb.designs.Sphere((3,), radius=0.5, seed=1),
-    "subset": lambda: kb.designs.Subset([0.0, 1.0, 2.0, 5.0, 9.0], size=3, straight_through=False, seed=1),
-    "subset of points": lambda: kb.designs.Subset(
-        np.arange(12.0).reshape(6, 2) ** 2, size=2, straight_through=False, seed=1
-    ),
-    "mask": lambda: kb.designs.Subset(6, size=2, straight_through=False, seed=1),
-    "exact mask": lambda: kb.designs.Subset(6, size=2, straight_through=True, seed=1),
-    "choice": lambda: kb.designs.Choice((2,), options=[0.1, 1.0, 10.0], straight_through=False, seed=1),
-    "integer": lambda: kb.designs.Integer((2,), low=-1, high=2, straight_through=False, seed=1),
-    "product": lambda: kb.designs.Product(
-        times=kb.designs.Times(3, 0.0, 1.0, min_gap=0.1),
-        dose=kb.designs.Choice((1,), [1.0, 2.0, 4.0], straight_through=False),
-        seed=1,
-    ),
-    "transformed": lambda: kb.designs.Transformed(kb.designs.Box((2,), -2.0, 1.0), decades, inverse=logarithms, seed=1),
-}
-DISCRETE = ("subset", "subset of points", "mask", "exact mask", "choice", "integer", "product")
+DISCRETE = ("subset", "subset_of_points", "mask", "choice", "integer", "product")
 
 
 NUM = 24  # rows of every batch here, so that each map is compiled once
@@ -53,7 +19,7 @@ NUM = 24  # rows of every batch here, so that each map is compiled once
 @functools.cache
 def compiled(name, method):
     """A map of a space, compiled once; the maps own no variables, so that one instance serves all tests."""
-    return backend.compile_function(getattr(SPACES[name](), method), "float32")
+    return backend.compile_function(getattr(SPACES[name](seed=1), method), "float32")
 
 
 @pytest.fixture(params=SPACES)
@@ -63,7 +29,7 @@ def name(request):
 
 @pytest.fixture
 def space(name):
-    return SPACES[name]()
+    return SPACES[name](seed=1)
 
 
 def rows(designs):
@@ -94,30 +60,17 @@ def test_every_weight_gives_an_admissible_design(name, space):
         assert np.all(space.contains(design)), design
 
 
-def test_draws_are_admissible_and_differ(space):
-    draws = space.sample(50, seed=3)
-    assert all(np.all(space.contains(design)) for design in rows(draws))
-    assert np.ptp(tree.flatten(draws)[0], axis=0).max() > 0
-    same(draws, space.sample(50, seed=3))
-
-
-def test_unconstrain_inverts_constrain(name, space):
-    draws = space.sample(NUM, seed=4)
-    again = compiled(name, "constrain")(compiled(name, "unconstrain")(draws))
-    scale = max(float(np.max(np.abs(leaf))) for leaf in tree.flatten(draws))
-    same(again, draws, rtol=1e-5, atol=1e-5 * scale)
-
-
-def test_relaxed_designs_have_the_gradient_of_finite_differences(space):
+@pytest.mark.parametrize("name", DISCRETE)
+def test_relaxed_designs_have_the_gradient_of_finite_differences(name):
+    space = SPACES[name](seed=1)
     rng = np.random.default_rng(5)
     u = 0.7 * rng.standard_normal((3, *space.unconstrained_shape))
     choice = space.choice_draws(3, rng)
     weights = [rng.standard_normal(leaf.shape) for leaf in tree.flatten(space.sample(3, seed=0))]
-    smooth = SPACES["mask"]() if getattr(space, "straight_through", False) else space
 
     def score(u):
         draws = {name: ops.convert_to_tensor(draw, dtype=u.dtype) for name, draw in choice.items()}
-        leaves = tree.flatten(smooth.relax(u, draws, 0.3))
+        leaves = tree.flatten(space.relax(u, draws, 0.3))
         return sum(
             ops.sum(leaf * ops.convert_to_tensor(w, dtype=u.dtype)) for leaf, w in zip(leaves, weights, strict=True)
         )
@@ -131,47 +84,9 @@ def test_relaxed_designs_have_the_gradient_of_finite_differences(space):
         np.testing.assert_allclose(np.sum(gradient * direction), difference, rtol=1e-6, atol=1e-8)
 
 
-def test_encoding_is_centred_and_of_size_one(name, space):
-    features = compiled(name, "encode")(space.sample(2000, seed=6))
-    assert np.abs(features.mean(axis=0)).max() < 1.0
-    assert 0.05 < features.std(axis=0).max() < 3.0
-
-
-def test_configuration_and_weights_survive_a_round_trip(space, tmp_path):
-    space.build()
-    config = keras.saving.serialize_keras_object(space)
-    again = keras.saving.deserialize_keras_object(config)
-    again.build()
-    same(again.numpy(), space.numpy(), rtol=0, atol=0)  # the start is a function of the seed in the configuration
-    u = np.random.default_rng(7).standard_normal(space.unconstrained.shape)
-    space.unconstrained.assign(u)
-    again.set_weights(space.get_weights())
-    same(again.numpy(), space.numpy(), rtol=0, atol=0)
-
-
-def test_maps_own_no_variables(space):
-    space.constrain(ops.zeros((1, *space.unconstrained_shape)))
-    assert space.weights == []
-
-
-def test_assigned_values_are_the_design(space):
-    design = rows(space.sample(1, seed=8))[0]
-    space.assign(design)
-    scale = max(np.abs(leaf).max() for leaf in tree.flatten(design))
-    same(space.numpy(), design, rtol=1e-5, atol=1e-5 * scale)
-
-
-def test_initial_values_are_where_it_starts(space):
-    design = rows(space.sample(1, seed=9))[0]
-    config = space.get_config() | {"initial": design}
-    again = type(space).from_config(config)
-    scale = max(np.abs(leaf).max() for leaf in tree.flatten(design))
-    same(again.numpy(), design, rtol=1e-5, atol=1e-5 * scale)
-
-
 @pytest.mark.parametrize("name", DISCRETE)
 def test_relaxed_choices_become_exact_as_the_temperature_falls(name):
-    space = SPACES[name]()
+    space = SPACES[name](seed=1)
     rng = np.random.default_rng(10)
     u, choice = rng.standard_normal((200, *space.unconstrained_shape)), space.choice_draws(200, rng)
     for part in space.spaces.values() if name == "product" else [space]:
@@ -192,7 +107,7 @@ def test_relaxed_choices_become_exact_as_the_temperature_falls(name):
 
 
 def test_relaxed_masks_sum_to_the_size_and_stay_between_zero_and_one():
-    space = SPACES["mask"]()
+    space = SPACES["mask"](seed=1)
     u = extreme_weights(space, np.random.default_rng(11))
     u = np.clip(u, -1e6, 1e6)
     gumbel = {"gumbel": ops.zeros(u.shape)}
@@ -218,7 +133,7 @@ def test_sampled_subsets_follow_the_law_of_draws_without_replacement():
 
 
 def test_straight_through_shows_exact_choices():
-    space = SPACES["exact mask"]()
+    space = SPACES["mask"](seed=1, straight_through=True)
     rng = np.random.default_rng(13)
     u = ops.convert_to_tensor(rng.standard_normal((50, 6)), dtype="float32")
     masks = ops.convert_to_numpy(space.relax(u, backend.to_tensor(space.choice_draws(50, rng), "float32"), 0.0))
@@ -256,7 +171,7 @@ BAD = [
     (lambda: kb.designs.Product(a=SPACES["product"]()), "Product itself"),
     (lambda: kb.designs.Product(a=SPACES["box"](), initial={"b": 1.0}), "parts"),
     (lambda: kb.designs.Transformed(SPACES["box"](), ops.sum), "batch axis"),
-    (lambda: kb.designs.Transformed(SPACES["box"](), lambda d: ops.log(d)), "NaN or infinite"),
+    (lambda: kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0), lambda d: ops.log(d)), "NaN or infinite"),
     (lambda: kb.designs.Transformed(SPACES["free"](), decades, initial=[1.0, 2.0, 3.0]), "no inverse"),
     (lambda: kb.designs.Times(3, 0.0, 1.0, min_gap=0.2, initial=[0.1, 0.2, 0.9]), "outside"),
 ]
