@@ -13,6 +13,7 @@ ranks the `proposals` and keeps one, the `chosen` coordinates, which is the desi
 import keras
 import numpy as np
 from keras import ops, tree
+from scipy import special
 
 from kerasbed.base_samples import draw_seed
 
@@ -130,7 +131,7 @@ class Design(keras.layers.Layer):
         )
 
     def _start(self) -> np.ndarray:
-        start = START_SPREAD * np.random.default_rng(self.seed).standard_normal((1, *self.unconstrained_shape))
+        start = random_start(self.unconstrained_shape, np.random.default_rng(self.seed))[None]
         if self.initial is not None:
             start = ops.convert_to_numpy(self.unconstrain(self._tensor(self.initial)))
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
@@ -259,6 +260,18 @@ class Design(keras.layers.Layer):
         space = cls(**config)
         space.starts = starts  # before the weight exists
         return space
+
+
+def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
+    """Unconstrained coordinates to start from, (*shape): normal, stratified over the entries.
+
+    Each of n entries takes one of n strata of equal probability, so that measurements begin on both sides of the middle
+    in nearly equal numbers. With independent draws, five of seven may begin on one side, move on together and end in a
+    local optimum.
+    """
+    size = int(np.prod(shape))
+    strata = (rng.permutation(size) + rng.random(size)) / size
+    return START_SPREAD * special.ndtri(strata).reshape(shape)
 
 
 def detach(design):

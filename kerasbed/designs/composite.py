@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.designs.base import START_SPREAD, Design, like
+from kerasbed.designs.base import Design, like, random_start
 
 SCALING_DRAWS = 1024
 
@@ -108,7 +108,7 @@ class Product(Design):
             return super()._start()
         rng, pieces = np.random.default_rng(self.seed), []
         for space in self.spaces.values():
-            random = START_SPREAD * rng.standard_normal((1, *space.unconstrained_shape))
+            random = random_start(space.unconstrained_shape, rng)[None]
             pieces.append((random if space.initial is None else space._start()).reshape(1, -1))
         start = np.concatenate(pieces, axis=-1)
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
