@@ -435,6 +435,8 @@ class Trainer(KerasModel):
         try:
             graph = make_fx(gradients_and_state)(*arguments)
         except Exception as error:
+            with torch.no_grad():
+                self(x)  # data that do not fit fail here too: their error says more than a warning about recording
             warnings.warn(
                 f"The training step could not be recorded as a graph ({type(error).__name__}: {error}), so it runs "
                 "eagerly, several times slower. Data-dependent Python branches in outcome() and dropout are causes.",

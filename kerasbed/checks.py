@@ -133,7 +133,8 @@ def _explained(evaluate, simulator, design, noise_shape, *arguments):
     raise OutcomeError(
         f"{type(simulator).__name__}.outcome failed under the compiler or the differentiation that training needs: "
         f"{type(problem).__name__}: {problem}. It was given parameters {simulator.prior.dims} of shape (batch, d), the "
-        f"design (batch, *{design.shape}) and noise of shape (batch, *{noise_shape}). {CURE}"
+        f"design (batch, *{design.shape}) and noise of shape (batch, *{noise_shape}). If these do not fit together, "
+        f"change the design's shape or set noise_shape. {CURE}"
     ) from problem
 
 

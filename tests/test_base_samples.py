@@ -56,7 +56,7 @@ def test_the_edges_of_the_cube_are_moved_inside():
         (lambda: MonteCarlo(0), "positive integer"),
         (lambda: Sobol(2.5), "positive integer"),
         (lambda: GaussHermite(100).normal(8), "max_points"),
-        (lambda: Sobol(2).uniform(30_000), "Use Monte Carlo"),
+        (lambda: Sobol(2).uniform(30_000), "Use MonteCarlo"),
     ],
 )
 def test_impossible_rules_are_refused(build, message):

@@ -93,7 +93,9 @@ def assert_same_weights(a, b, rounding=3e-8):
 
 def batch_of(model, num=BATCH, seed=5):
     """One batch as a dict of arrays."""
-    return kb.SimulatorDataset(model.simulator, model.design, num, 1, seed=seed).bind(model)[0][0]
+    return kb.SimulatorDataset(model.simulator, model.design, num, 1, seed=seed, base_samples="monte_carlo").bind(
+        model
+    )[0][0]
 
 
 def design_step(model, draws):
