@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import kerasbed as kb  # isort: skip  (first: it chooses the backend)
 
@@ -129,7 +130,8 @@ def make(name, model, q, given, constants):
     sampler = SobolQMCNormalSampler(torch.Size([len(given)]))
     sampler.register_buffer("base_samples", torch.tensor(given)[:, None, :])
     if name == "EI": return qExpectedImprovement(model, constants["best"], sampler=sampler)
-    if name == "PI": return qProbabilityOfImprovement(model, constants["best"], tau=constants["temperature"], sampler=sampler)
+    if name == "PI":
+        return qProbabilityOfImprovement(model, constants["best"], tau=constants["temperature"], sampler=sampler)
     if name == "UCB": return qUpperConfidenceBound(model, constants["beta"], sampler=sampler)
     return qSimpleRegret(model, sampler=sampler)
 
@@ -151,7 +153,8 @@ def search(job):
     model = SingleTaskGP(inputs, outcomes, outcome_transform=Standardize(1), input_transform=Normalize(d))
     fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     torch.manual_seed(job["seed"])
-    function = qExpectedImprovement(model, outcomes.max(), sampler=SobolQMCNormalSampler(torch.Size([256]), seed=job["seed"]))
+    sampler = SobolQMCNormalSampler(torch.Size([256]), seed=job["seed"])
+    function = qExpectedImprovement(model, outcomes.max(), sampler=sampler)
     bounds = torch.tensor([[0.0] * d, [1.0] * d])
     return optimize_acqf(function, bounds, q=q, num_restarts=10, raw_samples=512)[0].tolist()
 
@@ -166,10 +169,10 @@ class Peer:
     """BoTorch in a process of its own: one JSON line in, one out."""
 
     def __init__(self, python: str):
-        self.file = tempfile.NamedTemporaryFile("w", suffix=".py", delete=False)
-        self.file.write(PEER)
-        self.file.close()
-        command = [python, self.file.name, os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))]
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "peer.py"
+        path.write_text(PEER, encoding="utf-8")
+        command = [python, str(path), os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -7,9 +7,9 @@
 #
 # $$a(A) = E_z\, u(\mu(A) + L(A) z), \qquad z \sim N(0, I),$$
 #
-# and because the base samples $z$ do not depend on the points $A$, the average over fixed draws is a smooth function of
-# $A$ with a gradient. This follows Wilson, Moriconi, Hutter and Deisenroth, "The reparameterization trick for acquisition
-# functions" (2017). Here you see
+# and because the base samples $z$ do not depend on the points $A$, the average over fixed draws is a smooth function
+# of $A$ with a gradient. This follows Wilson, Moriconi, Hutter and Deisenroth, "The reparameterization trick for
+# acquisition functions" (2017). Here you see
 #
 # - stochastic gradient ascent on five acquisition surfaces;
 # - that gradient-based maximisers find better batches than random search and DIRECT in the same time;
@@ -45,8 +45,8 @@ def finish(name):
 # %% [markdown]
 # ## A belief about a function of one input
 #
-# Five evaluations, known hyperparameters. `posterior` gives the joint mean and Cholesky factor at any points, and a draw
-# of the function is `mean + cholesky @ z`.
+# Five evaluations, known hyperparameters. `posterior` gives the joint mean and Cholesky factor at any points, and a
+# draw of the function is `mean + cholesky @ z`.
 
 # %%
 inputs = np.array([[0.06], [0.3], [0.42], [0.72], [0.94]])
@@ -58,9 +58,9 @@ mean, deviation = gp.predict(grid)
 # %% [markdown]
 # ## Stochastic gradient ascent on five acquisition functions
 #
-# With two points at once (q = 2) an acquisition function is a surface over the square, symmetric because the order of the
-# points does not matter. Each panel shows the surface and ascents that use 16 *fresh* base samples at every step: noisy
-# gradients of the right expectation, as in the paper's first figure.
+# With two points at once (q = 2) an acquisition function is a surface over the square, symmetric because the order of
+# the points does not matter. Each panel shows the surface and ascents that use 16 *fresh* base samples at every step:
+# noisy gradients of the right expectation, as in the paper's first figure.
 
 # %%
 bounds = np.array([[0.0, 1.0]])

@@ -9,8 +9,9 @@
 # - how `kb.search.design_black_box` finds the most informative design from stored simulations;
 # - how the answer compares with the exact one, which this small problem has.
 #
-# The experiment is the *death process*: 10 healthy animals, each infected at an unknown rate $b \sim$ LogNormal(0, 1). We
-# may look twice and count the newly infected. How long should we wait for the first look, and how long for the second?
+# The experiment is the *death process*: 10 healthy animals, each infected at an unknown rate $b \sim$ LogNormal(0,
+# 1). We may look twice and count the newly infected. How long should we wait for the first look, and how long for the
+# second?
 
 # %%
 import os
@@ -43,10 +44,10 @@ def finish(name):
 # %% [markdown]
 # ## The program
 #
-# It could be written in anything. It reads one experiment a line (rate, two waiting times, two random numbers) and writes
-# the two counts. The random numbers are an *input*: base samples that kerasbed draws. With the same ones at every design,
-# differences between designs are not drowned in noise. A program with random numbers of its own works too, only less
-# precisely.
+# It could be written in anything. It reads one experiment a line (rate, two waiting times, two random numbers) and
+# writes the two counts. The random numbers are an *input*: base samples that kerasbed draws. With the same ones at
+# every design, differences between designs are not drowned in noise. A program with random numbers of its own works
+# too, only less precisely.
 
 # %%
 PROGRAM = '''
@@ -95,9 +96,10 @@ print(simulator.simulate(4, design=np.array([0.5, 2.0]), seed=0))
 # %% [markdown]
 # ## The search
 #
-# There is no likelihood to call and no gradient, so kerasbed stores simulations at designs drawn over the whole space,
-# trains one posterior network on them, and lets a Gaussian process choose where to evaluate the Barber-Agakov lower bound
-# with fresh runs of the program. The Gaussian process sees a smooth function: the same base samples serve every design.
+# There is no likelihood to call and no gradient, so kerasbed stores simulations at designs drawn over the whole
+# space, trains one posterior network on them, and lets a Gaussian process choose where to evaluate the Barber-Agakov
+# lower bound with fresh runs of the program. The Gaussian process sees a smooth function: the same base samples serve
+# every design.
 
 # %%
 space = kb.designs.Box((2,), low=0.02, high=5.0, seed=0)
@@ -163,5 +165,5 @@ finish("designs")
 # The evaluations spread first and then gather around the ridge of the best designs. The lower bound on fresh runs is a
 # statement about the *program*, whatever the network learned: with a poor network it would be lower, never too high.
 #
-# For outcomes that are real numbers there is another way: `method="likelihood"` learns q(y | theta, design), through which
-# the design gets a gradient after all.
+# For outcomes that are real numbers there is another way: `method="likelihood"` learns q(y | theta, design), through
+# which the design gets a gradient after all.
