@@ -1,10 +1,13 @@
 """Searches over designs: deterministic optimisation on fixed base samples, and black boxes without gradients."""
 
 from kerasbed.search.black_box import BlackBoxSearch
+from kerasbed.search.design_black_box import BlackBoxDesign, design_black_box
 from kerasbed.search.minimize import MinimizeResult, minimize
 
 __all__ = [
+    "BlackBoxDesign",
     "BlackBoxSearch",
     "MinimizeResult",
+    "design_black_box",
     "minimize",
 ]

@@ -1,0 +1,193 @@
+"""Densities learned from stored simulations at designs drawn over the space: all that a black box needs to give.
+
+    posterior    q(theta | y, xi)    maximise E log q(theta | y, xi)
+    likelihood   q(y | theta, xi)    maximise E log q(y | theta, xi)
+
+over (theta, xi, y) with theta from the prior, xi over the space and y from the simulator. Both objectives are highest
+where q is the true conditional density (Gibbs' inequality), so both networks hold for every design at once.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import backend, networks, numerics
+from kerasbed.posterior import Posterior
+from kerasbed.scaling import Standardize
+from kerasbed.simulators import Simulator, cast
+
+
+class Stored(NamedTuple):
+    """Simulations at designs of their own: {name: (num, d)}, (num, *outcome_shape), (num, *shape)."""
+
+    parameters: dict
+    outcome: np.ndarray
+    design: np.ndarray
+
+    def __len__(self):
+        return len(self.outcome)
+
+    def finite(self) -> "Stored":
+        """The simulations whose outcomes are finite.
+
+        Raises:
+            ValueError: fewer than half are.
+        """
+        keep = np.all(np.isfinite(self.outcome.reshape(len(self), -1)), axis=1)
+        if keep.mean() < 0.5:
+            raise ValueError(
+                f"Only {keep.sum()} of {len(self)} simulated outcomes are finite. "
+                "Check the simulator, or narrow the prior and the design space to where it runs."
+            )
+        if keep.all():
+            return self
+        return Stored(*keras.tree.map_structure(lambda leaf: leaf[keep], tuple(self)))
+
+
+def simulate_over_space(simulator, design, num: int, seed: int) -> Stored:
+    """`num` simulations, each at a design drawn over the space."""
+    designs = design.sample(num, seed=seed)
+    drawn = simulator.simulate(num, designs, seed=seed, per_draw=True)
+    return Stored(drawn["parameters"], drawn["outcome"], designs).finite()
+
+
+class LearnedLikelihood(keras.layers.Layer):
+    """q(y | theta, xi): a coupling flow on the standardised outcome, y = mean + scale * flow^-1(z; theta, xi).
+
+    An outcome of one number is modelled beside an auxiliary a ~ N(0, 1), as a flow needs two coordinates: the density
+    of the pair is that of the number times N(a).
+
+    Args:
+        simulator: whose prior and outcomes it is for. design: the space. outcome_shape: of one outcome.
+        network: BayesFlow inference network; None: a coupling flow sized to the outcome.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, simulator, design, outcome_shape, network=None, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.prior, self.space, self.outcome_shape = simulator.prior, design, tuple(outcome_shape)
+        self.size = int(np.prod(self.outcome_shape))
+        self.dim = max(2, self.size)
+        self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
+        self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
+        example = ops.convert_to_tensor(design.sample(2, seed=0), dtype=self.compute_dtype)
+        width = self.prior.dim + design.encode(example).shape[-1]
+        self.network = networks.default_flow(self.dim, width, seed) if network is None else network
+        networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
+        self.built = True
+
+    def adapt(self, parameters, outcome):
+        """Fix the standardisation by stored simulations."""
+        u, _ = self.prior.to_unconstrained(parameters)
+        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.standardize_outcome.adapt(outcome)
+
+    def conditions(self, parameters, design):
+        u, _ = self.prior.to_unconstrained(parameters)
+        features = ops.cast(self.space.encode(design), u.dtype)
+        features = ops.broadcast_to(features, (u.shape[0], features.shape[-1]))
+        return ops.concatenate([self.standardize_parameters(u), features], axis=-1)
+
+    def sample(self, noise, parameters, design):
+        """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, dim)."""
+        z = self.network(noise, conditions=self.conditions(parameters, design), inverse=True)
+        return self.standardize_outcome.inverse(ops.reshape(z[:, : self.size], (-1, *self.outcome_shape)))
+
+    def log_prob(self, outcome, auxiliary, parameters, design, training=False):
+        """log q of the outcomes (batch, *outcome_shape) beside the auxiliary (batch, dim - size): (batch,)."""
+        z = ops.reshape(self.standardize_outcome(outcome), (-1, self.size))
+        joint = self.network.log_prob(
+            ops.concatenate([z, auxiliary], axis=-1),
+            conditions=self.conditions(parameters, design),
+            training=training,
+        )
+        return joint - numerics.standard_normal_log_density(auxiliary) - self.standardize_outcome.log_scale()
+
+
+class LearnedSimulator(Simulator):
+    """A simulator whose outcomes are samples of a learned likelihood: a black box that has become differentiable."""
+
+    def __init__(self, likelihood: LearnedLikelihood):
+        self.likelihood, self.prior = likelihood, likelihood.prior
+        self.noise_shape = (likelihood.dim,)
+
+    def outcome(self, parameters, design, noise):
+        return self.likelihood.sample(noise, parameters, design)
+
+
+class DensityFit(backend.Trainer, keras.Model):
+    """Maximises the mean log density of stored simulations under `fit`.
+
+    Args:
+        layer: holds the network's weights.
+        log_prob: (batch of arrays, training) -> (batch,) in `keras.ops`.
+    """
+
+    def __init__(self, layer, log_prob, **kwargs):
+        super().__init__(**kwargs)
+        self.layer, self.log_prob = layer, log_prob
+        self.built = True
+
+    def call(self, x, training=False):
+        return self.log_prob(x, training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return -ops.mean(y_pred)
+
+    def train_on(self, arrays, steps: int, batch_size: int, seed: int, rate: float = 2e-3):
+        """`steps` steps of Adam with cosine decay on batches of the arrays, shuffled once for each pass."""
+        num, rng = len(keras.tree.flatten(arrays)[0]), np.random.default_rng(seed)
+        batch_size = min(batch_size, num)
+        passes = -(-steps * batch_size // (num - num % batch_size))
+        order = np.concatenate([rng.permutation(num)[: num - num % batch_size] for _ in range(passes)])
+        order = order[: steps * batch_size]
+        batches = _Batches(arrays, order.reshape(steps, batch_size))
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
+        self.compile(optimizer=optimizer, steps_per_execution=backend.fused_steps(steps))
+        return self.fit(batches, epochs=1, verbose=0, shuffle=False)
+
+
+class _Batches(keras.utils.PyDataset):
+    def __init__(self, arrays, rows):
+        super().__init__()
+        floatx = keras.config.floatx()
+        self.arrays, self.rows = keras.tree.map_structure(lambda leaf: np.asarray(leaf, floatx), arrays), rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return (keras.tree.map_structure(lambda leaf: leaf[self.rows[index]], self.arrays),)
+
+
+def fit_posterior(simulator, design, stored: Stored, steps: int, batch_size: int, seed: int) -> Posterior:
+    """The posterior network, amortised over designs, trained on stored simulations."""
+    posterior = Posterior(name="posterior")
+    posterior.setup(simulator, design, stored.outcome.shape[1:])
+    with backend.no_gradients():
+        posterior.adapt(cast(stored.parameters), stored.outcome)
+
+    def log_prob(x, training):
+        conditions = posterior.conditions(x["outcome"], x["design"], training=training)
+        return posterior.log_prob(x["parameters"], conditions, x.get("auxiliary"), training=training)
+
+    arrays = stored._asdict() | posterior.extra_draws(len(stored), np.random.default_rng(seed))
+    DensityFit(posterior, log_prob).train_on(arrays, steps, batch_size, seed)
+    return posterior
+
+
+def fit_likelihood(simulator, design, stored: Stored, steps: int, batch_size: int, seed: int) -> LearnedLikelihood:
+    """The likelihood network, amortised over designs, trained on stored simulations."""
+    likelihood = LearnedLikelihood(simulator, design, stored.outcome.shape[1:], seed=seed, name="likelihood")
+    with backend.no_gradients():
+        likelihood.adapt(cast(stored.parameters), stored.outcome)
+
+    def log_prob(x, training):
+        return likelihood.log_prob(x["outcome"], x["auxiliary"], x["parameters"], x["design"], training=training)
+
+    width = likelihood.dim - likelihood.size
+    auxiliary = np.random.default_rng(seed).standard_normal((len(stored), width))
+    DensityFit(likelihood, log_prob).train_on(stored._asdict() | {"auxiliary": auxiliary}, steps, batch_size, seed)
+    return likelihood

@@ -1,0 +1,152 @@
+"""The most informative design of a simulator that has no gradient.
+
+Three ways, by what `method` says:
+
+    "posterior"   A posterior network q(theta | y, xi) is trained on stored simulations at designs over the whole space.
+                  At any design, fresh simulations then give the Barber-Agakov lower bound
+                  E[log q(theta | y, xi) - log p(theta)] with its standard error, and a black-box search maximises it.
+    "bracket"     Where the simulator has a likelihood: the prior contrastive lower bound, maximised by the search.
+    "likelihood"  A learned likelihood q(y | theta, xi) from stored simulations is reparameterised, y = f(z; theta, xi),
+                  so that the design has a gradient although the simulator has none: `DesignModel` learns the design.
+
+Draws are common to all designs, so that differences between designs are paired. An EIG under a learned likelihood has
+no direction. So whatever the way, the design found is certified on fresh simulations of the *real* simulator: by a
+bracket where there is a likelihood, else by the lower bound of a posterior network, which holds for any network.
+
+References: Barber and Agakov (2003); Foster et al. (2019, 2020); Kleinegesse and Gutmann (2020) for black boxes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kerasbed import backend, eig, numerics
+from kerasbed.base_samples import draw_seed
+from kerasbed.eig import EIGEstimate
+from kerasbed.eig.bracket import Contributions
+from kerasbed.model import DesignModel
+from kerasbed.search import densities_over_designs as learned
+from kerasbed.search.black_box import BlackBoxSearch
+from kerasbed.simulators import cast
+
+METHODS = ("posterior", "bracket", "likelihood")
+
+
+@dataclass(frozen=True)
+class BlackBoxDesign:
+    """A design for a black box.
+
+    Attributes:
+        design: its values. estimate: `EIGEstimate` at it, from fresh simulations of the real simulator.
+        method: how it was found. search: the `BlackBoxSearch`, or None where the design was learned by gradient.
+        learned: the posterior or the learned simulator that was used, or None.
+    """
+
+    design: Any
+    estimate: EIGEstimate
+    method: str
+    search: BlackBoxSearch | None
+    learned: Any
+
+
+def design_black_box(
+    simulator,
+    design,
+    budget: int = 100,
+    seed: int | None = 0,
+    method: str | None = None,
+    num_stored: int = 65_536,
+    num_draws: int = 2048,
+    num_inner: int = 4096,
+    steps: int = 6000,
+    batch_size: int = 256,
+    exchangeable: bool = False,
+    **options,
+) -> BlackBoxDesign:
+    """Find the most informative design of a simulator whose `outcome` need not be differentiable.
+
+    Args:
+        simulator: `kerasbed.Simulator`; inside `outcome` anything may run, NumPy or an external program.
+        design: the design space.
+        budget: EIG evaluations of the search; not used by "likelihood".
+        seed: of everything; None draws one.
+        method: "posterior", "bracket" or "likelihood"; None: "bracket" where the simulator has a likelihood, else
+            "posterior".
+        num_stored: simulations stored for training a network. num_draws: simulations of one EIG evaluation.
+        num_inner: inner draws of the bracket.
+        steps, batch_size: training of the networks.
+        exchangeable: see `BlackBoxSearch`.
+        **options: of `BlackBoxSearch`: `batch_size` excepted.
+
+    Raises:
+        ValueError: an unknown method, or "bracket" without a likelihood.
+    """
+    seed = draw_seed() if seed is None else int(seed)
+    method = method or ("bracket" if simulator.has_likelihood else "posterior")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")
+    if method == "bracket" and not simulator.has_likelihood:
+        raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
+    training = {"steps": steps, "batch_size": batch_size, "seed": seed}
+    if method == "likelihood":
+        stored = learned.simulate_over_space(simulator, design, num_stored, seed)
+        values, bound, surrogate = _by_gradient(simulator, design, stored, training)
+        return BlackBoxDesign(values, bound(values, 4 * num_draws, seed + 1), method, None, surrogate)
+    if method == "bracket":
+        contributions, network = Contributions(simulator, num_draws, num_inner), None
+
+        def evaluate(values):
+            return numerics.mean_and_error(contributions.at(values, seed)[0])
+    else:
+        stored = learned.simulate_over_space(simulator, design, num_stored, seed)
+        network = learned.fit_posterior(simulator, design, stored, **training)
+
+        def evaluate(values):
+            return numerics.mean_and_error(posterior_contributions(network, simulator, values, num_draws, seed))
+
+    options = {"noise": 0.0, "exchangeable": exchangeable, "seed": seed} | options
+    search = BlackBoxSearch(evaluate, design, **options)
+    values = search.run(budget).design
+    return BlackBoxDesign(
+        values, _certificate(simulator, network, values, 4 * num_draws, num_inner, seed + 1), method, search, network
+    )
+
+
+def posterior_contributions(posterior, simulator, design, num: int, seed: int) -> np.ndarray:
+    """log q(theta | y, xi) - log p(theta) for fresh simulations at one design, (num,); its mean is below the EIG.
+
+    A prior without a density is left out: then differences between designs are what the numbers mean.
+    """
+    drawn = simulator.simulate(num, design, seed=seed)
+    outcome = drawn["outcome"].reshape(num, *posterior.outcome_shape)
+    with backend.no_gradients():
+        conditions = posterior.conditions(*cast((outcome, np.asarray(design)[None])))
+        log_q = ops.convert_to_numpy(posterior.log_prob(cast(drawn["parameters"]), conditions))
+    log_prior = simulator.prior.log_prob(drawn["parameters"]) if simulator.prior.has_density else 0.0
+    return log_q.astype("float64") - log_prior
+
+
+def _certificate(simulator, posterior, values, num, num_inner, seed) -> EIGEstimate:
+    if simulator.has_likelihood:
+        return eig.bracket(simulator, values, num_outer=num, num_inner=4 * num_inner, seed=seed)
+    lower, error = numerics.mean_and_error(posterior_contributions(posterior, simulator, values, num, seed))
+    return EIGEstimate(lower, error, method=f"Barber-Agakov on {num} simulations, posterior over designs")
+
+
+def _by_gradient(simulator, design, stored, training):
+    """The design learned on a learned likelihood, and a bound by real simulations."""
+    likelihood = learned.fit_likelihood(simulator, design, stored, **training)
+    surrogate = learned.LearnedSimulator(likelihood)
+    space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
+    model = DesignModel(surrogate, space, seed=training["seed"])
+    model.fit(epochs=1, steps_per_epoch=training["steps"] // 2, batch_size=training["batch_size"], verbose=0)
+
+    def bound(values, num, seed):
+        if simulator.has_likelihood:
+            return eig.bracket(simulator, values, num_outer=num, num_inner=16_384, seed=seed)
+        lower, error = numerics.mean_and_error(posterior_contributions(model.posterior, simulator, values, num, seed))
+        return EIGEstimate(lower, error, method=f"Barber-Agakov on {num} simulations, posterior at the design")
+
+    return space.numpy(), bound, surrogate
