@@ -424,7 +424,7 @@ class Trainer(KerasModel):
             values = [value.detach().requires_grad_() for value in trainable_values]
             batch = keras.tree.pack_sequence_as(x, leaves)
             mapping = [*zip(trainable, values, strict=True), *zip(state, state_values, strict=True)]
-            with torch.enable_grad(), keras.StatelessScope(state_mapping=mapping) as scope:
+            with torch.enable_grad(), keras.StatelessScope(collect_losses=True, state_mapping=mapping) as scope:
                 y_pred = self(batch, training=True)
                 loss = self.compute_loss(x=batch, y_pred=y_pred, training=True)
                 self._loss_tracker.update_state(loss, sample_weight=leaves[0].shape[0])
