@@ -56,12 +56,12 @@ class Cost:
         return cost <= (np.inf if self.budget is None else self.budget * (1.0 + TOLERANCE))
 
     def penalty(self, design):
-        """Price of the overrun in nats, averaged over designs (batch, *shape)."""
+        """Price of the overrun in nats of designs (batch, *shape), (batch,)."""
         if self.budget is None:
-            return ops.zeros(())
+            return 0.0
         over = ops.relu(self(design) / self.budget - 1.0)
         inner = ops.minimum(over, ROUNDED_WIDTH)
-        return OVERRUN_PRICE * ops.mean(ops.square(inner) / (2.0 * ROUNDED_WIDTH) + (over - inner))
+        return OVERRUN_PRICE * (ops.square(inner) / (2.0 * ROUNDED_WIDTH) + (over - inner))
 
     def _check(self, space):
         samples = space.sample(PROBES, seed=0)

@@ -196,7 +196,7 @@ class Inference(backend.KerasModel):
             piece = {name: values[rows] for name, values in flat.items()}
             with backend.no_gradients():
                 found.append(ops.convert_to_numpy(self.posterior.log_prob(*cast((piece, repeated[rows])))))
-        inside = self.simulator.prior.contains(parameters)
+        inside = self.posterior.prior.contains(parameters)
         return np.where(inside, np.concatenate(found).reshape(leading), -np.inf)
 
     def _encoded_conditions(self, conditions, caller) -> np.ndarray:

@@ -87,8 +87,8 @@ class Landscape:
 
         def loss(u, draws):
             design = self.design.constrain(u)
-            penalty = 0.0 if self.cost is None else self.cost.penalty(design)
-            return penalty - ops.mean(self(draws | {"design": design}, training=False))
+            bound = self(draws | {"design": design}, training=False)
+            return -ops.mean(bound if self.cost is None else bound - self.cost.penalty(design))
 
         evaluate = backend.value_and_gradient(loss, keras.config.floatx())
         shape = (1, *self.design.unconstrained_shape)

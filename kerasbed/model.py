@@ -39,7 +39,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         starts: designs learned side by side in the same batches, which share the networks; `fit` ends by ranking them
             on common draws, keeps the best, and leaves the comparison in `starts_table`.
         cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
-        budget: what a design may cost; going over it is penalised in training.
+        budget: what a design may cost; going over it is penalised in training, in the metric `eig` as well.
         target: what matters of the parameters: a name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in
             `keras.ops`, such as a prediction; everything else is nuisance. Default all parameters.
 
@@ -132,10 +132,11 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         contributions = score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
-        if training:
-            if self.cost is not None:
-                self.add_loss(self.cost.penalty(self.design(draws)))
-            self.design.advance()
+        if not training:
+            return contributions
+        if self.cost is not None:  # here and not by add_loss, which torch's recorded step does not carry
+            contributions = contributions - self.cost.penalty(self.design(draws))
+        self.design.advance()
         return contributions
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -104,7 +104,7 @@ class Subset(_Discrete):
     def _hard(self, u):
         """Mask (..., n) of the `size` largest entries."""
         _, chosen = ops.top_k(u, self.size)
-        return ops.sum(ops.one_hot(chosen, self.number, dtype=u.dtype), axis=-2)
+        return ops.sum(_one_hot(chosen, self.number, u.dtype), axis=-2)
 
     def _relaxed(self, perturbed, temperature):
         a = (perturbed - ops.max(perturbed, axis=-1, keepdims=True)) / temperature
@@ -130,7 +130,7 @@ class Subset(_Discrete):
             return CHOSEN_LOGIT * (2.0 * value - 1.0)
         flat = like(self.candidates.reshape(self.number, -1), value)
         distance = ops.sum(ops.square(ops.reshape(value, (-1, self.size, 1, flat.shape[-1])) - flat), axis=-1)
-        mask = ops.max(ops.one_hot(ops.argmin(distance, axis=-1), self.number, dtype=value.dtype), axis=-2)
+        mask = ops.max(_one_hot(ops.argmin(distance, axis=-1), self.number, value.dtype), axis=-2)
         return CHOSEN_LOGIT * (2.0 * mask - 1.0)
 
     def encode(self, design):
@@ -179,7 +179,7 @@ class _Categorical(_Discrete):
         return (*self.shape, len(self.options))
 
     def _hard(self, u):
-        return ops.one_hot(ops.argmax(u, axis=-1), len(self.options), dtype=u.dtype)
+        return _one_hot(ops.argmax(u, axis=-1), len(self.options), u.dtype)
 
     def _relaxed(self, perturbed, temperature):
         return ops.softmax(perturbed / temperature, axis=-1)
@@ -189,7 +189,7 @@ class _Categorical(_Discrete):
 
     def unconstrain(self, value):
         nearest = ops.argmin(ops.abs(value[..., None] - like(self.options, value)), axis=-1)
-        return CHOSEN_LOGIT * (2.0 * ops.one_hot(nearest, len(self.options), dtype=value.dtype) - 1.0)
+        return CHOSEN_LOGIT * (2.0 * _one_hot(nearest, len(self.options), value.dtype) - 1.0)
 
     def encode(self, design):
         low, high = self.options.min(), self.options.max()
@@ -252,6 +252,12 @@ class Integer(_Categorical):
 
     def get_config(self):
         return super().get_config() | {"low": self.low, "high": self.high}
+
+
+def _one_hot(index, size, dtype):
+    """Rows of the identity matrix. By comparison: torch's own reads the largest index, which no graph can record."""
+    places = ops.convert_to_tensor(np.arange(size), dtype="int32")
+    return ops.cast(ops.equal(ops.cast(index, "int32")[..., None], places), dtype)
 
 
 def _threshold(a, size):
