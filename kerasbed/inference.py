@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasbed import approximator, backend, certificate, datasets, networks, numerics, score
 from kerasbed.designs import Design
+from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import importance
 from kerasbed.posterior import ROWS_PER_CALL
@@ -15,6 +16,7 @@ from kerasbed.simulators import cast
 
 # A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
 HEADROOM = float(np.log(10.0))
+INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
 
 class Inference(backend.KerasModel):
@@ -23,13 +25,15 @@ class Inference(backend.KerasModel):
     def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
-        With a likelihood and a trained posterior network: bounds from both sides, `kerasbed.eig.importance`. Else the
-        objective's own bound.
+        With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
+        `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior: from both sides by draws
+        of the prior, `kerasbed.eig.bracket`. Else the objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
             seed: integer.
-            num_inner: draws of the posterior for each experiment, for the bounds from both sides.
+            num_inner: draws of the posterior for each experiment, for the bounds from both sides; of the prior at least
+                16,384.
 
         Returns:
             `EIGEstimate` with standard errors; its `method` says how it was found. Where what is learned has no
@@ -41,6 +45,10 @@ class Inference(backend.KerasModel):
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
+        if self.objective.posterior is None and self._has_static_likelihood():
+            return bracket(
+                self.simulator, self.design, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed, check=False
+            )
         self._warn_untrained("estimate_eig")
         if self.objective.posterior is not None and not self.posterior.prior.has_density:
             return certificate.certified_eig(self, num_samples, seed)
@@ -59,11 +67,15 @@ class Inference(backend.KerasModel):
             posterior is not None
             and posterior.is_trained
             and networks.has_standard_normal_base(posterior.network)
-            and self.simulator.has_likelihood
             and posterior.prior is self.simulator.prior
             and self.simulator.prior.has_density
-            and type(self.design).measure is Design.measure  # a policy's likelihood is one of whole histories
+            and self._has_static_likelihood()
         )
+
+    def _has_static_likelihood(self) -> bool:
+        """Whether the likelihood is that of one measurement about all parameters; a policy's is one of histories."""
+        static = type(self.design).measure is Design.measure
+        return self.simulator.has_likelihood and self.target is None and static
 
     def _warn_saturated(self, value, ceiling):
         if value > ceiling - HEADROOM:

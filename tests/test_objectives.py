@@ -216,17 +216,17 @@ def test_proposals_need_the_priors_density():
 
 def test_estimates_warn_near_the_ceiling():
     model = make("PriorContrastive, fresh", trainable=False)
-    model.objective.num_contrastive = 4
+    ceiling = model.objective.ceiling(512)
     with pytest.warns(UserWarning, match="largest value it can take"):
-        estimate = model.estimate_eig(num_samples=512)
-    assert np.isnan(estimate.upper)
-    assert "PriorContrastive" in estimate.method
+        model._warn_saturated(ceiling - 1.0, ceiling)
 
 
-def test_upper_estimates_are_reported_as_such():
-    estimate = make("NestedMonteCarlo", trainable=False).estimate_eig(num_samples=512)
-    assert np.isnan(estimate.lower)
-    assert estimate.upper > line_eig() - 3 * estimate.upper_se
+@pytest.mark.parametrize("name", ["PriorContrastive, fresh", "NestedMonteCarlo", "InfoNCE"])
+def test_without_a_posterior_the_likelihood_bounds_from_both_sides(name):
+    """Each side within 3 standard errors: a false alarm once in 370 seeds."""
+    estimate = make(name, trainable=False).estimate_eig(num_samples=512)
+    assert estimate.lower - 3 * estimate.lower_se <= line_eig() <= estimate.upper + 3 * estimate.upper_se
+    assert 0.0 <= estimate.upper - estimate.lower < 0.05
 
 
 def test_in_batch_contrast_takes_independent_draws():
