@@ -1,23 +1,17 @@
 """Priors in the language of scipy.stats: named marginals, their density, entropy and unconstrained coordinates.
 
-A parameter block theta with support (a, b) has the unconstrained coordinate u = T(theta):
-
-    (-inf, inf)  u = theta               (a, inf)  u = log(theta - a)
-    (-inf, b)    u = -log(b - theta)     (a, b)    u = log((theta - a) / (b - theta))
-
-Posterior networks model u; densities carry log |du/dtheta|, so that every log density and every EIG that kerasbed
-reports is one of theta itself, in the user's units.
+Posterior networks model unconstrained coordinates u = T(theta), see `marginals.py`; densities carry log |du/dtheta|, so
+that every log density and every EIG that kerasbed reports is one of theta itself, in the user's units.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
-from scipy import special, stats
 
-from kerasbed import densities, numerics
+from kerasbed import numerics
+from kerasbed.marginals import as_block, constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
 
@@ -31,85 +25,6 @@ class Entropy(NamedTuple):
 
     def __float__(self) -> float:
         return self.value
-
-
-@dataclass(frozen=True)
-class Univariate:
-    """`dim` independent coordinates with one frozen scipy.stats law (or one law each, from array arguments)."""
-
-    frozen: Any
-    dim: int
-
-    def sample(self, num, rng):
-        return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
-
-    def transform(self, u):
-        return self.frozen.ppf(u)
-
-    def log_prob(self, theta):
-        return self.frozen.logpdf(theta).sum(axis=-1)
-
-    def log_density(self, theta):
-        return ops.sum(densities.log_density(self.frozen, theta), axis=-1)
-
-    def entropy(self):
-        return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
-
-    def support(self):
-        low, high = self.frozen.support()
-        return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
-
-
-@dataclass(frozen=True)
-class MultivariateNormal:
-    """A correlated normal block, `scipy.stats.multivariate_normal`."""
-
-    frozen: Any
-
-    @property
-    def dim(self):
-        return int(self.frozen.dim)
-
-    def sample(self, num, rng):
-        return self.frozen.rvs(size=num, random_state=rng).reshape(num, self.dim)
-
-    def transform(self, u):
-        return self.frozen.mean + special.ndtri(u) @ np.linalg.cholesky(self.frozen.cov).T
-
-    def log_prob(self, theta):
-        return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
-
-    def log_density(self, theta):
-        return densities.multivariate_normal_log_density(self.frozen, theta)
-
-    def entropy(self):
-        return float(self.frozen.entropy())
-
-    def support(self):
-        return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
-
-
-def _as_block(name: str, given: Any) -> Univariate | MultivariateNormal:
-    frozen: Any
-    frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-    if isinstance(frozen, type(stats.multivariate_normal())):
-        if dim is not None:
-            raise ValueError(f"Prior {name!r}: a multivariate_normal has its own dimension; pass it without ({dim}).")
-        return MultivariateNormal(frozen)
-    if not isinstance(getattr(frozen, "dist", None), stats.rv_continuous):
-        raise TypeError(
-            f"Prior {name!r} is {given!r}, but a frozen continuous scipy.stats distribution was expected: "
-            "stats.norm(0, 1), (stats.norm(0, 1), d) for d independent ones, or stats.multivariate_normal(mean, cov). "
-            "For anything else pass a sampler: Prior.from_sampler(...)."
-        )
-    own = int(np.size(frozen.ppf(0.5)))
-    if not np.all(np.isfinite(frozen.ppf(0.5))):
-        raise ValueError(f"Prior {name!r}: {frozen.dist.name}{frozen.args} has no finite median; check its parameters.")
-    if dim is not None and (int(dim) != dim or dim < 1 or own not in (1, dim)):
-        raise ValueError(
-            f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer."
-        )
-    return Univariate(frozen, own if dim is None else int(dim))
 
 
 class Prior:
@@ -133,7 +48,7 @@ class Prior:
     def __init__(self, **marginals):
         if not marginals:
             raise ValueError("Prior got no parameters; pass at least one, e.g. Prior(rate=stats.lognorm(0.5)).")
-        self.blocks = {name: _as_block(name, given) for name, given in marginals.items()}
+        self.blocks = {name: as_block(name, given) for name, given in marginals.items()}
 
     @staticmethod
     def from_sampler(
@@ -262,7 +177,7 @@ class Prior:
     def to_unconstrained(self, parameters):
         """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,)."""
         pieces, log_dets = zip(
-            *[_unconstrain(parameters[name], *self.supports()[name]) for name in self.names], strict=True
+            *[unconstrain(parameters[name], *self.supports()[name]) for name in self.names], strict=True
         )
         return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
 
@@ -271,7 +186,7 @@ class Prior:
         # Slices and not ops.split: without a place to split at, that fails on torch.
         ends, supports = np.cumsum(list(self.dims.values())).tolist(), self.supports()
         return {
-            name: _constrain(u[..., end - dim : end], *supports[name])
+            name: constrain(u[..., end - dim : end], *supports[name])
             for (name, dim), end in zip(self.dims.items(), ends, strict=True)
         }
 
@@ -332,42 +247,3 @@ class SampledPrior(Prior):
 
     def entropy(self, num_samples=100_000, seed=0):
         return self._sampled_entropy(num_samples, seed)
-
-
-def _bounds(low, high):
-    """One (low, high) pair for a block whose coordinates agree; None where they differ."""
-    return (float(low[0]), float(high[0])) if np.all(low == low[0]) and np.all(high == high[0]) else None
-
-
-def _unconstrain(theta, low, high):
-    """One block: (..., d) -> coordinates (..., d) and the log-determinant (...,)."""
-    if (pair := _bounds(low, high)) is None:
-        columns = [_unconstrain(theta[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
-        return ops.concatenate([u for u, _ in columns], axis=-1), sum(d for _, d in columns)
-    low, high = pair
-    theta = numerics.inside_open_interval(theta, low, high)
-    if np.isfinite(low) and np.isfinite(high):
-        left, right = ops.log(theta - low), ops.log(high - theta)
-        return left - right, ops.sum(float(np.log(high - low)) - left - right, axis=-1)
-    if np.isfinite(low):
-        u = ops.log(theta - low)
-        return u, -ops.sum(u, axis=-1)
-    if np.isfinite(high):
-        u = -ops.log(high - theta)
-        return u, ops.sum(u, axis=-1)
-    return theta, ops.zeros_like(theta[..., 0])
-
-
-def _constrain(u, low, high):
-    """One block: coordinates (..., d) -> parameters (..., d)."""
-    if (pair := _bounds(low, high)) is None:
-        columns = [_constrain(u[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
-        return ops.concatenate(columns, axis=-1)
-    low, high = pair
-    if np.isfinite(low) and np.isfinite(high):
-        return low + (high - low) * ops.sigmoid(u)
-    if np.isfinite(low):
-        return low + ops.exp(u)
-    if np.isfinite(high):
-        return high - ops.exp(-u)
-    return u

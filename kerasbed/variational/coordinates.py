@@ -15,7 +15,7 @@ from keras import ops
 from scipy import linalg
 
 from kerasbed import backend, numerics, special
-from kerasbed.priors import MultivariateNormal, Univariate
+from kerasbed.marginals import MultivariateNormal, Univariate
 
 # The middle half of a normal law spans this many standard deviations.
 _QUARTILES = 1.3489795003921634

@@ -1,0 +1,134 @@
+"""Blocks of a prior: one named parameter each, with its law from scipy.stats and its unconstrained coordinates.
+
+A block theta with support (a, b) has the unconstrained coordinate u = T(theta):
+
+    (-inf, inf)  u = theta               (a, inf)  u = log(theta - a)
+    (-inf, b)    u = -log(b - theta)     (a, b)    u = log((theta - a) / (b - theta))
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+from scipy import special, stats
+
+from kerasbed import densities, numerics
+
+
+@dataclass(frozen=True)
+class Univariate:
+    """`dim` independent coordinates with one frozen scipy.stats law (or one law each, from array arguments)."""
+
+    frozen: Any
+    dim: int
+
+    def sample(self, num, rng):
+        return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
+
+    def transform(self, u):
+        return self.frozen.ppf(u)
+
+    def log_prob(self, theta):
+        return self.frozen.logpdf(theta).sum(axis=-1)
+
+    def log_density(self, theta):
+        return ops.sum(densities.log_density(self.frozen, theta), axis=-1)
+
+    def entropy(self):
+        return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
+
+    def support(self):
+        low, high = self.frozen.support()
+        return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
+
+
+@dataclass(frozen=True)
+class MultivariateNormal:
+    """A correlated normal block, `scipy.stats.multivariate_normal`."""
+
+    frozen: Any
+
+    @property
+    def dim(self):
+        return int(self.frozen.dim)
+
+    def sample(self, num, rng):
+        return self.frozen.rvs(size=num, random_state=rng).reshape(num, self.dim)
+
+    def transform(self, u):
+        return self.frozen.mean + special.ndtri(u) @ np.linalg.cholesky(self.frozen.cov).T
+
+    def log_prob(self, theta):
+        return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
+
+    def log_density(self, theta):
+        return densities.multivariate_normal_log_density(self.frozen, theta)
+
+    def entropy(self):
+        return float(self.frozen.entropy())
+
+    def support(self):
+        return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
+
+
+def as_block(name: str, given: Any) -> Univariate | MultivariateNormal:
+    frozen: Any
+    frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    if isinstance(frozen, type(stats.multivariate_normal())):
+        if dim is not None:
+            raise ValueError(f"Prior {name!r}: a multivariate_normal has its own dimension; pass it without ({dim}).")
+        return MultivariateNormal(frozen)
+    if not isinstance(getattr(frozen, "dist", None), stats.rv_continuous):
+        raise TypeError(
+            f"Prior {name!r} is {given!r}, but a frozen continuous scipy.stats distribution was expected: "
+            "stats.norm(0, 1), (stats.norm(0, 1), d) for d independent ones, or stats.multivariate_normal(mean, cov). "
+            "For anything else pass a sampler: Prior.from_sampler(...)."
+        )
+    own = int(np.size(frozen.ppf(0.5)))
+    if not np.all(np.isfinite(frozen.ppf(0.5))):
+        raise ValueError(f"Prior {name!r}: {frozen.dist.name}{frozen.args} has no finite median; check its parameters.")
+    if dim is not None and (int(dim) != dim or dim < 1 or own not in (1, dim)):
+        raise ValueError(
+            f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer."
+        )
+    return Univariate(frozen, own if dim is None else int(dim))
+
+
+def _bounds(low, high):
+    """One (low, high) pair for a block whose coordinates agree; None where they differ."""
+    return (float(low[0]), float(high[0])) if np.all(low == low[0]) and np.all(high == high[0]) else None
+
+
+def unconstrain(theta, low, high):
+    """One block: (..., d) -> coordinates (..., d) and the log-determinant (...,)."""
+    if (pair := _bounds(low, high)) is None:
+        columns = [unconstrain(theta[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
+        return ops.concatenate([u for u, _ in columns], axis=-1), sum(d for _, d in columns)
+    low, high = pair
+    theta = numerics.inside_open_interval(theta, low, high)
+    if np.isfinite(low) and np.isfinite(high):
+        left, right = ops.log(theta - low), ops.log(high - theta)
+        return left - right, ops.sum(float(np.log(high - low)) - left - right, axis=-1)
+    if np.isfinite(low):
+        u = ops.log(theta - low)
+        return u, -ops.sum(u, axis=-1)
+    if np.isfinite(high):
+        u = -ops.log(high - theta)
+        return u, ops.sum(u, axis=-1)
+    return theta, ops.zeros_like(theta[..., 0])
+
+
+def constrain(u, low, high):
+    """One block: coordinates (..., d) -> parameters (..., d)."""
+    if (pair := _bounds(low, high)) is None:
+        columns = [constrain(u[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
+        return ops.concatenate(columns, axis=-1)
+    low, high = pair
+    if np.isfinite(low) and np.isfinite(high):
+        return low + (high - low) * ops.sigmoid(u)
+    if np.isfinite(low):
+        return low + ops.exp(u)
+    if np.isfinite(high):
+        return high - ops.exp(-u)
+    return u
