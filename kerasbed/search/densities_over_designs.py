@@ -89,7 +89,7 @@ class LearnedLikelihood(keras.layers.Layer):
     def conditions(self, parameters, design):
         u, _ = self.prior.to_unconstrained(parameters)
         features = ops.cast(self.space.encode(design), u.dtype)
-        features = ops.broadcast_to(features, (u.shape[0], features.shape[-1]))
+        features = ops.broadcast_to(features, (ops.shape(u)[0], features.shape[-1]))
         return ops.concatenate([self.standardize_parameters(u), features], axis=-1)
 
     def sample(self, noise, parameters, design):
