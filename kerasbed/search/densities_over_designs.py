@@ -48,8 +48,10 @@ class Stored(NamedTuple):
 
 def simulate_over_space(simulator, design, num: int, seed: int) -> Stored:
     """`num` simulations, each at a design drawn over the space."""
-    designs = design.sample(num, seed=seed)
-    drawn = simulator.simulate(num, designs, seed=seed, per_draw=True)
+    # Streams of their own: equal seeds would tie the designs to the parameters, and the network would learn that.
+    of_designs, of_draws = np.random.SeedSequence(seed).generate_state(2)
+    designs = design.sample(num, seed=int(of_designs))
+    drawn = simulator.simulate(num, designs, seed=int(of_draws), per_draw=True)
     return Stored(drawn["parameters"], drawn["outcome"], designs).finite()
 
 
@@ -87,7 +89,7 @@ class LearnedLikelihood(keras.layers.Layer):
     def conditions(self, parameters, design):
         u, _ = self.prior.to_unconstrained(parameters)
         features = ops.cast(self.space.encode(design), u.dtype)
-        features = ops.broadcast_to(features, (u.shape[0], features.shape[-1]))
+        features = ops.broadcast_to(features, (ops.shape(u)[0], features.shape[-1]))
         return ops.concatenate([self.standardize_parameters(u), features], axis=-1)
 
     def sample(self, noise, parameters, design):

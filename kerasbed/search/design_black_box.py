@@ -89,28 +89,29 @@ def design_black_box(
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")
     if method == "bracket" and not simulator.has_likelihood:
         raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
+    stored_seed, search_seed, fresh_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
     if method == "likelihood":
-        stored = learned.simulate_over_space(simulator, design, num_stored, seed)
+        stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
         values, bound, surrogate = _by_gradient(simulator, design, stored, training)
-        return BlackBoxDesign(values, bound(values, 4 * num_draws, seed + 1), method, None, surrogate)
+        return BlackBoxDesign(values, bound(values, 4 * num_draws, fresh_seed), method, None, surrogate)
     if method == "bracket":
         contributions, network = Contributions(simulator, num_draws, num_inner), None
 
         def evaluate(values):
-            return numerics.mean_and_error(contributions.at(values, seed)[0])
+            return numerics.mean_and_error(contributions.at(values, search_seed)[0])
     else:
-        stored = learned.simulate_over_space(simulator, design, num_stored, seed)
+        stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
         network = learned.fit_posterior(simulator, design, stored, **training)
 
         def evaluate(values):
-            return numerics.mean_and_error(posterior_contributions(network, simulator, values, num_draws, seed))
+            return numerics.mean_and_error(posterior_contributions(network, simulator, values, num_draws, search_seed))
 
     options = {"noise": 0.0, "exchangeable": exchangeable, "seed": seed} | options
     search = BlackBoxSearch(evaluate, design, **options)
     values = search.run(budget).design
     return BlackBoxDesign(
-        values, _certificate(simulator, network, values, 4 * num_draws, num_inner, seed + 1), method, search, network
+        values, _certificate(simulator, network, values, 4 * num_draws, num_inner, fresh_seed), method, search, network
     )
 
 
