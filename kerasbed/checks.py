@@ -9,7 +9,7 @@ from kerasbed.designs import Design
 from kerasbed.objectives import Objective
 from kerasbed.priors import Prior
 from kerasbed.scaling import finite_rows
-from kerasbed.simulators import OutcomeError, Simulator, cast
+from kerasbed.simulators import MissingMethodError, OutcomeError, Simulator, cast
 from kerasbed.targets import Target
 
 GRADIENT_DRAWS = 64
@@ -126,7 +126,7 @@ def _explained(evaluate, simulator, design, noise_shape, *arguments):
     """Call a function of a simulator's outcome; say what it was given where the user's code fails."""
     try:
         return evaluate(*arguments)
-    except (OutcomeError, NotImplementedError):
+    except (OutcomeError, MissingMethodError):
         raise  # they say more
     except Exception as error:
         problem = error

@@ -21,6 +21,10 @@ class OutcomeError(ValueError):
     """An `outcome` that breaks its contract."""
 
 
+class MissingMethodError(NotImplementedError):
+    """A method that a simulator must define and does not."""
+
+
 class Simulator:
     """An experiment that can be simulated. Subclass it, or use `Simulator.from_functions`.
 
@@ -44,11 +48,11 @@ class Simulator:
 
     def outcome(self, parameters, design, noise):
         """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""
-        raise NotImplementedError(f"{type(self).__name__} must define outcome(parameters, design, noise).")
+        raise MissingMethodError(f"{type(self).__name__} must define outcome(parameters, design, noise).")
 
     def log_likelihood(self, outcome, parameters, design):
         """log p(outcome | parameters, design) with broadcasting leading axes; optional."""
-        raise NotImplementedError(
+        raise MissingMethodError(
             f"{type(self).__name__} has no log_likelihood(outcome, parameters, design); this estimate needs one. "
             "Define it, or use an objective for implicit likelihoods such as kb.objectives.BarberAgakov."
         )
@@ -182,7 +186,7 @@ class Simulator:
         """
         try:
             return self.measure(parameters, design, noise)
-        except (OutcomeError, NotImplementedError):
+        except (OutcomeError, MissingMethodError):
             raise
         except Exception as error:  # each backend has its own type for shapes that do not fit
             given = {name: tuple(values.shape) for name, values in parameters.items()}
@@ -211,10 +215,10 @@ class GaussianSimulator(Simulator):
     correlation: np.ndarray | None = None
 
     def mean(self, parameters, design):
-        raise NotImplementedError(f"{type(self).__name__} must define mean(parameters, design).")
+        raise MissingMethodError(f"{type(self).__name__} must define mean(parameters, design).")
 
     def scale(self, parameters, design):
-        raise NotImplementedError(f"{type(self).__name__} must define scale(parameters, design).")
+        raise MissingMethodError(f"{type(self).__name__} must define scale(parameters, design).")
 
     def outcome(self, parameters, design, noise):
         mean = self.mean(parameters, design)
