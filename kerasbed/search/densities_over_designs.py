@@ -18,6 +18,9 @@ from kerasbed.posterior import Posterior
 from kerasbed.scaling import Standardize
 from kerasbed.simulators import Simulator, cast
 
+# Steps handed to the device at once: TensorFlow traces each of them, which for a flow takes a large part of a second.
+FUSED_STEPS = 10
+
 
 class Stored(NamedTuple):
     """Simulations at designs of their own: {name: (num, d)}, (num, *outcome_shape), (num, *shape)."""
@@ -147,7 +150,7 @@ class DensityFit(backend.Trainer, keras.Model):
         order = order[: steps * batch_size]
         batches = _Batches(arrays, order.reshape(steps, batch_size))
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
-        self.compile(optimizer=optimizer, steps_per_execution=backend.fused_steps(steps))
+        self.compile(optimizer=optimizer, steps_per_execution=min(FUSED_STEPS, steps))
         return self.fit(batches, epochs=1, verbose=0, shuffle=False)
 
 

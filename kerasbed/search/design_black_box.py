@@ -142,6 +142,7 @@ def _by_gradient(simulator, design, stored, training):
     surrogate = learned.LearnedSimulator(likelihood)
     space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
     model = DesignModel(surrogate, space, seed=training["seed"])
+    model.compile(steps_per_execution=learned.FUSED_STEPS)
     model.fit(epochs=1, steps_per_epoch=training["steps"] // 2, batch_size=training["batch_size"], verbose=0)
 
     def bound(values, num, seed):

@@ -9,7 +9,7 @@ import kerasbed as kb
 from kerasbed.search import design_black_box
 
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
-QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 1500, "batch_size": 128}
+QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 700, "batch_size": 128}
 
 
 def exact_eig(design):
