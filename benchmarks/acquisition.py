@@ -89,7 +89,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         values = part.pivot(index="task", columns="method", values="value")
         regret = -values.sub(values.max(axis=1), axis=0)
         for method in METHODS:
-            interval = stats.bootstrap((regret[method],), np.median, rng=np.random.default_rng(0)).confidence_interval
+            draws = stats.bootstrap((regret[method],), np.median, rng=np.random.default_rng(0), method="percentile")
+            interval = draws.confidence_interval
             row = {"function": name, "method": method, "median regret": regret[method].median()}
             row |= {"low": interval.low, "high": interval.high}
             row["seconds"] = part[part["method"] == method]["seconds"].median()
