@@ -67,8 +67,7 @@ for line in sys.stdin:
     second = infected(10 - first, 1.0 - math.exp(-rate * wait_2), u_2)
     print(first, second)
 '''
-folder = tempfile.TemporaryDirectory()
-path = os.path.join(folder.name, "death_process.py")
+path = os.path.join(tempfile.mkdtemp(), "death_process.py")
 with open(path, "w", encoding="utf-8") as file:
     file.write(PROGRAM)
 
