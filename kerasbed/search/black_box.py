@@ -5,9 +5,6 @@ parallel acquisition function by gradient (Wilson, Moriconi, Hutter and Deisenro
 from the seed and the number of proposals made, so a saved search resumes exactly.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import keras
 import numpy as np
 import pandas as pd
@@ -15,33 +12,10 @@ import pandas as pd
 from kerasbed.base_samples import draw_seed, sobol
 from kerasbed.search import evaluation, picture, proposals, records
 from kerasbed.search.cube import SearchCube
-from kerasbed.search.records import Record
+from kerasbed.search.records import Best, Proposal, Record, checked_errors, positive
 
 # A learned noise below this fraction of the values' standard deviation is rounding or misfit: nothing to measure again.
 NEGLIGIBLE_NOISE = 0.02
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A design to evaluate, and the id to tell its value under."""
-
-    id: int
-    design: Any
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best design found.
-
-    `value` is the mean of `measurements` evaluations with standard error `error` (None for one evaluation without);
-    with noise they are made after the design was chosen, where the budget allowed, so the choice does not flatter them.
-    """
-
-    design: Any
-    value: float
-    error: float | None
-    id: int
-    measurements: int
 
 
 class BlackBoxSearch:
@@ -90,16 +64,16 @@ class BlackBoxSearch:
         if noise is not None and not (np.isfinite(noise) and noise >= 0.0):
             raise ValueError(f"noise is {noise}, but a standard deviation, 0 or more, was expected; None learns it.")
         self.settings = {
-            "batch_size": _positive("batch_size", batch_size),
+            "batch_size": positive("batch_size", batch_size),
             "seed": draw_seed() if seed is None else int(seed),
             "acquisition": acquisition,
             "method": method,
-            "initial": 2 * self.cube.dim + 2 if initial is None else _positive("initial", initial),
+            "initial": 2 * self.cube.dim + 2 if initial is None else positive("initial", initial),
             "noise": None if noise is None else float(noise),
             "exchangeable": bool(exchangeable),
             "reach": self.cube.reach,
         }
-        self.workers, self.timeout = _positive("workers", workers), timeout
+        self.workers, self.timeout = positive("workers", workers), timeout
         self.records: list[Record] = []
 
     # -- ask and tell -------------------------------------------------------------------------------------------------
@@ -110,7 +84,7 @@ class BlackBoxSearch:
         Args:
             num: how many; None: the batch size.
         """
-        num = self.settings["batch_size"] if num is None else _positive("num", num)
+        num = self.settings["batch_size"] if num is None else positive("num", num)
         spread = min(num, max(0, self.settings["initial"] - len(self.records)))
         points = self._spread(spread)
         if num > spread:
@@ -132,7 +106,7 @@ class BlackBoxSearch:
         """
         points = [points] if isinstance(points, Proposal | int | np.integer) else list(points)
         values = np.atleast_1d(np.asarray(values, "float64"))
-        errors = np.full(len(points), np.nan) if errors is None else _checked_errors(errors, len(points))
+        errors = np.full(len(points), np.nan) if errors is None else checked_errors(errors, len(points))
         if values.shape != (len(points),):
             raise ValueError(
                 f"values have shape {values.shape}, but ({len(points)},) was expected: one for each point."
@@ -189,29 +163,11 @@ class BlackBoxSearch:
         """
         winner = self._winner()
         again = [r for r in self._done() if r.repeats == winner.id]
-        measured = again or [winner]
-        values = np.array([r.value for r in measured])
-        errors = [r.error for r in measured]
-        if all(error is not None for error in errors):
-            error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
-        else:
-            error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-        return Best(self.cube.to_design(winner.coordinates), float(values.mean()), error, winner.id, len(measured))
+        return records.summarise(winner, again or [winner], self.cube.to_design(winner.coordinates))
 
     def table(self) -> pd.DataFrame:
         """One row for each evaluation: id, status, value, error, the best value so far, reason, design."""
-        values = np.array([np.nan if r.value is None else r.value for r in self.records], "float64")
-        frame = {
-            "id": [r.id for r in self.records],
-            "status": [r.status for r in self.records],
-            "value": values,
-            "error": np.array([np.nan if r.error is None else r.error for r in self.records], "float64"),
-            "incumbent": np.fmax.accumulate(values) if len(values) else values,
-            "repeats": [r.repeats for r in self.records],
-            "reason": [r.reason for r in self.records],
-            "design": [self.cube.to_design(r.coordinates) for r in self.records],
-        }
-        return pd.DataFrame(frame)
+        return records.table(self.records, self.cube.to_design)
 
     def plot(self, axes=None):
         """Picture of the values and the incumbent over evaluations; returns the matplotlib axes."""
@@ -332,16 +288,3 @@ class BlackBoxSearch:
         failed = sum(r.status == "failed" for r in self.records)
         best = f"best value {max(r.value for r in done):.6g}" if done else "no value yet"
         return f"{len(self.records)} of {budget} evaluations, {failed} failed, {best}"
-
-
-def _positive(name, value) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
-    return int(value)
-
-
-def _checked_errors(errors, num):
-    errors = np.atleast_1d(np.asarray(errors, "float64"))
-    if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):
-        raise ValueError(f"errors are {errors.tolist()}, but {num} finite standard errors, 0 or more, were expected.")
-    return errors

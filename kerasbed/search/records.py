@@ -6,6 +6,10 @@ import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 FORMAT = "kerasbed black-box search, version 1"
 
@@ -25,6 +29,55 @@ class Record:
     error: float | None = None
     reason: str | None = None
     repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A design to evaluate, and the id to tell its value under."""
+
+    id: int
+    design: Any
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best design found.
+
+    `value` is the mean of `measurements` evaluations with standard error `error` (None for one evaluation without);
+    with noise they are made after the design was chosen, where the budget allowed, so the choice does not flatter them.
+    """
+
+    design: Any
+    value: float
+    error: float | None
+    id: int
+    measurements: int
+
+
+def summarise(winner: Record, measured: list[Record], design) -> Best:
+    """The best design with the mean and standard error of its measurements."""
+    values, errors = np.array([r.value for r in measured]), [r.error for r in measured]
+    if all(error is not None for error in errors):
+        error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
+    else:
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return Best(design, float(values.mean()), error, winner.id, len(measured))
+
+
+def table(records: list[Record], to_design) -> pd.DataFrame:
+    """One row for each record, with its design."""
+    values = np.array([np.nan if r.value is None else r.value for r in records], "float64")
+    columns = {
+        "id": [r.id for r in records],
+        "status": [r.status for r in records],
+        "value": values,
+        "error": np.array([np.nan if r.error is None else r.error for r in records], "float64"),
+        "incumbent": np.fmax.accumulate(values) if len(values) else values,
+        "repeats": [r.repeats for r in records],
+        "reason": [r.reason for r in records],
+        "design": [to_design(r.coordinates) for r in records],
+    }
+    return pd.DataFrame(columns)
 
 
 def write(path, state: dict) -> None:
@@ -83,3 +136,16 @@ def _previous(path: Path) -> Path:
 
 def as_dicts(records: list[Record]) -> list[dict]:
     return [asdict(record) for record in records]
+
+
+def positive(name, value) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
+    return int(value)
+
+
+def checked_errors(errors, num):
+    errors = np.atleast_1d(np.asarray(errors, "float64"))
+    if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):
+        raise ValueError(f"errors are {errors.tolist()}, but {num} finite standard errors, 0 or more, were expected.")
+    return errors
