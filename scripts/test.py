@@ -61,9 +61,7 @@ def _set_up(folder) -> Path:
 
 def _run(python, backend, arguments):
     """Run pytest on one backend and print its output in one piece; returns name, exit code and closing line."""
-    # JAX compiles hundreds of small programs here and runs each a few times: optimising them less saves a sixth.
-    settings = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if backend == "jax" else {}
-    settings |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     started = time.perf_counter()
     done = subprocess.run(
         [python, "-m", "pytest", "--durations=5", *arguments],
