@@ -159,7 +159,6 @@ axes.plot(*found.design, "*", color=COLORS[5], mec=COLORS[0], ms=14, label="foun
 axes.set(xlabel="wait for the first look", ylabel="wait for the second look")
 axes.legend(loc="upper right")
 finish("designs")
-folder.cleanup()
 
 # %% [markdown]
 # The evaluations spread first and then gather around the ridge of the best designs. The lower bound on fresh runs is a
