@@ -301,10 +301,6 @@ def entries(name: str, value, shape) -> np.ndarray:
         raise ValueError(f"{name} has shape {value.shape}, but a number or shape {shape} was expected.") from None
 
 
-def like(constant: np.ndarray, tensor):
-    return ops.convert_to_tensor(constant, dtype=tensor.dtype)
-
-
 def flatten(features):
     return ops.reshape(features, (-1, int(np.prod(features.shape[1:]))))
 

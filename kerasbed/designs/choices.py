@@ -23,7 +23,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed import numerics
-from kerasbed.designs.base import Design, checked_shape, flatten, like
+from kerasbed.designs.base import Design, checked_shape, flatten
+from kerasbed.numerics import like
 
 GUMBEL = "gumbel"  # the extra draw that carries the base samples
 CHOSEN_LOGIT = 1.5  # of a chosen option against its negative for the others: favoured, not frozen

@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.designs.base import Design, like, random_start
+from kerasbed.designs.base import Design, random_start
+from kerasbed.numerics import like
 
 SCALING_DRAWS = 1024
 

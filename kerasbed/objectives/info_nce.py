@@ -17,52 +17,21 @@ import keras
 import numpy as np
 
 from kerasbed import numerics
-from kerasbed.critics import Critic
 from kerasbed.objectives import pool
-from kerasbed.objectives.base import Objective
-
-IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
+from kerasbed.objectives.critic_objective import CriticObjective
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class InfoNCE(Objective):
+class InfoNCE(CriticObjective):
     """Lower bound on the EIG from a learned critic, for implicit likelihoods.
 
     Args:
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
 
-    def __init__(self, critic=None, **kwargs):
-        super().__init__(**kwargs)
-        self.critic = Critic(name="critic") if critic is None else critic
-
-    @property
-    def needs_independent_draws(self):
-        return True
-
-    def setup(self, simulator, space, outcome_shape):
-        super().setup(simulator, space, outcome_shape)
-        self.critic.setup(simulator, space, outcome_shape)
-
-    def adapt(self, parameters, outcome):
-        self.critic.adapt(parameters, outcome)
-
-    def estimation_rows(self, rows_per_draw=1):
-        return IN_BATCH_ROWS
-
     def ceiling(self, rows):
         return float(np.log(rows))
 
     def call(self, draws, outcome, design, training=False):
-        own = self.critic.paired(draws["parameters"], outcome, design)
-        distinct = pool.distinct_outcomes(draws, outcome, design)
-        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
+        own, pairs = self.own_and_pairs(draws, outcome, design)
         return own - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
-
-    def get_config(self):
-        return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
-
-    @classmethod
-    def from_config(cls, config):
-        config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
-        return cls(**config)

@@ -15,50 +15,20 @@ References: Nguyen et al. (2010); Poole et al. (2019), the bound I_NWJ; Kleinege
 import keras
 from keras import ops
 
-from kerasbed.critics import Critic
 from kerasbed.objectives import pool
-from kerasbed.objectives.base import Objective
-from kerasbed.objectives.info_nce import IN_BATCH_ROWS
+from kerasbed.objectives.critic_objective import CriticObjective
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class NWJ(Objective):
+class NWJ(CriticObjective):
     """Lower bound on the EIG from a learned critic, for implicit likelihoods; needs batches of at least two.
 
     Args:
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
 
-    def __init__(self, critic=None, **kwargs):
-        super().__init__(**kwargs)
-        self.critic = Critic(name="critic") if critic is None else critic
-
-    @property
-    def needs_independent_draws(self):
-        return True
-
-    def setup(self, simulator, space, outcome_shape):
-        super().setup(simulator, space, outcome_shape)
-        self.critic.setup(simulator, space, outcome_shape)
-
-    def adapt(self, parameters, outcome):
-        self.critic.adapt(parameters, outcome)
-
-    def estimation_rows(self, rows_per_draw=1):
-        return IN_BATCH_ROWS
-
     def call(self, draws, outcome, design, training=False):
-        own = self.critic.paired(draws["parameters"], outcome, design)
-        distinct = pool.distinct_outcomes(draws, outcome, design)
-        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
+        own, pairs = self.own_and_pairs(draws, outcome, design)
         of_all = pool.to_rows(draws, ops.sum(ops.exp(pairs - 1.0), axis=1), design)
         others = ops.cast(ops.shape(pairs)[1] - 1, pairs.dtype)
         return own - (of_all - ops.exp(own - 1.0)) / others
-
-    def get_config(self):
-        return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
-
-    @classmethod
-    def from_config(cls, config):
-        config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
-        return cls(**config)

@@ -1,0 +1,49 @@
+"""What bounds with a learned critic share."""
+
+import keras
+
+from kerasbed.critics import Critic
+from kerasbed.objectives import pool
+from kerasbed.objectives.base import Objective
+
+IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
+
+
+class CriticObjective(Objective):
+    """A bound that compares the critic of a draw's own pair with those of all pairs of the batch.
+
+    Args:
+        critic: `kerasbed.critics.Critic`; default one of 32 features.
+    """
+
+    def __init__(self, critic=None, **kwargs):
+        super().__init__(**kwargs)
+        self.critic = Critic(name="critic") if critic is None else critic
+
+    @property
+    def needs_independent_draws(self):
+        return True
+
+    def setup(self, simulator, space, outcome_shape):
+        super().setup(simulator, space, outcome_shape)
+        self.critic.setup(simulator, space, outcome_shape)
+
+    def adapt(self, parameters, outcome):
+        self.critic.adapt(parameters, outcome)
+
+    def estimation_rows(self, rows_per_draw=1):
+        return IN_BATCH_ROWS
+
+    def own_and_pairs(self, draws, outcome, design):
+        """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""
+        distinct = pool.distinct_outcomes(draws, outcome, design)
+        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
+        return self.critic.paired(draws["parameters"], outcome, design), pairs
+
+    def get_config(self):
+        return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
+
+    @classmethod
+    def from_config(cls, config):
+        config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
+        return cls(**config)
