@@ -132,8 +132,11 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
 
 
 def _all_finite(grads):
-    # One NaN or infinity anywhere makes the sum of sums so; one test for all gradients, which are many and small.
-    return ops.isfinite(ops.sum(ops.stack([ops.sum(grad) for grad in grads if grad is not None])))
+    # One number stands for all gradients: their squared norm is not finite where any entry is not (or where the norm
+    # exceeds 1e19 in float32). A product, because XLA copies a sum into the update of every single variable, which
+    # doubles the compile time and costs a fifth of the speed.
+    flat = ops.concatenate([ops.reshape(grad, (-1,)) for grad in grads if grad is not None])
+    return ops.isfinite(ops.dot(flat, flat))
 
 
 def default_optimizers(optimizer, design_optimizer) -> DesignOptimizer:
