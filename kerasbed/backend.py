@@ -370,7 +370,7 @@ class Trainer(KerasModel):
             super().make_train_function(force=force)
 
     def _scanned_steps(self, train_step):
-        """JAX: one device program runs `steps_per_execution` steps, batches stacked inside it, the state donated."""
+        """JAX: one device program runs `steps_per_execution` steps over stacked batches, the state donated."""
 
         @functools.partial(jax.jit, donate_argnums=0)
         def run(state, batches):
@@ -378,7 +378,7 @@ class Trainer(KerasModel):
                 logs, state = train_step(state, batch)
                 return state, logs
 
-            state, logs = jax.lax.scan(step, state, jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches))
+            state, logs = jax.lax.scan(step, state, batches)
             return jax.tree.map(lambda log: log[-1], logs), state
 
         def train_function(state, iterator):
@@ -388,7 +388,7 @@ class Trainer(KerasModel):
             batches = [_as_batch(batch) for batch in batches]
             while batches:  # a ragged last batch gets a program of its own
                 equal = _equal_prefix(batches)
-                logs, state = run(state, equal)
+                logs, state = run(state, jax.tree.map(lambda *leaves: np.stack(leaves), *equal))
                 batches = batches[len(equal) :]
             return logs, state
 
