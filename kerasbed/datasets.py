@@ -133,6 +133,14 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.log_prior_of, self._block_key = log_prior_of(self.prior, model.target), None
         return self
 
+    def with_steps(self, steps: int | None) -> "SimulatorDataset":
+        """This data set, or for another number of batches an epoch a copy, so that the caller's stays as it is."""
+        if steps in (None, self.num_steps):
+            return self
+        twin = copy.copy(self)
+        twin.num_steps, twin._lock = int(steps), threading.Lock()
+        return twin
+
     def in_stream(self, stream: int) -> "SimulatorDataset":
         """A copy at epoch 0 of another random stream; the caller's data set stays as it is."""
         twin = copy.copy(self)

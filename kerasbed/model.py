@@ -282,8 +282,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
                 f"batch_size={batch_size} was passed, but the SimulatorDataset has batches of {dataset.batch_size}; "
                 "set it there."
             )
-        dataset.num_steps = steps or dataset.num_steps
-        return dataset.bind(self)
+        return dataset.with_steps(steps).bind(self)
 
     def _complete(self, arrays):
         return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)

@@ -165,8 +165,10 @@ class Simulator:
         try:
             outcome = self.outcome(parameters, design, noise)
         except KeyError as error:
+            if not error.args or error.args[0] in parameters:  # another dict of the user's own: his error says more
+                raise
             raise OutcomeError(
-                f"{type(self).__name__}.outcome asked for the parameter {error}, but the prior has "
+                f"{type(self).__name__}.outcome asked for {error}, but the prior's parameters are "
                 f"{list(self.prior.names)}; use those names or rename them in the prior."
             ) from error
         shape = tuple(outcome.shape)

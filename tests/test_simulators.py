@@ -110,7 +110,7 @@ def test_gaussian_likelihoods_are_scipys_one_by_one_and_in_pairs(simulator):
     [
         (
             lambda p, design, noise: p["c"] * design + noise,
-            r"asked for the parameter 'c', but the prior has \['a', 'b'\]",
+            r"asked for 'c', but the prior's parameters are \['a', 'b'\]",
         ),
         (lambda p, design, noise: ops.sum(noise), r"returned shape \(\), but \(5, ...\) was expected"),
         (lambda p, design, noise: ops.transpose(p["a"] * design + noise), r"returned shape \(2, 5\)"),

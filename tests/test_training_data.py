@@ -213,3 +213,12 @@ def test_an_error_in_the_first_step_keeps_the_weights():
         model.fit(arrays_of(model) | {"noise": np.zeros((64, 1), "float32")}, verbose=0)
     for found, expected in zip(toys.weights(model), before, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_another_number_of_steps_leaves_the_data_set_as_it_is():
+    model = fresh_model()
+    data = data_for(model)
+    length = len(data)
+    model.fit(data, epochs=1, steps_per_epoch=length + 3, verbose=0)
+    assert len(data) == length
+    assert int(model.optimizer.iterations) == length + 3

@@ -42,8 +42,8 @@ class DoubleLoop:
         ValueError: shapes that do not fit, values that are not finite, noise that is not positive, fewer than two
             inner draws.
 
-    Source: Ryan (2003) for the estimator; the derivatives are derived in `kerasbed.eig.weighted_noise`. The Hessian
-    diagonal published with this estimator, -1/(2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong; see there.
+    Source: Ryan (2003) for the estimator; the derivatives are derived in `kerasbed.eig.weighted_noise`. A Hessian
+    diagonal that has been in use, -1/(2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong; see there.
     """
 
     def __init__(

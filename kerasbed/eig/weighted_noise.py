@@ -26,9 +26,9 @@ residuals. C1 + C3 = -(G sqrt(w) d + L^-T epsilon)_k d_k / (2 sqrt(w_k)), which 
 
     H_kl = -G_kl d_k d_l / (4 sqrt(w_k w_l)) + delta_kl [ (G sqrt(w) r)_k d_k / (4 w_k^(3/2)) - 1 / (2 w_k^2) ],
 
-for independent noise the diagonal r epsilon / (4 sqrt(gamma) w^(3/2)) - epsilon^2 / (4 w^2) - 1 / (2 w^2). The widely
-copied -1 / (2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)) is wrong: it has other units in w and disagrees with finite
-differences.
+for independent noise the diagonal r epsilon / (4 sqrt(gamma) w^(3/2)) - epsilon^2 / (4 w^2) - 1 / (2 w^2). A form
+that has been in use, -1 / (2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong: its terms have different units in
+w, and it disagrees with finite differences.
 
 **Evidence.** With P_mn = softmax_n(l_mn), d log p(y_m) = sum_n P_mn dl_mn, and along a direction v
 

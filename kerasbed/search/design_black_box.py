@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from scipy import stats
 
 from kerasbed import backend, eig, numerics
 from kerasbed.base_samples import draw_seed
@@ -29,6 +30,7 @@ from kerasbed.eig.bracket import Contributions
 from kerasbed.model import DesignModel
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
+from kerasbed.search.cube import SearchCube
 from kerasbed.simulators import cast
 
 METHODS = ("posterior", "bracket", "likelihood")
@@ -62,7 +64,7 @@ def design_black_box(
     num_inner: int = 4096,
     steps: int = 6000,
     batch_size: int = 256,
-    exchangeable: bool = False,
+    exchangeable: bool | None = None,
     **options,
 ) -> BlackBoxDesign:
     """Find the most informative design of a simulator whose `outcome` need not be differentiable.
@@ -77,7 +79,7 @@ def design_black_box(
         num_stored: simulations stored for training a network. num_draws: simulations of one EIG evaluation.
         num_inner: inner draws of the bracket.
         steps, batch_size: training of the networks.
-        exchangeable: see `BlackBoxSearch`.
+        exchangeable: see `BlackBoxSearch`; None finds out, see `entries_are_exchangeable`.
         **options: of `BlackBoxSearch`: `batch_size` excepted.
 
     Raises:
@@ -107,12 +109,49 @@ def design_black_box(
         def evaluate(values):
             return numerics.mean_and_error(posterior_contributions(network, simulator, values, num_draws, search_seed))
 
+    if exchangeable is None:
+        exchangeable = entries_are_exchangeable(simulator, design, search_seed)
     options = {"noise": 0.0, "exchangeable": exchangeable, "seed": seed} | options
     search = BlackBoxSearch(evaluate, design, **options)
     values = search.run(budget).design
     return BlackBoxDesign(
         values, _certificate(simulator, network, values, 4 * num_draws, num_inner, fresh_seed), method, search, network
     )
+
+
+def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) -> bool:
+    """Whether the order of a design's entries has no effect on its EIG, as for repeated measurements of one kind.
+
+    Tried on `num` draws: where entries and their noise change places together, the outcomes must do so too, exactly.
+    Independent noise of one distribution is as likely in any order, so that the EIG is then the same. The entries must
+    also have one range. A False for another symmetry costs the search evaluations, never correctness.
+    """
+    shape = design.shape
+    univariate = isinstance(simulator.noise.dist, stats.rv_continuous | stats.rv_discrete)
+    scalars = all(np.ndim(value) == 0 for value in (*simulator.noise.args, *simulator.noise.kwds.values()))
+    if isinstance(shape, dict) or len(shape) != 1 or simulator.resolve_noise_shape(shape) != tuple(shape):
+        return False
+    rng = np.random.default_rng(seed)
+    values, order = design.sample(1, rng), np.roll(np.arange(shape[0]), 1)
+    if not (univariate and scalars) or not _is_valid(design, values[0][order]):
+        return False
+    parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, shape, rng)
+    with backend.no_gradients():
+        first, second = (
+            ops.convert_to_numpy(simulator.measure(*cast((parameters, values[:, o], noise[:, o]))))
+            for o in (np.arange(shape[0]), order)
+        )
+    return first.shape == second.shape == noise.shape and bool(np.allclose(first[:, order], second, rtol=1e-5, atol=0))
+
+
+def _is_valid(design, values) -> bool:
+    """Whether values in another order are a design of the space, and map to the same coordinates in that order."""
+    try:
+        there = SearchCube(design).to_design(np.full(design.shape, 0.3))
+        SearchCube(design).from_design(values)
+    except ValueError:
+        return False
+    return bool(np.allclose(there, there[0]))
 
 
 def posterior_contributions(posterior, simulator, design, num: int, seed: int) -> np.ndarray:

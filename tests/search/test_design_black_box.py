@@ -7,6 +7,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed.search import design_black_box
+from kerasbed.search.design_black_box import entries_are_exchangeable
 
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
 QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 700, "batch_size": 128}
@@ -68,3 +69,41 @@ def test_bad_input_is_named():
         design_black_box(NumpyLine(), BOX, method="bracket")
     with pytest.raises(ValueError, match="one of"):
         design_black_box(NumpyLine(), BOX, method="guess")
+
+
+class Sensors(kb.Simulator):
+    """Repeated readings of one kind: exchangeable unless the sensors differ."""
+
+    prior = kb.Prior(theta=stats.norm())
+    gains = np.ones(3)
+
+    def outcome(self, parameters, design, noise):
+        return ops.convert_to_tensor(self.gains.astype("float32")) * ops.exp(-design * parameters["theta"]) + noise
+
+
+class UnequalSensors(Sensors):
+    gains = np.array([1.0, 1.0, 2.0])
+
+
+class UnequalNoise(Sensors):
+    noise = stats.norm(scale=np.array([1.0, 1.0, 2.0]))
+
+
+THREE = kb.designs.Box((3,), 0.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "design", "exchangeable"),
+    [
+        (Sensors(), THREE, True),
+        (kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0), True),
+        (UnequalSensors(), THREE, False),
+        (UnequalNoise(), THREE, False),
+        (Sensors(), kb.designs.Box((3,), 0.0, np.array([1.0, 2.0, 3.0])), False),
+        (Sensors(), kb.designs.Times(3, 0.0, 2.0), False),
+        (NumpyLine(), BOX, True),
+    ],
+    ids=["same", "Michaelis-Menten", "gains", "noise", "ranges", "ordered", "one entry"],
+)
+def test_exchangeable_entries_are_found_out(simulator, design, exchangeable):
+    assert entries_are_exchangeable(simulator, design) is exchangeable
