@@ -110,3 +110,15 @@ def entropy(probabilities):
 def nonzero_divisor(x):
     """x >= 0 with 0 replaced by the smallest normal number, as a divisor of a numerator that is 0 whenever x is."""
     return ops.maximum(x, float(np.finfo(ops.dtype(x)).tiny))
+
+
+def mean_decay(x):
+    """(1 - exp(-x)) / x, the mean of exp(-x s) over s in [0, 1], with its value 1 and slope -1/2 at 0.
+
+    Below the cube root of the rounding step three terms of the series are exact to rounding, while the derivative of
+    the quotient loses its digits to cancellation.
+    """
+    small = ops.abs(x) < float(np.cbrt(np.finfo(ops.dtype(x)).eps))
+    series = 1.0 - x / 2.0 + ops.square(x) / 6.0
+    inner = ops.where(small, ops.ones_like(x), x)
+    return ops.where(small, series, -ops.expm1(-inner) / inner)

@@ -69,6 +69,11 @@ class Simulator:
         """Whether `log_likelihood` is defined."""
         return type(self).log_likelihood is not Simulator.log_likelihood
 
+    @property
+    def has_pairwise_product(self) -> bool:
+        """Whether pairs of outcomes and parameters cost less than as many likelihoods."""
+        return type(self).pairwise_log_likelihood is not Simulator.pairwise_log_likelihood
+
     def pairwise_log_likelihood(self, outcome, parameters, design):
         """log p(y_m | theta_n, design) for every pair.
 

@@ -174,6 +174,16 @@ class Design(keras.layers.Layer):
         flat = ops.reshape(self.unconstrained, (self.starts, -1))
         return ops.reshape(ops.matmul(ops.cast(extra[START], flat.dtype), flat), (-1, *self.unconstrained_shape))
 
+    def starts_of(self, draws):
+        """Which start each row has: (rows, starts) of zeros and ones, and the starts' designs, (starts, *shape).
+
+        None where rows do not share the designs of a few starts.
+        """
+        extra = draws.get("extra", {})
+        if "design" in draws or START not in extra or self.choice_draws(1, np.random.default_rng(0)):
+            return None
+        return extra[START], self.constrain(self.unconstrained[:])
+
     # -- choosing after training ---
 
     def plan(self, done: int, planned: int | None) -> None:

@@ -154,8 +154,7 @@ class Contributions:
 
     def _block_shape(self, outcome_size) -> tuple[int, int]:
         """Outer and inner draws of a block, as square as the numbers of draws allow."""
-        has_product = type(self.simulator).pairwise_log_likelihood is not Simulator.pairwise_log_likelihood
-        pairs = max(1, self.block // (1 if has_product else outcome_size))
+        pairs = max(1, self.block // (1 if self.simulator.has_pairwise_product else outcome_size))
         rows = min(self.num_outer, max(int(np.sqrt(pairs)), pairs // self.num_inner, 1))
         return rows, min(self.num_inner, max(1, pairs // rows))
 

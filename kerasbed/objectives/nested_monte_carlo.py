@@ -51,7 +51,8 @@ class NestedMonteCarlo(Objective):
         log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
-        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design)
+        starts = self.space.starts_of(draws)
+        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 
     def get_config(self):

@@ -45,10 +45,24 @@ def flatten_pool(parameters):
     return {name: ops.reshape(values, (-1, values.shape[-1])) for name, values in parameters.items()}
 
 
-def pairwise_log_likelihood(simulator, outcome, parameters, design):
-    """log p(y_r | theta_n, xi_r): (R, *outcome_shape), dict of (N, d), (1 or R, *shape) -> (R, N)."""
+def pairwise_log_likelihood(simulator, outcome, parameters, design, starts=None):
+    """log p(y_r | theta_n, xi_r): (R, *outcome_shape), dict of (N, d), (1 or R, *shape) -> (R, N).
+
+    Args:
+        simulator, outcome, parameters, design: see there.
+        starts: what `Design.starts_of` says of the rows. Where the rows share a few designs and the simulator has a
+            matrix product for pairs, one product for every start costs far less than predictions for every pair.
+    """
     if is_shared(design):
         return simulator.pairwise_log_likelihood(outcome, parameters, design)
+    if starts is not None and simulator.has_pairwise_product:
+        member, designs = starts
+        pairs = 0.0
+        for start in range(member.shape[1]):
+            of_start = tree.map_structure(lambda leaf, i=start: leaf[i : i + 1], designs)
+            found = simulator.pairwise_log_likelihood(outcome, parameters, of_start)
+            pairs = ops.where(member[:, start : start + 1] > 0, found, pairs)
+        return pairs
     spread = {name: values[None] for name, values in parameters.items()}
     return simulator.log_likelihood(outcome[:, None], spread, lift(design))
 

@@ -1,18 +1,24 @@
 """Ready experiments, one file each, with the literature's numbers, and the list that the command line offers."""
 
 from kerasbed.problems.cantilever_beam import CantileverBeam
+from kerasbed.problems.consecutive_reaction import ConsecutiveReaction
 from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.linear_gaussian import LinearGaussian
+from kerasbed.problems.location_finding import LocationFinding
 from kerasbed.problems.michaelis_menten import MichaelisMenten
+from kerasbed.problems.pharmacokinetics import Pharmacokinetics
 from kerasbed.problems.quadratic import Quadratic
 from kerasbed.problems.registry import REGISTRY, ReadyExperiment
 
 __all__ = [
     "REGISTRY",
     "CantileverBeam",
+    "ConsecutiveReaction",
     "DeathProcess",
     "LinearGaussian",
+    "LocationFinding",
     "MichaelisMenten",
+    "Pharmacokinetics",
     "Quadratic",
     "ReadyExperiment",
 ]

@@ -1,0 +1,77 @@
+r"""Pharmacokinetics: when to take blood samples after an oral dose, in order, at least a quarter of an hour apart.
+
+One compartment with first-order absorption k_a and elimination k_e (1/h), volume V (l), and a dose D = 400 mg:
+
+    c(t) = D / V * k_a / (k_a - k_e) * (exp(-k_e t) - exp(-k_a t)),
+    y_i = c(t_i) (1 + e_i) + d_i,   e_i ~ N(0, 0.01),   d_i ~ N(0, 0.1),
+    log(V, k_a, k_e) ~ N(log(20, 1, 0.1), 0.05 I),
+
+concentrations c in mg/l and times t in hours, 0 <= t <= 24. Given the parameters an outcome is Gaussian with variance
+0.1 + 0.01 c^2.
+
+References: Ryan, Drovandi, Thompson and Pettitt (2014, "Towards Bayesian experimental design for nonlinear models that
+require a large number of sampling times"), with 15 times; Kleinegesse and Gutmann (2020) for the same as a benchmark.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import stats
+
+from kerasbed.designs.times import Times
+from kerasbed.priors import Prior
+from kerasbed.simulators import GaussianSimulator
+
+COUNT = 15
+HOURS = 24.0
+MIN_GAP = 0.25
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Pharmacokinetics(GaussianSimulator):
+    """Concentrations of a drug in the blood, `designs.Times(15, 0.0, 24.0, min_gap=0.25)`.
+
+    Args:
+        dose: D, in mg.
+        proportional_scale: standard deviation of e.
+        additive_scale: standard deviation of d, in mg/l.
+
+    Raises:
+        ValueError: a dose or additive scale that is not positive, or a negative proportional scale.
+    """
+
+    prior = Prior(
+        volume=stats.lognorm(np.sqrt(0.05), scale=20.0),
+        absorption=stats.lognorm(np.sqrt(0.05), scale=1.0),
+        elimination=stats.lognorm(np.sqrt(0.05), scale=0.1),
+    )
+
+    def __init__(self, dose: float = 400.0, proportional_scale: float = 0.1, additive_scale: float = 0.1**0.5):
+        self.dose, self.proportional_scale = float(dose), float(proportional_scale)
+        self.additive_scale = float(additive_scale)
+        if not (self.dose > 0 and self.additive_scale > 0 and self.proportional_scale >= 0):
+            raise ValueError(
+                f"Pharmacokinetics got dose={dose}, proportional_scale={proportional_scale}, additive_scale="
+                f"{additive_scale}, but a positive dose, a positive additive scale and a proportional scale of at "
+                "least zero were expected."
+            )
+
+    @property
+    def design(self) -> Times:
+        """A fresh space of sampling times, in hours."""
+        return Times(COUNT, 0.0, HOURS, min_gap=MIN_GAP)
+
+    def mean(self, parameters, design):
+        """Concentration in mg/l, (..., measurements)."""
+        absorption, elimination = parameters["absorption"], parameters["elimination"]
+        difference = ops.exp(-elimination * design) - ops.exp(-absorption * design)
+        return self.dose / parameters["volume"] * absorption / (absorption - elimination) * difference
+
+    def scale(self, parameters, design):
+        """Standard deviation in mg/l, (..., measurements)."""
+        relative = self.proportional_scale * self.mean(parameters, design)
+        return ops.sqrt(self.additive_scale**2 + ops.square(relative))
+
+    def get_config(self):
+        names = ("dose", "proportional_scale", "additive_scale")
+        return {name: getattr(self, name) for name in names}
