@@ -51,8 +51,8 @@ def test_the_slope_of_a_reading_is_its_central_difference():
 
 
 def test_random_designs_teach_what_was_published():
-    """8.303 from below for random designs with 5e5 contrastive draws (Foster et al., 2021), here with 65,536, which cost
-    the bound less than 0.15. Over designs it varies by 0.12, and 256 draws add 0.11: the mean of 8 independent ones has
+    """8.303 from below for random designs with 5e5 contrastive draws (Foster et al., 2021); the 65,536 here cost the
+    bound less than 0.15. Over designs it varies by 0.12, and 256 draws add 0.11: the mean of 8 independent ones has
     an error of 0.06, and the published figure 0.04. Four of both together: false alarm 6e-5."""
     designs = np.random.default_rng(4).standard_normal((8, 30, 2))
     found = [kb.eig.bracket(SIMULATOR, d, 256, 65_536, seed=i, check=False).lower for i, d in enumerate(designs)]
