@@ -45,7 +45,7 @@ class Inference(backend.KerasModel):
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
-        if self.objective.posterior is None and self._has_static_likelihood():
+        if self.objective.posterior is None and self.has_static_likelihood():
             return bracket(
                 self.simulator, self.design, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed, check=False
             )
@@ -54,7 +54,7 @@ class Inference(backend.KerasModel):
             return certificate.certified_eig(self, num_samples, seed)
         value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
         objective = self.objective
-        self._warn_saturated(value, objective.ceiling(min(num_samples, self._estimation_rows)))
+        self._warn_saturated(value, objective.ceiling(min(num_samples, self.estimation_rows)))
         method = f"{type(objective).__name__}, {num_samples} draws"
         if objective.direction == "upper bound":
             return EIGEstimate(upper=value, upper_se=error, method=method)
@@ -69,10 +69,10 @@ class Inference(backend.KerasModel):
             and networks.has_standard_normal_base(posterior.network)
             and posterior.prior is self.simulator.prior
             and self.simulator.prior.has_density
-            and self._has_static_likelihood()
+            and self.has_static_likelihood()
         )
 
-    def _has_static_likelihood(self) -> bool:
+    def has_static_likelihood(self) -> bool:
         """Whether the likelihood is that of one measurement about all parameters; a policy's is one of histories."""
         static = type(self.design).measure is Design.measure
         return self.simulator.has_likelihood and self.target is None and static
@@ -101,7 +101,7 @@ class Inference(backend.KerasModel):
         return np.concatenate(found, axis=1)[:, :num_samples]
 
     def _estimation_draws(self, num_samples, seed):
-        rows = min(num_samples, self._estimation_rows)
+        rows = min(num_samples, self.estimation_rows)
         data = datasets.SimulatorDataset(
             self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
         )
@@ -110,7 +110,8 @@ class Inference(backend.KerasModel):
         return (data[i][0] for i in range(len(data)))
 
     @property
-    def _estimation_rows(self) -> int:
+    def estimation_rows(self) -> int:
+        """Draws that an estimate evaluates in one call."""
         return self.objective.estimation_rows(score.rows_per_draw(self.gradient, self.simulator))
 
     def _contributions_of(self, draws):

@@ -115,6 +115,8 @@ BAD = [
     (3, "name, a list"),
     (lambda p: p["rate"], "asked for the parameter"),
     (lambda p: p["a"][..., 0], "last axis"),
+    (lambda p: ops.ones_like(p["a"]), "derivative is zero"),
+    (lambda p: 1.0, "last axis"),
     (lambda p: ops.log(p["a"]), "NaN or infinite"),
     (squares, "degrees of freedom"),
     (lambda p: ops.cast(p["a"] > 0, p["a"].dtype), "derivative is zero"),

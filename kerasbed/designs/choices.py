@@ -21,6 +21,7 @@ learned and keeps the best of them by its bound.
 import keras
 import numpy as np
 from keras import ops
+from scipy import special
 
 from kerasbed import numerics
 from kerasbed.designs.base import Design, checked_shape, flatten
@@ -135,9 +136,25 @@ class Subset(_Discrete):
         return CHOSEN_LOGIT * (2.0 * mask - 1.0)
 
     def encode(self, design):
-        low, high = self.candidates.min(axis=0), self.candidates.max(axis=0)
-        half = np.where(high > low, (high - low) / 2.0, 1.0)
-        return flatten((design - like((low + high) / 2.0, design)) / like(half, design))
+        """Each entry less its mean over the space, in units of its standard deviation there."""
+        center, spread = self._moments()
+        return flatten((design - like(center, design)) / like(spread, design))
+
+    def _moments(self):
+        """Mean and standard deviation of every entry over subsets drawn uniformly.
+
+        Of C(n, k) subsets C(i, j) C(n - 1 - i, k - 1 - j) have candidate i in slot j, counted from zero.
+        """
+        if self.as_mask:
+            share = self.size / self.number
+            return share, np.sqrt(share * (1.0 - share))
+        place, slot = np.arange(self.number), np.arange(self.size)[:, None]
+        before, after = _log_choose(place, slot), _log_choose(self.number - 1 - place, self.size - 1 - slot)
+        law = np.exp(before + after - _log_choose(self.number, self.size))
+        center = np.tensordot(law, self.candidates, axes=1)
+        square = np.tensordot(law, (self.candidates - self.candidates.mean(axis=0)) ** 2, axes=1)
+        variance = square - (center - self.candidates.mean(axis=0)) ** 2
+        return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
     def sample(self, num, seed=None):
         order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
@@ -193,8 +210,8 @@ class _Categorical(_Discrete):
         return CHOSEN_LOGIT * (2.0 * _one_hot(nearest, len(self.options), value.dtype) - 1.0)
 
     def encode(self, design):
-        low, high = self.options.min(), self.options.max()
-        return flatten(2.0 * (design - low) / (high - low) - 1.0)
+        """Each entry less the mean of the options, in units of their standard deviation."""
+        return flatten((design - self.options.mean()) / self.options.std())
 
     def sample(self, num, seed=None):
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
@@ -253,6 +270,14 @@ class Integer(_Categorical):
 
     def get_config(self):
         return super().get_config() | {"low": self.low, "high": self.high}
+
+
+def _log_choose(n, k):
+    """log of the binomial coefficient, -inf where there is no way to choose k of n."""
+    possible = (k >= 0) & (k <= n)
+    k = np.where(possible, k, 0)
+    logs = special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0)
+    return np.where(possible, logs, -np.inf)
 
 
 def _one_hot(index, size, dtype):

@@ -48,7 +48,7 @@ class Simplex(Design):
     def contains(self, value):
         """Whether all weights are at least zero and sum to the total, up to float32 rounding."""
         value = np.asarray(value)
-        slack = 1e-5 * self.total
+        slack = 1e-6 * self.total
         return bool(np.all(value >= -slack) and np.all(np.abs(value.sum(axis=-1) - self.total) <= slack))
 
     def check(self, value):

@@ -41,9 +41,13 @@ def design_path(history, label="design", axes=None):
 
 
 def _final_labels(values, near):
-    """Heights and texts of labels, one for every group of values that lie closer together than `near`."""
+    """Heights and texts of labels, one for every group of values that lie closer together than `near`.
+
+    A chain of close values that is long as a whole has no value of its own, and gets no label.
+    """
     values = np.sort(values)
     groups = np.split(values, 1 + np.nonzero(np.diff(values) > near)[0])
+    groups = [g for g in groups if g[-1] - g[0] <= 2 * near]
     return [(g.mean(), f"{g.mean():.4g}" + (f" ({len(g)} entries)" if len(g) > 1 else "")) for g in groups]
 
 

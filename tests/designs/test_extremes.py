@@ -60,6 +60,49 @@ def test_every_weight_gives_an_admissible_design(name, space):
         assert np.all(space.contains(design)), design
 
 
+def test_designs_stay_in_their_space_after_long_training_at_extreme_rates(name, space):
+    """Gradient steps of rate 1e4 (SGD), 100 in one direction and 100 in directions that change at random."""
+    rng = np.random.default_rng(6)
+    shapes = [leaf.shape for leaf in tree.flatten(space.sample(1, seed=0))]
+
+    def pulled(u, pulls, choice):
+        return sum(
+            ops.sum(leaf * pull) for leaf, pull in zip(tree.flatten(space.relax(u, choice, 0.9)), pulls, strict=True)
+        )
+
+    evaluate = backend.value_and_gradient(pulled, "float32")
+    u, pulls = np.zeros((1, *space.unconstrained_shape)), None
+    for step in range(200):
+        if step == 0 or step >= 100:
+            pulls = [rng.standard_normal(shape) for shape in shapes]
+        u = u + 1e4 * np.asarray(evaluate(u, pulls, space.choice_draws(1, rng))[1])
+    space.build()
+    space.unconstrained.assign(u)
+    assert np.all(np.isfinite(u))
+    assert np.all(space.contains(space.numpy())), space.numpy()  # to 1e-6 of the range, see below
+
+
+OUTSIDE = [  # by 2e-6 of the range, where 1e-6 is allowed
+    (kb.designs.Box((2,), 0.0, 400.0), [0.0, 400.0], [0.0, 400.0008]),
+    (kb.designs.Simplex(2, total=3.0), [1.0, 2.0], [1.0, 2.000006]),
+    (kb.designs.Simplex(2, total=3.0), [0.0, 3.0], [-6e-6, 3.000006]),
+    (kb.designs.Times(2, 0.0, 24.0, min_gap=1.0), [0.0, 1.0], [0.0, 1.0 - 5e-5]),
+    (kb.designs.Times(2, 0.0, 24.0, min_gap=1.0), [0.0, 24.0], [-5e-5, 24.0]),
+    (kb.designs.Ball((2,), radius=2.0), [2.0, 0.0], [2.000004, 0.0]),
+    (kb.designs.Sphere((2,), radius=2.0), [2.0, 0.0], [1.999996, 0.0]),
+    (kb.designs.Choice((1,), [0.0, 10.0]), [10.0], [10.00002]),
+    (kb.designs.Subset([0.0, 1.0, 10.0], 2), [0.0, 10.0], [0.0, 10.00002]),
+    (kb.designs.Subset(3, 2), [1.0, 0.0, 1.0], [1.000004, 0.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize("case", range(len(OUTSIDE)))
+def test_spaces_contain_their_edges_and_nothing_beyond(case):
+    space, edge, beyond = OUTSIDE[case]
+    assert np.all(space.contains(np.array(edge)))
+    assert not np.all(space.contains(np.array(beyond)))
+
+
 @pytest.mark.parametrize("name", DISCRETE)
 def test_relaxed_designs_have_the_gradient_of_finite_differences(name):
     space = SPACES[name](seed=1)
@@ -155,10 +198,14 @@ def test_starts_share_a_batch():
 
 BAD = [
     (lambda: kb.designs.Times(5, 0.0, 1.0, min_gap=0.25), "need a range wider"),
+    (lambda: kb.designs.Times(15, 0.0, 24.0, min_gap=2.0), "lower count or min_gap"),
+    (lambda: kb.designs.Times(3, 0.0, 1.0, min_gap=float("nan")), "min_gap"),
     (lambda: kb.designs.Times(3, 1.0, 0.0), "low below high"),
     (lambda: kb.designs.Times(3, 0.0, 1.0, min_gap=-0.1), "min_gap"),
     (lambda: kb.designs.Times(0, 0.0, 1.0), "count"),
     (lambda: kb.designs.Subset([1.0, 2.0], size=3), "below it was expected"),
+    (lambda: kb.designs.Subset([1.0, 2.0], size=0), "positive integer"),
+    (lambda: kb.designs.Subset([1.0, 2.0, 3.0], size=1.5), "positive integer"),
     (lambda: kb.designs.Subset(3, size=3), "nothing to choose"),
     (lambda: kb.designs.Subset([1.0, np.nan], size=1), "finite"),
     (lambda: kb.designs.Subset(3, size=1, temperatures=(1.0, 0.0)), "temperatures"),

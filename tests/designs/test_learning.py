@@ -86,7 +86,7 @@ def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     assert np.all(np.abs(table["difference"] + 0.5 * np.log(5.0 / 3.25))[low] < 5 * table["difference_se"][low] + 0.02)
     estimate = model.estimate_eig(20_000)
     assert estimate.lower < 0.5 * np.log(5.0) + 4 * estimate.lower_se
-    assert estimate.lower > 0.5 * np.log(3.25)  # above all that the other optimum has to give
+    assert estimate.lower > 0.5 * np.log(5.0) - 4 * estimate.lower_se - 0.02
     model.save(tmp_path / "starts.keras")
     again = kb.load(tmp_path / "starts.keras", simulator=Line())
     np.testing.assert_array_equal(again.design.numpy(), model.design.numpy())
@@ -99,17 +99,24 @@ def test_a_budget_is_kept_and_spent():
     model.fit(epochs=1, steps_per_epoch=300, batch_size=128, verbose=0)
     assert model.reached_cost <= 2.0 * (1 + 1e-3)
     assert model.reached_cost > 1.96
-    # 0.5 log(1 + x1^2 + x2^2) under |x1| + |x2| <= 2 is largest where one measurement takes everything.
-    assert np.sum(model.design.numpy() ** 2) > 3.0
+    # 0.5 log(1 + x1^2 + x2^2) under |x1| + |x2| <= 2 is largest where one measurement takes everything; the other may
+    # keep 0.03, of which both rates are left with at the end.
+    assert np.sum(model.design.numpy() ** 2) > 1.96**2 - 2 * 0.03 * 1.96
 
 
 BAD = [
     ({"cost": lambda d: ops.sum(d, axis=-1), "budget": 0.0}, "positive finite amount"),
+    ({"cost": distance_walked, "budget": float("nan")}, "positive finite amount"),
+    ({"cost": distance_walked, "budget": float("inf")}, "positive finite amount"),
     ({"budget": 1.0}, "function of the design"),
+    ({"cost": 3.0}, "function of the design"),
+    ({"cost": lambda d: ops.sum(d, axis=-1) / 0.0}, "NaN or infinite"),
     ({"cost": lambda d: ops.sum(d), "budget": 1.0}, "one cost for each design"),
     ({"cost": lambda d: ops.log(d[:, 0]), "budget": 1.0}, "NaN or infinite"),
     ({"cost": lambda d: 3.0 + ops.sum(ops.square(d), axis=-1), "budget": 2.9}, "No design is within the budget"),
     ({"starts": 0}, "starts"),
+    ({"starts": 2.5}, "starts"),
+    ({"starts": True}, "starts"),
 ]
 
 
