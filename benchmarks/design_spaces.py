@@ -129,6 +129,7 @@ def location(seeds):
         first = np.random.default_rng([seed, 1]).standard_normal((location_finding.MEASUREMENTS, 2))
         design = kb.designs.Free(first.shape, initial=first, seed=seed)
         model = kb.DesignModel(simulator, design, kb.objectives.PriorContrastive(1024), seed=seed, starts=6)
+        model.compile(design_optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 1500)))
         seconds = fitted(model, 1500, 6 * 256)
         table = model.starts_table
         estimate = kb.eig.bracket(simulator, model.design, 8000, 500_000, seed=1000 + seed)

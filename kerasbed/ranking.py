@@ -12,6 +12,8 @@ from kerasbed import backend, numerics
 from kerasbed.eig.bracket import HEADROOM, Contributions
 
 DRAWS = 2**14
+# More proposals than this are first compared on few draws, and those that are worse by 4 standard errors are left out.
+MANY, SCREENING_DRAWS = 8, 2**11
 # Of the comparison that replaces a saturated one: experiments, and contrastive draws for each.
 OUTER_DRAWS, INNER_DRAWS = 2**14, 2**16
 
@@ -23,7 +25,7 @@ def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
         model: a `DesignModel` whose design space explores.
         num_samples: common draws.
     """
-    u = model.design.proposals(seed=model.seed)
+    u = _screened(model, model.design.proposals(seed=model.seed), [model.seed, model.fits, 2])
     return rank_coordinates(model, u, num_samples, [model.seed, model.fits, 1])
 
 
@@ -44,8 +46,7 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0) -> 
         `difference_se` to the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
     """
     space = model.design
-    with backend.no_gradients():
-        designs = backend.to_numpy(space.constrain(ops.convert_to_tensor(u, dtype=space.dtype)))
+    designs = _values(space, u)
     contributions = model.contributions_at(designs, num_samples, seed)
     if _is_saturated(model, contributions):
         contributions = _with_more_contrast(model.simulator, designs, seed)
@@ -62,6 +63,25 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0) -> 
     space.choose(u[best])
     order = np.lexsort((-value, np.arange(len(u)) != best))  # the best first, the others by value
     return pd.DataFrame(table).iloc[order].rename_axis("proposal")
+
+
+def _values(space, u):
+    with backend.no_gradients():
+        return backend.to_numpy(space.constrain(ops.convert_to_tensor(u, dtype=space.dtype)))
+
+
+def _screened(model, u, seed) -> np.ndarray:
+    """The coordinates without those that few draws show to be no candidates, or that are over the budget."""
+    if len(u) <= MANY:
+        return u
+    if model.cost is not None and np.any(affordable := model.cost.affordable(_values(model.design, u))):
+        u = u[affordable]
+    contributions = model.contributions_at(_values(model.design, u), SCREENING_DRAWS, seed)
+    mean = contributions.mean(axis=1)
+    best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
+    gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])
+    kept = gaps >= -4.0 * errors
+    return u[kept] if kept.any() else u
 
 
 def _is_saturated(model, contributions) -> bool:
