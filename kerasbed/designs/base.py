@@ -19,6 +19,10 @@ from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
 START_SPREAD = 0.3
+# Of further starts: wide enough to reach other optima, and short of the edges, where a measurement may be worth nothing
+# and get no gradient. On Michaelis-Menten the worst of four starts drawn uniformly from the space ended at 91 to 96% of
+# the best EIG (six seeds), the worst of four such starts at 99.7% (three seeds).
+WIDE_SPREAD = 1.0
 
 PROPOSALS = 64  # choices of a discrete space that are sampled and compared after training
 
@@ -137,10 +141,9 @@ class Design(keras.layers.Layer):
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
 
     def _other_starts(self) -> np.ndarray:
-        """Starts spread over the space: unconstrained coordinates of designs drawn from it."""
-        values = self.sample(self.starts - 1, np.random.default_rng([self.seed, 1]))
-        values = tree.map_structure(lambda v: ops.convert_to_tensor(v, dtype=self.dtype), values)
-        return ops.convert_to_numpy(self.unconstrain(values))
+        """Starts spread over the space."""
+        rng = np.random.default_rng([self.seed, 1])
+        return random_starts(self.starts - 1, self.unconstrained_shape, rng)
 
     def _tensor(self, value):
         """Values of one design as tensors with a leading axis."""
@@ -282,6 +285,16 @@ def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
     size = int(np.prod(shape))
     strata = (rng.permutation(size) + rng.random(size)) / size
     return START_SPREAD * special.ndtri(strata).reshape(shape)
+
+
+def random_starts(count: int, shape: tuple[int, ...], rng) -> np.ndarray:
+    """Coordinates of further starts, (count, *shape): wider, each stratified over its entries as above, and every entry
+    over the starts: within its stratum it takes another of `count` parts in each."""
+    size = int(np.prod(shape))
+    strata = rng.permuted(np.tile(np.arange(size), (count, 1)), axis=1)
+    parts = rng.permuted(np.tile(np.arange(count)[:, None], (1, size)), axis=0)
+    uniform = (strata + (parts + rng.random((count, size))) / count) / size
+    return WIDE_SPREAD * special.ndtri(uniform).reshape(count, *shape)
 
 
 def detach(design):

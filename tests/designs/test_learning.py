@@ -73,17 +73,20 @@ def test_parts_of_a_product_are_learned_together():
 def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
     model = kb.DesignModel(Line(), design, seed=2, starts=4)
-    model.fit(epochs=1, steps_per_epoch=400, batch_size=128, verbose=0)
+    model.fit(epochs=1, steps_per_epoch=1000, batch_size=256, verbose=0)
     table = model.starts_table
     assert len(table) == 4
     assert list(table["eig"]) == sorted(table["eig"], reverse=True)
     assert table["difference_se"].iloc[0] == 0
-    # Two optima: 0.5 log 3.25 at -1.5 and 0.5 log 5 at 2. Each start ends at one, the paired table tells them apart.
+    # Two optima: 0.5 log 3.25 at -1.5 and 0.5 log 5 at 2. Each start ends at one, the table tells them apart.
     np.testing.assert_allclose(model.design.numpy(), [2.0], atol=0.1)
     ends = np.array([float(value[0]) for value in table["design"]])
-    low = ends < -1.3
-    assert low.any()
-    assert np.all(np.abs(table["difference"] + 0.5 * np.log(5.0 / 3.25))[low] < 5 * table["difference_se"][low] + 0.02)
+    assert (ends < -1.3).any()
+    # A bound is below the exact value, false alarm 3e-5 each, by what the shared network has not learned yet.
+    exact = 0.5 * np.log(1.0 + ends**2)
+    assert np.all(table["eig"] < exact + 4 * table["eig_se"])
+    assert np.all(table["eig"] > exact - 0.15)
+    np.testing.assert_allclose(table["difference"], table["eig"] - table["eig"].iloc[0], atol=1e-6)
     estimate = model.estimate_eig(20_000)
     assert estimate.lower < 0.5 * np.log(5.0) + 4 * estimate.lower_se
     assert estimate.lower > 0.5 * np.log(5.0) - 4 * estimate.lower_se - 0.02
