@@ -127,17 +127,18 @@ def test_the_gradient_of_the_design_is_that_of_finite_differences():
 def test_parameters_are_learned_along(tmp_path):
     """I((m, theta); y) between the bounds of the bracket; draws of the other model are missing, not invented."""
     design = kb.designs.Box((2,), -1.0, 1.0, initial=[-0.9, 0.3], trainable=False)
-    model = kb.DesignModel(choice(parameters=True), design, seed=0)
+    objective = kb.objectives.BarberAgakov(toys.small_flow(width=16))  # a template that every model's flow copies
+    model = kb.DesignModel(choice(parameters=True), design, objective=objective, seed=0)
     model.fit(epochs=1, steps_per_epoch=300, batch_size=256, verbose=0)
-    estimate, bracket = model.estimate_eig(2048), kb.eig.bracket(model.simulator, design, 4096, 4096, check=False)
+    estimate, bracket = model.estimate_eig(2048), kb.eig.bracket(model.simulator, design, 2048, 2048, check=False)
     error = np.hypot(estimate.lower_se, bracket.upper_se)
     assert estimate.lower - 4 * error < bracket.upper
     assert estimate.upper + 4 * error > bracket.lower
-    assert estimate.upper - estimate.lower < 0.02
+    assert estimate.upper - estimate.lower < 0.05
     outcome = {"outcome": [[0.4, 0.2]]}
-    draws = model.sample(400, outcome, seed=0)
+    draws = model.sample(50, outcome, seed=0)
     first = draws["model"][0, :, 0] == 0.0
-    assert 0 < first.sum() < 400
+    assert 0 < first.sum() < 50
     np.testing.assert_array_equal(np.isnan(draws["Linear.a"][0, :, 0]), ~first)
     np.testing.assert_array_equal(np.isnan(draws["Bent.c"][0, :, 0]), first)
     assert np.all(np.isfinite(model.log_prob(draws, outcome)))
