@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import networks, numerics
-from kerasbed.discrete import MOST_VALUES, joint_values, nearest_of_tensor
+from kerasbed.discrete import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -76,14 +76,14 @@ class Classifier(keras.layers.Layer):
         cell = 0
         for index, size in zip(self._indices(parameters), self.sizes, strict=True):
             cell = cell * size + index
-        chosen = ops.one_hot(cell, len(self.cells), dtype=conditions.dtype)
+        chosen = one_hot(cell, len(self.cells), dtype=conditions.dtype)
         return ops.sum(chosen * self.log_probabilities(conditions, training), axis=-1)
 
     def encode(self, parameters):
         """One-hot encoding of every coordinate: dict of (batch, d) -> (batch, encoded_width)."""
         dtype = next(iter(parameters.values())).dtype
         columns = zip(self._indices(parameters), self.sizes, strict=True)
-        return ops.concatenate([ops.one_hot(index, size, dtype=dtype) for index, size in columns], axis=-1)
+        return ops.concatenate([one_hot(index, size, dtype=dtype) for index, size in columns], axis=-1)
 
     def _indices(self, parameters):
         return [
@@ -111,7 +111,7 @@ class Classifier(keras.layers.Layer):
         for name, coordinates in self.discrete.items():
             found[name] = values[:, start : start + len(coordinates)]
             start += len(coordinates)
-        chosen = ops.one_hot(cell, len(self.cells), dtype=log_p.dtype)
+        chosen = one_hot(cell, len(self.cells), dtype=log_p.dtype)
         return found, ops.sum(chosen * log_p, axis=-1)
 
     def marginals(self, log_probabilities: np.ndarray) -> dict[str, np.ndarray]:

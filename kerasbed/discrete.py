@@ -74,6 +74,11 @@ def nearest_of_tensor(x, values):
     return ops.argmin(ops.abs(x[..., None] - numerics.like(values, x)), axis=-1)
 
 
+def one_hot(index, size: int, dtype):
+    """One-hot vectors of integers by comparison: torch's own reads values, so that no step can be recorded with it."""
+    return ops.cast(ops.equal(index[..., None], ops.arange(size, dtype=index.dtype)), dtype)
+
+
 def is_discrete(law) -> bool:
     """Whether a law is a discrete one of scipy.stats, frozen or made by rv_discrete(values=...)."""
     return isinstance(law, stats.rv_discrete) or isinstance(getattr(law, "dist", None), stats.rv_discrete)

@@ -40,7 +40,10 @@ class Head(keras.layers.Layer):
         self.network: Any = None if network is None else networks.check_density(network)
         self.template: Any = None
         is_whole = classifier is None or isinstance(classifier, Classifier)
-        self.classifier = classifier if is_whole else Classifier(classifier, name="classifier")
+        # Kept from Keras' tracking until `setup` has the network: optimizers' state is saved in the order of tracking,
+        # which must be the same when a model is built and when it is loaded.
+        self.__dict__["given_classifier"] = classifier if is_whole else Classifier(classifier, name="classifier")
+        self.classifier: Any = None
         self.branches: list = []
 
     def setup(self, prior, width: int, dtype: str) -> None:
@@ -48,14 +51,16 @@ class Head(keras.layers.Layer):
         self.prior = prior
         self.auxiliary_dim, self.continuous = 0, None
         names = list(prior.discrete) if prior.branching is None else [prior.branching]
+        classifier, told = self.__dict__["given_classifier"], 0
         if names:
-            self.classifier = Classifier(name="classifier") if self.classifier is None else self.classifier
-            chosen = {name: prior.discrete[name] for name in names}
-            self.classifier.setup(chosen, width, prior.marginal(names))
+            classifier = Classifier(name="classifier") if classifier is None else classifier
+            classifier.setup({name: prior.discrete[name] for name in names}, width, prior.marginal(names))
+            told = classifier.encoded_width
         if prior.branches:
             self._set_up_branches(width, dtype)
         elif prior.continuous is not None:
-            self._set_up_network(prior.continuous, width + (self.classifier.encoded_width if names else 0), dtype)
+            self._set_up_network(prior.continuous, width + told, dtype)
+        self.classifier = classifier if names else None
         self.built = True
 
     def _set_up_network(self, continuous, width, dtype):
@@ -192,7 +197,8 @@ class Head(keras.layers.Layer):
         return None if self.network is None else keras.saving.serialize_keras_object(self.network)
 
     def get_config(self):
-        classifier = None if self.classifier is None else keras.saving.serialize_keras_object(self.classifier)
+        classifier = self.__dict__["given_classifier"] if self.classifier is None else self.classifier
+        classifier = None if classifier is None else keras.saving.serialize_keras_object(classifier)
         return super().get_config() | {"network": self._template_config(), "classifier": classifier}
 
     @classmethod
