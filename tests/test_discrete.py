@@ -6,6 +6,7 @@ from keras import ops
 from scipy import integrate, special, stats
 
 import kerasbed as kb
+from tests import toys
 
 UNEVEN = stats.rv_discrete(values=([-1.5, 0.0, 4.0], [0.2, 0.5, 0.3]))
 LAWS = {
@@ -113,6 +114,7 @@ def fixed(**kwargs):
 @pytest.fixture(scope="module")
 def joint():
     model = fixed()
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=400, batch_size=256, verbose=0)
     return model
 
@@ -138,6 +140,7 @@ def test_discrete_and_continuous_parameters_are_learned_together(joint):
 
 def test_a_discrete_target_has_an_exact_entropy_and_a_bound(tmp_path):
     model = fixed(target="kind")
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=400, batch_size=256, verbose=0)
     value, own = exact_kind_eig(), model._own_bound(2**15, 0)
     assert 0.98 * value - 4 * own.lower_se < own.lower < value + 4 * own.lower_se
@@ -157,6 +160,7 @@ def is_middle(parameters):
 def test_a_discrete_function_is_a_target_with_an_estimated_entropy():
     """Whether kind is the middle one: probabilities are sums of those of the kinds, the entropy that of 1/3."""
     model = fixed(target=kb.targets.Discrete(is_middle, num_classes=2))
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=300, batch_size=256, verbose=0)
     found = model.probabilities({"outcome": OUTCOME})["target"][0, 0]
     np.testing.assert_allclose(found[1], kind_posterior(OUTCOME)[0, 1], atol=0.04)

@@ -75,6 +75,7 @@ def posterior_of_models(design, outcome):
 @pytest.fixture(scope="module")
 def learned():
     model = kb.DesignModel(choice(), kb.designs.Box((2,), -0.8, 0.8, initial=[-0.2, 0.1]), seed=0)
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=1000, batch_size=256, verbose=0)
     return model
 
@@ -129,6 +130,7 @@ def test_parameters_are_learned_along(tmp_path):
     design = kb.designs.Box((2,), -1.0, 1.0, initial=[-0.9, 0.3], trainable=False)
     objective = kb.objectives.BarberAgakov(toys.small_flow(width=16))  # a template that every model's flow copies
     model = kb.DesignModel(choice(parameters=True), design, objective=objective, seed=0)
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=300, batch_size=256, verbose=0)
     estimate, bracket = model.estimate_eig(2048), kb.eig.bracket(model.simulator, design, 2048, 2048, check=False)
     error = np.hypot(estimate.lower_se, bracket.upper_se)
@@ -172,6 +174,7 @@ def test_models_may_differ_in_noise_and_prior():
     expected = np.where(parameters["model"] == 0.0, gaussian, heavy)
     np.testing.assert_allclose(simulated["outcome"], expected, rtol=1e-5, atol=1e-5)
     model = kb.DesignModel(mixed, kb.designs.Box((2,), -1.0, 1.0), seed=0)
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=20, verbose=0)
     estimate = model.estimate_eig(1024)
     assert estimate.lower < np.log(2.0)

@@ -6,6 +6,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from tests import toys
 from tests.test_targets import Mixture, exact
 
 X = [0.1, 0.7]
@@ -48,6 +49,7 @@ def test_a_design_is_learned_on_a_contrastive_bound_of_a_target():
     design = kb.designs.Box((2,), -0.8, 0.8, seed=0)
     objective = kb.objectives.PriorContrastive()
     model = kb.DesignModel(Mixture(), design, objective=objective, target="a", starts=3, seed=0)
+    model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=200, batch_size=128, verbose=0)
     grid = np.linspace(-0.8, 0.8, 41)
     best = max(exact([x, z], [1.0, 0.0]) for x in grid for z in grid)
