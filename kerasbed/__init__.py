@@ -14,12 +14,14 @@ from kerasbed import (
     problems,
     reference,
     search,
+    targets,
     variational,
 )
 from kerasbed.callbacks import DesignHistory
 from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate
 from kerasbed.model import DesignModel
+from kerasbed.model_choice import ModelChoice
 from kerasbed.priors import Prior
 from kerasbed.saving import load
 from kerasbed.simulators import GaussianSimulator, Simulator
@@ -33,6 +35,7 @@ __all__ = [
     "DesignModel",
     "EIGEstimate",
     "GaussianSimulator",
+    "ModelChoice",
     "Prior",
     "Simulator",
     "SimulatorDataset",
@@ -47,5 +50,6 @@ __all__ = [
     "problems",
     "reference",
     "search",
+    "targets",
     "variational",
 ]

@@ -48,6 +48,11 @@ class PosteriorAdapter(bf.Adapter):
 def from_model(model) -> bf.approximators.ContinuousApproximator:
     """See `DesignModel.to_approximator`."""
     posterior = model.posterior
+    if posterior.classifier is not None:
+        raise ValueError(
+            "Discrete parameters have a classifier and no BayesFlow inference network; use model.sample, "
+            "model.probabilities and model.log_prob, which have BayesFlow's shapes."
+        )
     if posterior.auxiliary_dim:
         raise ValueError(
             "A one-dimensional parameter is modelled with an auxiliary coordinate, which BayesFlow's approximators "

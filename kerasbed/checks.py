@@ -39,22 +39,17 @@ def check_kinds(simulator, design, objective) -> None:
 
 
 def set_target(objective, prior, target):
-    """Tell an objective's posterior what to learn; returns the `Target`, or None for all parameters.
+    """Tell an objective what to learn; returns the `Target`, or None for all parameters.
 
     Raises:
-        ValueError: the objective needs the full likelihood, or was used for another target.
+        ValueError: the objective cannot leave these parameters out, or was used for another target.
     """
     if target is None:
         return None
-    if objective.posterior is None:
-        raise ValueError(
-            f"{type(objective).__name__} compares likelihoods given all parameters, so it cannot leave some out; use "
-            "kb.objectives.BarberAgakov, which learns the posterior of the target alone."
-        )
     if objective.built:
         raise ValueError("The objective already belongs to a model; make a new one for every target.")
     found = target if isinstance(target, Target) else Target(prior, target)
-    objective.posterior.target = found
+    objective.set_target(found)
     return found
 
 

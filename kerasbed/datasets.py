@@ -21,7 +21,6 @@ import numpy as np
 from scipy import stats
 
 from kerasbed.base_samples import draw_seed, open_unit, sobol
-from kerasbed.priors import SampledPrior
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
@@ -88,11 +87,7 @@ class SimulatorDataset(keras.utils.PyDataset):
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 
     def _allows_sobol(self, dim: int) -> bool:
-        return (
-            dim <= MAX_SOBOL_DIM
-            and not isinstance(self.prior, SampledPrior)
-            and isinstance(self.noise.dist, stats.rv_continuous)
-        )
+        return dim <= MAX_SOBOL_DIM and self.prior.has_transform and isinstance(self.noise.dist, stats.rv_continuous)
 
     # -- what Keras calls ---
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import approximator, backend, certificate, datasets, networks, numerics, score
+from kerasbed import approximator, backend, certificate, datasets, numerics, score
 from kerasbed.designs import Design
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
@@ -26,8 +26,8 @@ class Inference(backend.KerasModel):
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
-        `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior: from both sides by draws
-        of the prior, `kerasbed.eig.bracket`. Else the objective's own bound.
+        `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior, or a target by name: from
+        both sides by draws of the prior, `kerasbed.eig.bracket`. Else the objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
@@ -45,20 +45,37 @@ class Inference(backend.KerasModel):
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
-        if self.objective.posterior is None and self.has_static_likelihood():
-            return bracket(
-                self.simulator, self.design, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed, check=False
-            )
+        if self.has_static_likelihood() and (self.target is not None or self.objective.posterior is None):
+            return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
         self._warn_untrained("estimate_eig")
         if self.objective.posterior is not None and not self.posterior.prior.has_density:
             return certificate.certified_eig(self, num_samples, seed)
+        return self._own_bound(num_samples, seed)
+
+    def _own_bound(self, num_samples, seed):
+        """The objective's own bound; a target's estimated entropy adds its error."""
         value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
         objective = self.objective
         self._warn_saturated(value, objective.ceiling(min(num_samples, self.estimation_rows)))
         method = f"{type(objective).__name__}, {num_samples} draws"
+        if self.target is not None and self.target.classes is not None:
+            entropy = self.target.entropy()  # its frequencies are in the contributions, on draws of their own
+            error = float(np.hypot(error, entropy.standard_error))
+            method += f"; entropy of the target {entropy.value:.4f} +- {entropy.standard_error:.4f}, {entropy.method}"
         if objective.direction == "upper bound":
             return EIGEstimate(upper=value, upper_se=error, method=method)
         return EIGEstimate(lower=value, lower_se=error, method=method)
+
+    def _bracket(self, num_samples, num_inner, seed):
+        """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
+        found = bracket(self.simulator, self.design, num_samples, num_inner, seed, check=False, target=self.target)
+        learned = self.target is not None and self.target.has_density and not self.target.discrete
+        held = self.objective.posterior
+        if not learned or held is None or held.target is not self.target or not held.is_trained:
+            return found
+        own = self._own_bound(num_samples, seed)
+        method = f"below {own.method}, above {found.method}"
+        return EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
 
     def _can_weigh_posterior(self) -> bool:
         """Whether the importance weights of a trained posterior network are known."""
@@ -66,16 +83,18 @@ class Inference(backend.KerasModel):
         return (
             posterior is not None
             and posterior.is_trained
-            and networks.has_standard_normal_base(posterior.network)
+            and posterior.head.has_normal_base
             and posterior.prior is self.simulator.prior
+            and self.target is None
             and self.simulator.prior.has_density
             and self.has_static_likelihood()
         )
 
     def has_static_likelihood(self) -> bool:
-        """Whether the likelihood is that of one measurement about all parameters; a policy's is one of histories."""
-        static = type(self.design).measure is Design.measure
-        return self.simulator.has_likelihood and self.target is None and static
+        """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""
+        target, prior = self.target, self.simulator.prior
+        static = type(self.design).measure is Design.measure and self.simulator.has_likelihood
+        return static and (target is None or (target.fn is None and prior.can_sample_given(list(target.dims))))
 
     def _warn_saturated(self, value, ceiling):
         if value > ceiling - HEADROOM:
@@ -173,11 +192,12 @@ class Inference(backend.KerasModel):
         }
 
     def _base_draws(self, num, seed):
-        """Base samples of the network; its own base distribution is asked where that is not N(0, I)."""
-        network, dim = self.posterior.network, self.posterior.prior.dim + self.posterior.auxiliary_dim
-        if networks.has_standard_normal_base(network):
-            return np.random.default_rng(seed).standard_normal((num, dim))
-        return ops.convert_to_numpy(network.base_distribution.sample((num,), seed=seed))
+        """Base samples of the networks; a network's own base distribution is asked where that is not N(0, I)."""
+        head, rng = self.posterior.head, np.random.default_rng(seed)
+        if head.has_normal_base or head.branches:
+            return rng.standard_normal((num, head.base_dim))
+        base = ops.convert_to_numpy(head.network.base_distribution.sample((num,), seed=seed))
+        return np.concatenate([rng.standard_normal((num, head.base_dim - base.shape[1])), base], axis=1)
 
     def log_prob(self, parameters, conditions) -> np.ndarray:
         """Log density of the amortised posterior in the user's units.
@@ -211,6 +231,39 @@ class Inference(backend.KerasModel):
                 found.append(ops.convert_to_numpy(self.posterior.log_prob(*cast((piece, repeated[rows])))))
         inside = self.posterior.prior.contains(parameters)
         return np.where(inside, np.concatenate(found).reshape(leading), -np.inf)
+
+    def probabilities(self, conditions) -> dict[str, np.ndarray]:
+        """Posterior probabilities of discrete parameters, or of a discrete target.
+
+        Args:
+            conditions: as for `sample`.
+
+        Returns:
+            {name: (datasets, d, values)}, in the order of the parameter's sorted values, for each of its d coordinates.
+
+        Raises:
+            ValueError: nothing that was learned is discrete.
+        """
+        classifier = self.posterior.classifier
+        if classifier is None:
+            raise ValueError("Nothing that this model learned is discrete, so there are no probabilities; use sample.")
+        encoded = self._encoded_conditions(conditions, "probabilities")
+        with backend.no_gradients():
+            found = ops.convert_to_numpy(classifier.log_probabilities(cast(encoded)))
+        return classifier.marginals(found.astype("float64"))
+
+    def model_probabilities(self, conditions) -> np.ndarray:
+        """Posterior probabilities of the models of a `kerasbed.ModelChoice`, (datasets, models), in their order.
+
+        Args:
+            conditions: as for `sample`.
+
+        Raises:
+            ValueError: the simulator is no choice among models.
+        """
+        if self.simulator.prior.branching is None:
+            raise ValueError(f"{type(self.simulator).__name__} is no kb.ModelChoice, so it has no model probabilities.")
+        return self.probabilities(conditions)[self.simulator.prior.branching][:, 0]
 
     def _encoded_conditions(self, conditions, caller) -> np.ndarray:
         """Check conditions and encode them for the network, (datasets, width)."""

@@ -38,8 +38,9 @@ class Landscape:
         if np.ndim(designs) == 0 and not isinstance(designs, dict):
             designs = self.design.sample(int(designs), seed)
         designs = self._checked_designs(designs)
-        with backend.no_gradients():
-            self.posterior.warn_outside_region(cast(designs))
+        if self.objective.posterior is not None:
+            with backend.no_gradients():
+                self.objective.posterior.warn_outside_region(cast(designs))
         value, error = np.transpose(
             [numerics.mean_and_error(c) for c in self.contributions_at(designs, num_samples, seed)]
         )

@@ -14,6 +14,7 @@ from keras import ops
 from scipy import special, stats
 
 from kerasbed import densities, numerics
+from kerasbed.discrete import Discrete, as_discrete, is_discrete
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Univariate:
 
     frozen: Any
     dim: int
+    values = None  # of a discrete block
 
     def sample(self, num, rng):
         return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
@@ -48,6 +50,7 @@ class MultivariateNormal:
     """A correlated normal block, `scipy.stats.multivariate_normal`."""
 
     frozen: Any
+    values = None
 
     @property
     def dim(self):
@@ -72,16 +75,18 @@ class MultivariateNormal:
         return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
 
 
-def as_block(name: str, given: Any) -> Univariate | MultivariateNormal:
+def as_block(name: str, given: Any) -> Univariate | MultivariateNormal | Discrete:
     frozen: Any
     frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     if isinstance(frozen, type(stats.multivariate_normal())):
         if dim is not None:
             raise ValueError(f"Prior {name!r}: a multivariate_normal has its own dimension; pass it without ({dim}).")
         return MultivariateNormal(frozen)
+    if is_discrete(frozen):
+        return as_discrete(name, frozen, dim)
     if not isinstance(getattr(frozen, "dist", None), stats.rv_continuous):
         raise TypeError(
-            f"Prior {name!r} is {given!r}, but a frozen continuous scipy.stats distribution was expected: "
+            f"Prior {name!r} is {given!r}, but a frozen scipy.stats distribution was expected: "
             "stats.norm(0, 1), (stats.norm(0, 1), d) for d independent ones, or stats.multivariate_normal(mean, cov). "
             "For anything else pass a sampler: Prior.from_sampler(...)."
         )

@@ -41,7 +41,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
         budget: what a design may cost; going over it is penalised in training, in the metric `eig` as well.
         target: what matters of the parameters: a name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in
-            `keras.ops`, such as a prediction; everything else is nuisance. Default all parameters.
+            `keras.ops`, such as a prediction, or `kerasbed.targets.Discrete`; everything else is nuisance. Default all
+            parameters, or what the simulator says (`ModelChoice`: which model).
 
     Attributes:
         starts_table: pandas table of the designs compared after training, best first; see
@@ -87,7 +88,9 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.simulator = simulator
         self.design = design
         self.objective = objectives.BarberAgakov(name="objective") if objective is None else objective
-        self.target = checks.set_target(self.objective, simulator.prior, target)
+        self.target = checks.set_target(
+            self.objective, simulator.prior, simulator.default_target if target is None else target
+        )
         self.seed = draw_seed() if seed is None else int(seed)
         self.eig_tracker = keras.metrics.Mean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
@@ -343,7 +346,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             "gradient": self.gradient,
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
             "starts": self.design.starts,
-            "target": self.target.config() if self.target else None,
+            "target": None if self.target is None else self.target.config(),
         } | (self.cost.config() if self.cost else {})
 
     @classmethod

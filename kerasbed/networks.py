@@ -46,6 +46,13 @@ def default_flow(dim: int, condition_width: int, seed: int | None = None) -> bf.
     return bf.networks.CouplingFlow(depth=depth, subnet_kwargs=subnet)
 
 
+def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequential:
+    """Two hidden layers for a classifier given `condition_width` features."""
+    width = 64 if condition_width <= 32 else 128
+    initial = NumpyHeNormal(seed)
+    return keras.Sequential([keras.layers.Dense(width, "silu", kernel_initializer=initial) for _ in range(2)])
+
+
 def check_density(network):
     """The network, if designs can be learned with it.
 

@@ -1,29 +1,22 @@
-"""The amortised posterior q(theta | y, xi): a BayesFlow network between encodings and the user's units.
+"""The amortised posterior q(theta | y, xi): encodings of the data, and a density given them.
 
-With u = T(theta) the unconstrained coordinates, z = (u - m) / s standardised by pilot constants, and c the encoded
-outcome and design,
-
-    log q(theta | y, xi) = log q_z(z | c) - sum log s + log |du/dtheta|,
-
-a density of theta in the user's units. A coupling flow needs two coordinates; for a one-dimensional theta an auxiliary
-a ~ N(0, 1), independent of everything, is modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds.
-The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
+The outcome, standardised by pilot constants or summarised by a network, and the encoded design are what the density is
+conditioned on; `kerasbed.head` is that density.
 """
 
 import warnings
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks, numerics
+from kerasbed import backend
 from kerasbed.designs import detach
+from kerasbed.head import Head
 from kerasbed.scaling import Standardize
 
 REGION_DECAY = 0.99  # memory of the designs seen in training: the last few hundred steps
 REGION_TOLERANCE = 0.05  # of an encoded design, whose space spans about [-1, 1]
-AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
 ROWS_PER_CALL = 2**16
 
 
@@ -34,11 +27,13 @@ class Posterior(keras.layers.Layer):
     Args:
         network: a BayesFlow inference network; default `kerasbed.networks.default_flow`.
         summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features).
+        classifier: Keras layer, (batch, width) to (batch, features), for discrete parameters; default a small network.
+        head: `kerasbed.head.Head` in place of network and classifier.
     """
 
-    def __init__(self, network=None, summary_network=None, **kwargs):
+    def __init__(self, network=None, summary_network=None, classifier=None, head=None, **kwargs):
         super().__init__(**kwargs)
-        self.network: Any = None if network is None else networks.check_density(network)
+        self.head = Head(network, classifier, name="head") if head is None else head
         self.summary_network = summary_network
         self.target = None
 
@@ -49,16 +44,11 @@ class Posterior(keras.layers.Layer):
         self.simulator, self.space = simulator, space
         self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
-        self.auxiliary_dim = 1 if self.prior.dim == 1 else 0
         self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
-        self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
         example = backend.to_tensor(space.sample(2, seed=0), self.compute_dtype)
         self.design_width = space.encode(example).shape[-1]
         width = self._build_summary() + self.design_width
-        if self.network is None:
-            self.network = networks.default_flow(self.prior.dim + self.auxiliary_dim, width)
-        networks.warn_about_dropout(self.network)
-        networks.build_network(self.network, self.prior.dim + self.auxiliary_dim, width, self.compute_dtype)
+        self.head.setup(self.prior, width, self.compute_dtype)
         self._build_region()
         self.built = True
 
@@ -75,8 +65,7 @@ class Posterior(keras.layers.Layer):
 
     def adapt(self, parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
-        u, _ = self.prior.to_unconstrained(self.select(parameters))
-        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.head.adapt(self.select(parameters))
         self.standardize_outcome.adapt(outcome)
 
     def select(self, parameters):
@@ -114,12 +103,34 @@ class Posterior(keras.layers.Layer):
         features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
         return ops.concatenate([encoded, features], axis=-1)
 
-    def encode_parameters(self, parameters):
-        """Standardised unconstrained coordinates and log |dz/dtheta|: dict of (batch, d) -> (batch, dim), (batch,)."""
-        u, log_det = self.prior.to_unconstrained(parameters)
-        return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
+    # -- the density ---
 
-    # -- densities ---
+    @property
+    def network(self):
+        """The BayesFlow network of the continuous parameters; None where there are none."""
+        return self.head.network
+
+    @property
+    def classifier(self):
+        """The network of the discrete parameters; None where there are none."""
+        return self.head.classifier
+
+    @property
+    def auxiliary_dim(self) -> int:
+        return self.head.auxiliary_dim
+
+    @property
+    def base_dim(self) -> int:
+        """Base samples N(0, 1) of one draw."""
+        return self.head.base_dim
+
+    @property
+    def standardize_parameters(self):
+        return self.head.standardize_parameters
+
+    def encode_parameters(self, parameters):
+        """Standardised unconstrained coordinates of the continuous parameters, (batch, dim), and log |dz/dtheta|."""
+        return self.head.encode_parameters(parameters)
 
     def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
         """Base samples this posterior needs besides the simulator's: the auxiliary coordinate."""
@@ -127,58 +138,28 @@ class Posterior(keras.layers.Layer):
 
     def log_prob(self, parameters, conditions, auxiliary=None, training=False):
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
-        z, log_det = self.encode_parameters(parameters)
-        if not self.auxiliary_dim:
-            return self.network.log_prob(z, conditions=conditions, training=training) + log_det
-        if auxiliary is None:
-            return self._marginal_log_prob(z, conditions) + log_det
-        joint = self.network.log_prob(
-            ops.concatenate([z, auxiliary], axis=-1), conditions=conditions, training=training
-        )
-        return joint - numerics.standard_normal_log_density(auxiliary) + log_det
-
-    def _marginal_log_prob(self, z, conditions):
-        points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
-        grid = ops.tile(ops.convert_to_tensor(AUXILIARY_GRID[:, None], dtype=z.dtype), (rows, 1))
-        pairs = ops.concatenate([ops.repeat(z, points, axis=0), grid], axis=-1)
-        joint = self.network.log_prob(pairs, conditions=ops.repeat(conditions, points, axis=0))
-        spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
-        return ops.logsumexp(ops.reshape(joint, (-1, points)), axis=-1) + float(np.log(spacing))
+        return self.head.log_prob(parameters, conditions, auxiliary, training)
 
     def sample(self, base, conditions):
-        """Transform base samples N(0, I), (batch, dim + auxiliary), to parameters: dict of (batch, d)."""
-        z = self.network(base, conditions=conditions, inverse=True)
-        return self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
+        """Transform base samples N(0, I), (batch, base_dim), to parameters: dict of (batch, d)."""
+        return self.head.sample(base, conditions)[0]
 
     def sample_with_log_prob(self, base, conditions, training=False):
-        """Draws and their log density in the user's units, in one pass; differentiable in both.
-
-        Args:
-            base: N(0, I), (batch, dim + auxiliary).
-            conditions: (batch, width).
-
-        Returns:
-            Dict of (batch, d), and (batch,): log q(theta | .), or log q(theta, a | .) - log N(a) with the auxiliary
-            coordinate a that was drawn along.
-        """
-        z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
-        parameters = self.prior.from_unconstrained(self.standardize_parameters.inverse(z[..., : self.prior.dim]))
-        _, log_det = self.encode_parameters(parameters)
-        if self.auxiliary_dim:
-            log_q = log_q - numerics.standard_normal_log_density(z[..., self.prior.dim :])
-        return parameters, log_q + log_det
+        """Draws and their log density in the user's units, in one pass; see `Head.sample`."""
+        return self.head.sample(base, conditions, training, density=True)
 
     @property
     def network_variables(self) -> list:
         """Trainable weights of the networks; `trainable_variables` also lists those of the design space it knows."""
-        parts = [part for part in (self.network, self.summary_network) if part is not None]
-        return [variable for part in parts for variable in part.trainable_variables]
+        return [variable for part in self._parts() for variable in part.trainable_variables]
+
+    def _parts(self):
+        return self.head.parts() + ([] if self.summary_network is None else [self.summary_network])
 
     def freeze(self) -> None:
         """Keep the networks as they are in later training, without touching the design."""
-        for part in (self.network, self.summary_network):
-            if part is not None:
-                part.trainable = False
+        for part in self._parts():
+            part.trainable = False
 
     # -- where it was trained ---
 
@@ -219,13 +200,13 @@ class Posterior(keras.layers.Layer):
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return super().get_config() | {
-            "network": None if self.network is None else serialize(self.network),
+            "head": serialize(self.head),
             "summary_network": None if self.summary_network is None else serialize(self.summary_network),
         }
 
     @classmethod
     def from_config(cls, config):
-        for part in ("network", "summary_network"):
+        for part in ("head", "summary_network"):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)

@@ -9,6 +9,9 @@ n draws in D dimensions it is the mixture (West, 1993)
     p(u) = 1/n sum_i N(u; m + sqrt(1 - h^2) (u_i - m), h^2 S),    h = n^(-1 / (D + 4))    (Scott, 1992)
 
 whose mean and covariance are those of the draws: centres are pulled in by what the kernels add.
+
+A normalizing flow instead, q(u) = N(f(u); 0, I) |det df/du|, is fitted to the standardised draws by maximum likelihood;
+draws of it are f's inverse of normal base samples.
 """
 
 import numpy as np
@@ -31,6 +34,17 @@ def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int 
     return KernelDensityPrior(draws, supports or {}, max_centres, seed)
 
 
+def from_samples(samples, supports=None, bandwidth=None, flow=None, max_centres: int = 1000, seed: int = 0) -> Prior:
+    """See `Prior.from_samples`."""
+    draws = {name: np.asarray(values, "float64") for name, values in samples.items()}
+    draws = {name: _one_dataset(name, v[:, None] if v.ndim == 1 else v, 0) for name, v in draws.items()}
+    if flow is not None and flow is not False:
+        from kerasbed.flow_prior import FlowPrior
+
+        return FlowPrior(draws, supports or {}, None if flow is True else flow, seed)
+    return KernelDensityPrior(draws, supports or {}, max_centres, seed, bandwidth)
+
+
 def _one_dataset(name, values, dataset):
     values = np.asarray(values, "float64")
     values = values[dataset] if values.ndim == 3 else values
@@ -46,6 +60,7 @@ class PosteriorPrior(Prior):
     """What the two kinds share: names and shapes, and densities through `log_density` in `keras.ops`."""
 
     def __init__(self, dims, supports):
+        self.blocks = {}
         self._dims, self._supports = dict(dims), dict(supports)
         self._log_prob = backend.compile_function(self.log_density)
 
@@ -73,6 +88,7 @@ class VariationalPrior(PosteriorPrior):
                 "pass the draws with dataset=."
             )
         self.fit = fit
+        self.has_transform = fit.family.base_dim == fit.prior.dim
         super().__init__(fit.prior.dims, fit.prior.supports())
 
     def sample(self, num, seed=None):
@@ -93,20 +109,18 @@ class VariationalPrior(PosteriorPrior):
         return {name: values[0] for name, values in self.fit._draws(base).items()}
 
 
-class KernelDensityPrior(PosteriorPrior):
-    """A kernel density estimate as a prior; made by `Prior.from_posterior`.
+class FittedPrior(PosteriorPrior):
+    """What densities fitted to draws share: checks of the draws, and their unconstrained coordinates.
 
     Args:
         draws: {name: (num, d)}.
         supports: name -> (low, high) where a parameter is not on the whole real line.
-        max_centres: kernels; more draws are thinned at random.
-        seed: of the thinning.
 
     Raises:
-        ValueError: unequal numbers of draws, draws outside the supports, or draws that lie in a plane.
+        ValueError: unequal numbers of draws, too few, or draws outside the supports.
     """
 
-    def __init__(self, draws, supports, max_centres, seed):
+    def __init__(self, draws, supports):
         dims = {name: values.shape[1] for name, values in draws.items()}
         if unknown := set(supports) - set(dims):
             raise ValueError(f"supports name {sorted(unknown)}, but the draws are of {sorted(dims)}.")
@@ -121,8 +135,37 @@ class KernelDensityPrior(PosteriorPrior):
                 f"Numbers of draws are { {name: len(values) for name, values in draws.items()} }, but the same number, "
                 f"above {self.dim}, was expected for every parameter."
             )
-        u = backend.compile_function(lambda values: self.to_unconstrained(values)[0])(draws)
-        self._fit_kernels(u, max_centres, seed)
+
+    def coordinates(self, draws) -> np.ndarray:
+        """Unconstrained coordinates of draws, (num, dim)."""
+        return backend.compile_function(lambda values: self.to_unconstrained(values)[0])(draws)
+
+
+class KernelDensityPrior(FittedPrior):
+    """A kernel density estimate as a prior; made by `Prior.from_posterior` and `Prior.from_samples`.
+
+    Args:
+        draws, supports: see `FittedPrior`.
+        max_centres: kernels; more draws are thinned at random.
+        seed: of the thinning.
+        bandwidth: h, in (0, 1); default Scott's rule.
+
+    Raises:
+        ValueError: as `FittedPrior`, draws that lie in a plane, or a bandwidth outside (0, 1).
+    """
+
+    has_transform = False
+
+    def __init__(self, draws, supports, max_centres, seed, bandwidth=None):
+        super().__init__(draws, supports)
+        if bandwidth is not None and not 0.0 < bandwidth < 1.0:
+            raise ValueError(
+                f"bandwidth is {bandwidth!r}, but a kernel's width relative to the draws' spread, between 0 and 1, was "
+                "expected."
+            )
+        self._fit_kernels(self.coordinates(draws), max_centres, seed)
+        self.width = self.width if bandwidth is None else float(bandwidth)
+        self.centres = np.sqrt(1.0 - self.width**2) * self.centres
 
     def _fit_kernels(self, u, max_centres, seed):
         self.mean, covariance = u.mean(axis=0), np.atleast_2d(np.cov(u, rowvar=False))
@@ -137,7 +180,7 @@ class KernelDensityPrior(PosteriorPrior):
         if len(white) > max_centres:
             white = white[np.random.default_rng(seed).choice(len(white), max_centres, replace=False)]
         self.width = len(white) ** (-1.0 / (self.dim + 4))
-        self.centres = np.sqrt(1.0 - self.width**2) * white
+        self.centres = white
 
     def sample(self, num, seed=None):
         rng = np.random.default_rng(seed)

@@ -4,13 +4,14 @@ Posterior networks model unconstrained coordinates u = T(theta), see `marginals.
 that every log density and every EIG that kerasbed reports is one of theta itself, in the user's units.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
 from kerasbed import numerics
+from kerasbed.discrete import truncated
 from kerasbed.marginals import as_block, constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
@@ -32,10 +33,11 @@ class Prior:
 
     Args:
         **marginals: name = frozen scipy.stats law, `(frozen, d)` for d independent ones, or `multivariate_normal`.
+            Discrete laws of finite support (bernoulli, binom, randint, rv_discrete) make discrete parameters.
 
     Raises:
-        TypeError: a marginal is not a frozen continuous scipy.stats law.
-        ValueError: no marginal, or a dimension that does not fit.
+        TypeError: a marginal is not a frozen scipy.stats law.
+        ValueError: no marginal, a dimension that does not fit, or a discrete law with infinitely many values.
 
     Example:
         >>> prior = Prior(rate=stats.lognorm(s=0.5), position=(stats.norm(), 3))
@@ -44,6 +46,9 @@ class Prior:
     """
 
     has_density = True
+    has_transform = True  # whether points of the unit cube have draws
+    branches: tuple = ()  # parts of which only that belonging to the value of `branching` is real; see model_choice.py
+    branching: str | None = None
 
     def __init__(self, **marginals):
         if not marginals:
@@ -56,6 +61,7 @@ class Prior:
         log_prob: Callable[[Parameters], np.ndarray] | None = None,
         supports: Mapping[str, tuple[float, float]] | None = None,
         log_density: Callable | None = None,
+        discrete: Mapping[str, Sequence[float]] | None = None,
     ) -> "Prior":
         """A prior given by a sampler, with or without a density.
 
@@ -65,8 +71,66 @@ class Prior:
             supports: name -> (low, high) where a parameter is not on the whole real line.
             log_density: `log_prob` once more in `keras.ops`, dict of tensors (..., d) -> (...,), where gradients of
                 the density are needed (variational fits).
+            discrete: name -> possible values of each coordinate, for discrete parameters.
         """
-        return SampledPrior(sampler, log_prob, supports or {}, log_density)
+        from kerasbed.sampled_priors import SampledPrior
+
+        return SampledPrior(sampler, log_prob, supports or {}, log_density, discrete or {})
+
+    @staticmethod
+    def hierarchical(**laws) -> "Prior":
+        """A prior whose laws depend on the parameters before them; it has draws, a density and inverse CDFs.
+
+        Args:
+            **laws: name = a marginal as for `Prior`, or a function of earlier parameters that returns a frozen
+                univariate law, or `(function, d)` for d coordinates. The function's arguments are the names of the
+                earlier parameters, arrays (..., d) each.
+
+        Raises:
+            TypeError, ValueError: a law is of the wrong kind, or depends on a parameter that does not come before it.
+
+        Example:
+            >>> Prior.hierarchical(
+            ...     mean=stats.norm(),
+            ...     spread=stats.halfnorm(),
+            ...     effects=(lambda mean, spread: stats.norm(mean, spread), 5),
+            ... )
+        """
+        from kerasbed.sampled_priors import HierarchicalPrior
+
+        return HierarchicalPrior(laws)
+
+    @staticmethod
+    def truncated(law, tail: float = 1e-6):
+        """A discrete law without its infinite tails, as a marginal; see `kerasbed.discrete.truncated`."""
+        return truncated(law, tail)
+
+    @staticmethod
+    def from_samples(
+        samples: Parameters,
+        supports: Mapping[str, tuple[float, float]] | None = None,
+        bandwidth: float | None = None,
+        flow=None,
+        max_centres: int = 1000,
+        seed: int = 0,
+    ) -> "Prior":
+        """Draws of any origin as a prior: a density is fitted to them, and draws are taken from that density.
+
+        Args:
+            samples: {name: (num, d)} or {name: (num,)}.
+            supports: name -> (low, high) for a parameter that is not on the whole real line; the fit is made in
+                unconstrained coordinates.
+            bandwidth: kernels' width relative to the draws' spread; default Scott's rule.
+            flow: fit a normalizing flow instead of kernels: True, or a `bayesflow.networks.CouplingFlow`, for two or
+                more coordinates.
+            max_centres, seed: kernels; the seed by which more draws are thinned, and of the flow's training.
+
+        Raises:
+            ValueError: draws that are not finite, outside their support, too few, or without a density.
+        """
+        from kerasbed.posterior_prior import from_samples
+
+        return from_samples(samples, supports, bandwidth, flow, max_centres, seed)
 
     @staticmethod
     def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0) -> "Prior":
@@ -112,7 +176,55 @@ class Prior:
             np.all((parameters[name] >= low) & (parameters[name] <= high), axis=-1)
             for name, (low, high) in self.supports().items()
         ]
+        for name, coordinates in self.discrete.items():
+            inside += [np.isin(parameters[name][..., i], values) for i, values in enumerate(coordinates)]
         return np.all(inside, axis=0)
+
+    @property
+    def discrete(self) -> dict[str, tuple]:
+        """Name -> possible values of each coordinate, for the discrete parameters."""
+        return {name: block.values for name, block in self.blocks.items() if block.values is not None}
+
+    @property
+    def continuous(self) -> "Prior | None":
+        """The continuous parameters as a part of their own; None where there are none."""
+        names = [name for name in self.names if name not in self.discrete]
+        if len(names) == len(self.names):
+            return self
+        from kerasbed.part import Part
+
+        return Part(self, names) if names else None
+
+    def require_continuous(self, what: str) -> None:
+        """Raise ValueError where a parameter is discrete."""
+        if self.discrete:
+            raise ValueError(
+                f"{what} is for continuous parameters, but {list(self.discrete)} are discrete; use kb.DesignModel, "
+                "kb.eig.bracket, or a target that leaves them out."
+            )
+
+    # -- parts ---
+
+    def marginal(self, names) -> "Prior | None":
+        """The law of some parameters, as a prior; None where it is not known in closed form."""
+        if not set(names) <= set(self.blocks):
+            return None
+        part = Prior.__new__(Prior)
+        part.blocks = {name: self.blocks[name] for name in names}
+        return part
+
+    def is_independent(self, names) -> bool:
+        """Whether these parameters are independent of all others."""
+        return set(names) <= set(self.blocks)
+
+    def can_sample_given(self, names) -> bool:
+        """Whether the other parameters can be drawn given these."""
+        return self.is_independent(names)
+
+    def sample_given(self, parameters: Parameters, rng) -> dict[str, np.ndarray]:
+        """Draws of all parameters given some of them, {name: (num, d)} -> {name: (num, d)}."""
+        num = len(next(iter(parameters.values())))
+        return self.sample(num, rng) | dict(parameters)
 
     # -- draws and density (NumPy, float64) ---
 
@@ -175,75 +287,23 @@ class Prior:
     # -- unconstrained coordinates (keras.ops) ---
 
     def to_unconstrained(self, parameters):
-        """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,)."""
-        pieces, log_dets = zip(
-            *[unconstrain(parameters[name], *self.supports()[name]) for name in self.names], strict=True
-        )
+        """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,).
+
+        A discrete parameter is its own coordinate.
+        """
+        supports = self._coordinate_supports()
+        pieces, log_dets = zip(*[unconstrain(parameters[name], *supports[name]) for name in self.names], strict=True)
         return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
         # Slices and not ops.split: without a place to split at, that fails on torch.
-        ends, supports = np.cumsum(list(self.dims.values())).tolist(), self.supports()
+        ends, supports = np.cumsum(list(self.dims.values())).tolist(), self._coordinate_supports()
         return {
             name: constrain(u[..., end - dim : end], *supports[name])
             for (name, dim), end in zip(self.dims.items(), ends, strict=True)
         }
 
-
-class SampledPrior(Prior):
-    """A prior known through its sampler; see `Prior.from_sampler`."""
-
-    def __init__(self, sampler, log_prob, supports, log_density=None):
-        self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
-        self._log_density = log_density
-        probe = sampler(2, np.random.default_rng(0))
-        if not isinstance(probe, Mapping) or not probe:
-            raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
-        self._dims = {}
-        for name, draws in probe.items():
-            if np.ndim(draws) != 2 or len(draws) != 2:
-                raise ValueError(
-                    f"The sampler returned {name!r} with shape {np.shape(draws)} for num=2, but (2, d) was expected; "
-                    "give every parameter a last axis, e.g. values[:, None]."
-                )
-            self._dims[name] = np.shape(draws)[1]
-        if unknown := set(supports) - set(self._dims):
-            raise ValueError(f"supports name {sorted(unknown)}, but the sampler returns {sorted(self._dims)}.")
-
-    @property
-    def has_density(self):
-        return self._log_prob is not None
-
-    @property
-    def dims(self):
-        return dict(self._dims)
-
-    def supports(self):
-        limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
-        return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
-
-    def sample(self, num, seed=None):
-        return self.check(self._sampler(num, np.random.default_rng(seed)))
-
-    def transform(self, uniform):
-        raise ValueError(
-            "This prior is a sampler, which has no inverse CDF for Sobol or quadrature points. "
-            "Use Monte Carlo base samples: SimulatorDataset(..., base_samples='monte_carlo')."
-        )
-
-    def log_prob(self, parameters):
-        if not self.has_density:
-            raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
-        return np.asarray(self._log_prob(self.check(parameters)), "float64")
-
-    def log_density(self, parameters):
-        if self._log_density is None:
-            raise NotImplementedError(
-                "This prior is a sampler without a differentiable density; pass log_density= (written in keras.ops) "
-                "to Prior.from_sampler."
-            )
-        return self._log_density(parameters)
-
-    def entropy(self, num_samples=100_000, seed=0):
-        return self._sampled_entropy(num_samples, seed)
+    def _coordinate_supports(self):
+        whole = {name: (np.full(self.dims[name], -np.inf), np.full(self.dims[name], np.inf)) for name in self.discrete}
+        return self.supports() | whole

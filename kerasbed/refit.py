@@ -20,6 +20,7 @@ def fit_posterior(model, network, summary_network, **fit_arguments):
         objective=objective,
         seed=model.seed + 1,
         gradient="reparameterization",
+        target=model.target,
         name="posterior_model",
     )
     history = refit.fit(**fit_arguments)

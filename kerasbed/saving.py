@@ -77,7 +77,7 @@ def model_from_config(cls, config):
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
     saved, fits = config.pop("simulator"), config.pop("fits")
-    simulator = _simulator.get() or _registered(saved)
+    simulator = _simulator.get() or registered_simulator(saved)
     if simulator is None:
         raise ValueError(
             f"The model was trained for the simulator {saved['class']}, which is not part of the file. "
@@ -96,7 +96,7 @@ def model_from_config(cls, config):
     return model
 
 
-def _registered(saved):
+def registered_simulator(saved):
     """A simulator whose class is registered with Keras under any package, by its qualified name."""
     for known in keras.saving.get_custom_objects().values():
         if f"{known.__module__}.{known.__qualname__}" == saved["class"]:

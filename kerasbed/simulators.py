@@ -45,6 +45,7 @@ class Simulator:
     noise = stats.norm()
     noise_shape: tuple[int, ...] | None = None
     differentiable = True
+    default_target = None  # what a model learns about when it is not told; None: all parameters
 
     def outcome(self, parameters, design, noise):
         """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""

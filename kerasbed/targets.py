@@ -7,6 +7,10 @@ an amortised density of t alone learns their effect (goal-oriented design; Attia
 A named target inherits its marginal density from a prior of independent blocks. A function of the parameters has none
 in closed form: the bound is then known up to the entropy of the target, which no design changes, and
 `kerasbed.certificate` supplies a bound that needs none.
+
+A discrete target takes finitely many values. Its entropy is exact where it is a discrete parameter; that of a function
+is estimated by the frequencies f of many prior draws. The plug-in entropy -sum f log f is below the target's in
+expectation (Jensen), so that the bound with it stays a lower bound.
 """
 
 import keras
@@ -14,10 +18,61 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.priors import Prior, SampledPrior
+from kerasbed.priors import Entropy, Prior
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8
+FREQUENCY_DRAWS = 2**18
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Discrete:
+    """A target with finitely many values, such as which of several hypotheses holds.
+
+    Args:
+        fn: {name: (batch, d)} -> (batch,) or (batch, k) whole numbers from 0 to num_classes - 1, in `keras.ops`.
+        num_classes: how many values each coordinate can take.
+
+    Raises:
+        TypeError: fn is no function.
+        ValueError: num_classes is no integer of at least 2.
+
+    Example:
+        >>> target = kb.targets.Discrete(lambda parameters: parameters["rate"] > 1.0, num_classes=2)
+    """
+
+    def __init__(self, fn, num_classes: int):
+        if not callable(fn):
+            raise TypeError(f"fn is {fn!r}, but a function of the parameters was expected.")
+        if int(num_classes) != num_classes or num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes!r}, but an integer of at least 2 was expected.")
+        self.fn, self.num_classes = fn, int(num_classes)
+
+    def __call__(self, parameters):
+        values = self.fn(parameters)
+        values = values[:, None] if len(values.shape) == 1 else values
+        return ops.cast(values, next(iter(parameters.values())).dtype)
+
+    def get_config(self):
+        return {"fn": keras.saving.serialize_keras_object(_registered(self.fn)), "num_classes": self.num_classes}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["fn"]), config["num_classes"])
+
+
+def _registered(fn):
+    """The function, if a file can hold it by name.
+
+    Raises:
+        ValueError: it is not registered with Keras.
+    """
+    if ">" not in str(keras.saving.get_registered_name(fn)):
+        raise ValueError(
+            "The model's target is a function that a file cannot hold; register it with "
+            "@keras.saving.register_keras_serializable() before building the model."
+        )
+    return fn
 
 
 class Target(Prior):
@@ -25,7 +80,7 @@ class Target(Prior):
 
     Args:
         prior: the simulator's prior.
-        target: a parameter's name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in `keras.ops`.
+        target: a parameter's name, a list of names, fn({name: (batch, d)}) -> (batch, k) in `keras.ops`, or `Discrete`.
 
     Raises:
         ValueError: a name is unknown, the function has the wrong shape, does not depend on the parameters, or has fewer
@@ -34,11 +89,16 @@ class Target(Prior):
     """
 
     def __init__(self, prior, target):
-        self.source, self.fn = prior, None
+        self.source, self.fn, self.law, self.classes = prior, None, None, None
+        self.blocks = {}
         if callable(target):
             self.fn = target
             self.parts = {NAME: self._width()}
-            self._check_rank()
+            if isinstance(target, Discrete):
+                self.classes = np.arange(target.num_classes, dtype="float64")
+                self._count()
+            else:
+                self._check_rank()
             return
         chosen = [target] if isinstance(target, str) else list(target) if isinstance(target, list | tuple) else None
         if not chosen or not all(isinstance(name, str) for name in chosen):
@@ -48,8 +108,7 @@ class Target(Prior):
         if unknown := set(chosen) - set(prior.names):
             raise ValueError(f"target names {sorted(unknown)}, but the prior has {list(prior.names)}; use those names.")
         self.parts = {name: prior.dims[name] for name in prior.names if name in chosen}
-        if not isinstance(prior, SampledPrior):
-            self.blocks = {name: prior.blocks[name] for name in self.parts}
+        self.law = prior.marginal(list(self.parts))
 
     @property
     def dims(self):
@@ -57,12 +116,27 @@ class Target(Prior):
 
     @property
     def has_density(self):
-        """Whether log p(t) is known: for named blocks of a prior given by its marginals."""
-        return self.fn is None and not isinstance(self.source, SampledPrior)
+        """Whether log p(t) is known: for parameters whose marginal law is, and, by frequencies, for discrete values."""
+        return self.law is not None or self.classes is not None
+
+    @property
+    def discrete(self):
+        if self.classes is not None:
+            return {NAME: (self.classes,) * self.dim}
+        if self.fn is not None:
+            return {}
+        return {name: values for name, values in self.source.discrete.items() if name in self.parts}
+
+    def marginal(self, names):
+        if self.classes is not None:
+            return self
+        return None if self.law is None else self.law.marginal(names)
 
     def supports(self):
         if self.fn is None:
             return {name: self.source.supports()[name] for name in self.parts}
+        if self.classes is not None:
+            return {NAME: (np.zeros(self.dim), np.full(self.dim, self.classes[-1]))}
         return {NAME: (np.full(self.dim, -np.inf), np.full(self.dim, np.inf))}
 
     def select(self, parameters):
@@ -79,7 +153,51 @@ class Target(Prior):
 
     def log_prior(self, parameters) -> np.ndarray:
         """log p(t) at draws of all parameters, {name: (num, d)} -> (num,), where the target has a density."""
+        if self.classes is not None:
+            return self.log_prob({NAME: self._values(parameters)})
         return self.log_prob({name: parameters[name] for name in self.parts})
+
+    def log_prob(self, parameters):
+        """Log density, or log probability, where the target has one."""
+        if self.classes is None:
+            if self.law is None:
+                raise ValueError("The target has no density in closed form.")
+            return self.law.log_prob(parameters)
+        return self.log_frequencies[self._cells(self.check(parameters)[NAME])]
+
+    def log_density(self, parameters):
+        return self.law.log_density(parameters)
+
+    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
+        """Entropy of the target: exact for a discrete parameter, of frequencies for a discrete function."""
+        if self.classes is None:
+            return self.law.entropy(num_samples, seed)
+        p = np.exp(self.log_frequencies[np.isfinite(self.log_frequencies)])
+        value = -np.sum(p * np.log(p))
+        error = np.sqrt(max(np.sum(p * np.log(p) ** 2) - value**2, 0.0) / FREQUENCY_DRAWS)
+        return Entropy(float(value), float(error), f"estimated by frequencies of {FREQUENCY_DRAWS} draws")
+
+    def _cells(self, values) -> np.ndarray:
+        """Index of joint values, (..., d) -> (...)."""
+        return np.ravel_multi_index(np.moveaxis(values.astype(int), -1, 0), (len(self.classes),) * self.dim)
+
+    def _count(self):
+        """Frequencies of the joint values, from draws that serve for nothing else.
+
+        Raises:
+            ValueError: a value is no class.
+        """
+        values = self._values(self.source.sample(FREQUENCY_DRAWS, [0, 41]))
+        if not np.all(np.isin(values, self.classes)):
+            raise ValueError(
+                f"The target returned values such as {values[~np.isin(values, self.classes)][0]:g}, but whole numbers "
+                f"from 0 to {len(self.classes) - 1} were expected, as num_classes={len(self.classes)} says."
+            )
+        counts = np.bincount(self._cells(values), minlength=len(self.classes) ** self.dim)
+        if np.max(counts) == FREQUENCY_DRAWS:
+            raise ValueError("The target has the same value at every draw of the prior, so there is nothing to learn.")
+        with np.errstate(divide="ignore"):
+            self.log_frequencies = np.log(counts / FREQUENCY_DRAWS)
 
     def config(self):
         """What can be saved: names, or a function registered with Keras.
@@ -89,12 +207,9 @@ class Target(Prior):
         """
         if self.fn is None:
             return list(self.parts)
-        if ">" not in str(keras.saving.get_registered_name(self.fn)):
-            raise ValueError(
-                "The model's target is a function that a file cannot hold; register it with "
-                "@keras.saving.register_keras_serializable() before building the model."
-            )
-        return keras.saving.serialize_keras_object(self.fn)
+        if self.classes is not None:
+            return keras.saving.serialize_keras_object(self.fn)
+        return keras.saving.serialize_keras_object(_registered(self.fn))
 
     def _values(self, parameters):
         with backend.precision("float64"), backend.no_gradients():

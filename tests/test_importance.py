@@ -13,7 +13,7 @@ from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
 class ExactPosterior:
     """The posterior of `Line`: covariance S = (I + X'X)^-1 and mean S X'y."""
 
-    prior, auxiliary_dim, compute_dtype = Line.prior, 0, "float64"
+    prior, auxiliary_dim, base_dim, compute_dtype = Line.prior, 0, 2, "float64"
 
     def __init__(self, shift=0.0):
         self.matrix = np.stack([np.ones(2), DESIGN], axis=1)

@@ -7,6 +7,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend
+from tests import toys
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,61 @@ def test_draws_without_a_density_are_refused():
         kb.Prior.from_posterior({"x": x[:, 0]})
     with pytest.raises(ValueError, match="no inverse CDF"):
         kb.Prior.from_posterior({"x": x}).transform(np.full((2, 1), 0.5))
+
+
+@pytest.fixture(scope="module")
+def banana():
+    """Draws that no Gaussian fits: b follows a^2; and a positive parameter."""
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((2000, 1))
+    return {"a": a, "b": a**2 + 0.5 * rng.standard_normal((2000, 1)), "rate": rng.gamma(3.0, size=2000)}
+
+
+def test_a_flow_is_fitted_to_samples_and_used_for_both(banana):
+    """Its own draws integrate its own density to one; their moments are near the samples'."""
+    prior = kb.Prior.from_samples(banana, supports={"rate": (0.0, np.inf)}, flow=True, seed=0)
+    assert prior.has_transform
+    sample = prior.sample(8000, seed=2)
+    assert np.all(sample["rate"] > 0)
+    other = (
+        stats.norm(0.0, 0.7).logpdf(sample["a"][:, 0])
+        + stats.norm(1.0, 0.5).logpdf(sample["b"][:, 0])
+        + stats.gamma(4.0, scale=0.6).logpdf(sample["rate"][:, 0])
+    )
+    weights = np.exp(other - prior.log_prob(sample))
+    # 4.5 standard errors: false alarm 1 in 150,000.
+    assert abs(weights.mean() - 1.0) < 4.5 * weights.std() / np.sqrt(weights.size) + 1e-3
+    slope = np.polyfit(sample["a"][:, 0] ** 2, sample["b"][:, 0], 1)[0]
+    assert slope == pytest.approx(1.0, abs=0.25)
+    with pytest.raises(ValueError, match="only one"):
+        kb.Prior.from_samples({"a": banana["a"]}, flow=True)
+
+
+class Reading(kb.GaussianSimulator):
+    """One reading of b at a gain, which is the design."""
+
+    def __init__(self, prior):
+        self.prior = prior
+
+    def mean(self, parameters, design):
+        return parameters["b"] * design
+
+    def scale(self, parameters, design):
+        return 0.5
+
+
+def test_samples_are_a_prior_from_training_to_the_certificate(banana):
+    """The design at its bound (the largest gain) and bounds of the EIG from both sides that agree with the bracket."""
+    prior = kb.Prior.from_samples({"b": banana["b"]}, bandwidth=0.2)
+    model = kb.DesignModel(Reading(prior), kb.designs.Box((1,), 0.1, 2.0, initial=[0.5]), seed=0)
+    model.compile(**toys.QUICK)
+    model.fit(epochs=1, steps_per_epoch=300, verbose=0)
+    assert model.design.numpy()[0] > 1.9
+    found = model.estimate_eig(1024)
+    reference = kb.eig.bracket(model.simulator, model.design, 2048, 4096, check=False)
+    error = 4 * np.hypot(found.lower_se, reference.lower_se)
+    assert reference.lower - error < found.upper
+    assert found.lower < reference.upper + error
+    assert found.upper - found.lower < 0.2
+    with pytest.raises(ValueError, match="bandwidth is"):
+        kb.Prior.from_samples({"b": banana["b"]}, bandwidth=1.5)

@@ -114,7 +114,8 @@ def tensor_grid(prior, axes):
 
 def grid_applies(simulator) -> bool:
     """Whether the simulator has a likelihood, a prior density and few enough parameters for a grid."""
-    return simulator.has_likelihood and simulator.prior.has_density and simulator.prior.dim <= MAX_PARAMETERS
+    prior = simulator.prior
+    return simulator.has_likelihood and prior.has_density and not prior.discrete and prior.dim <= MAX_PARAMETERS
 
 
 def check_grid_applies(simulator) -> None:
@@ -124,6 +125,7 @@ def check_grid_applies(simulator) -> None:
             f"{type(simulator).__name__} has no log_likelihood, which a grid needs; define it, or use "
             "model.estimate_eig, which gives a bound without one."
         )
+    simulator.prior.require_continuous("A grid")
     if not simulator.prior.has_density:
         raise ValueError("The prior has no density, which a grid needs; pass log_prob= to Prior.from_sampler.")
     if simulator.prior.dim > MAX_PARAMETERS:

@@ -69,7 +69,7 @@ def importance(
 def importance_terms(simulator, design, posterior, num_outer, num_inner, seed):
     """Log weights of the true parameters (M,), of the posterior's draws (M, L), and log p(y_m | theta_m) (M,)."""
     values = tree.map_structure(lambda value: value[None], design_values(design))
-    rng, width = np.random.default_rng(seed), posterior.prior.dim + posterior.auxiliary_dim
+    rng, width = np.random.default_rng(seed), posterior.base_dim
     evaluate = backend.compile_function(_block(simulator, posterior), posterior.compute_dtype)
     rows, found = max(1, min(num_outer, ROWS_PER_CALL // num_inner)), []
     for _ in range(0, num_outer, rows):  # the last block is full, too, and cut: one program for all

@@ -59,6 +59,7 @@ class FisherCriterion:
 
     def __init__(self, simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
+        simulator.prior.require_continuous("Laplace's approximation")
         if num_samples < 2 or num_outcomes < 2:
             raise ValueError(f"num_samples is {num_samples} and num_outcomes {num_outcomes}, but both need at least 2.")
         self.simulator, self.num_outcomes, self.seed = simulator, int(num_outcomes), int(seed)

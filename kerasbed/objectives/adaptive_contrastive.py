@@ -13,6 +13,8 @@ PCE, which is the case q = p(theta), and more draws never loosen it in expectati
 The path of xi through q's conditioning copy vanishes at the optimal q, where the bound is stationary in q, and is cut
 for a static design like that of `barber_agakov`.
 
+With a target, log p(y | theta_0) is replaced by log p(y | t_0) from below; see `objectives.nuisance`.
+
 References: Foster et al. (2020), the bound I_ACE and theorem 1.
 """
 
@@ -21,12 +23,12 @@ from keras import ops
 
 from kerasbed import numerics
 from kerasbed.objectives import pool, proposals
-from kerasbed.objectives.base import Objective
+from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 from kerasbed.posterior import ROWS_PER_CALL, Posterior
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class AdaptiveContrastive(Objective):
+class AdaptiveContrastive(LikelihoodObjective):
     """Lower bound on the EIG from a likelihood and an amortised posterior, tight even where the posterior is not.
 
     Args:
@@ -34,6 +36,8 @@ class AdaptiveContrastive(Objective):
             `bf.networks.CouplingFlow()`; default a coupling flow sized to the problem.
         summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
         num_contrastive: L draws of the posterior for each outcome.
+        num_nuisance: K draws of nuisance parameters for each outcome, where the model has a target; the posterior is
+            that of all parameters then, too.
 
     Raises:
         TypeError: the network has no density that can be differentiated.
@@ -41,10 +45,11 @@ class AdaptiveContrastive(Objective):
         NotImplementedError: the prior's density is unknown to `keras.ops`; see `kerasbed.densities.register`.
     """
 
-    needs_likelihood = True
-
-    def __init__(self, network=None, summary_network=None, num_contrastive=16, posterior=None, **kwargs):
-        super().__init__(posterior or Posterior(network, summary_network, name="posterior"), **kwargs)
+    def __init__(
+        self, network=None, summary_network=None, num_contrastive=16, num_nuisance=128, posterior=None, **kwargs
+    ):
+        posterior = posterior or Posterior(network, summary_network, name="posterior")
+        super().__init__(num_nuisance, posterior, **kwargs)
         self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
 
     def setup(self, simulator, space, outcome_shape):
@@ -52,14 +57,19 @@ class AdaptiveContrastive(Objective):
         proposals.check_proposal(self.posterior, simulator.prior)
 
     def extra_draws(self, num, rng):
-        return proposals.extra_draws(self.posterior, num, self.num_contrastive, rng)
+        base = proposals.extra_draws(self.posterior, num, self.num_contrastive, rng)
+        return super().extra_draws(num, rng) | base
 
     def estimation_rows(self, rows_per_draw=1):
-        return max(1, ROWS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        rows = max(1, ROWS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        return min(rows, super().estimation_rows(rows_per_draw))
 
     def call(self, draws, outcome, design, training=False):
-        log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
-        own = proposals.own_log_weight(self.posterior, log_p, draws, outcome, design, training)
+        log_p = self.log_likelihood(draws, outcome, design)
+        of_all = log_p if self.target is None else self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        # With a target, the data's log_prior is the target's, and the weight needs that of all parameters.
+        joint = draws if self.target is None else {k: v for k, v in draws.items() if k != "log_prior"}
+        own = proposals.own_log_weight(self.posterior, of_all, joint, outcome, design, training)
         total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, outcome, design, training)
         return log_p - ops.logaddexp(own, total) + numerics.log_size(draws["extra"]["proposal"], 1, plus=1)
 

@@ -9,6 +9,8 @@ on xi and q needs the gradient of the expectation in xi: outcomes are y = y(thet
 samples, so that it is the expectation of a gradient. The path of xi through q's *conditioning* argument has expectation
 zero at the optimal q (it is a score) and is cut for a static design; see `Design.detach_condition`.
 
+For discrete parameters densities are probabilities, and the bound is that of a classifier; see `kerasbed.classifier`.
+
 The prior does not depend on xi or q, so ascent on L is descent on -E log q, the loss; the metric is L itself.
 
 References: Barber and Agakov (2003), eq. 3; Foster et al. (2019), eq. 12; Foster et al. (2020) for the joint ascent.
@@ -29,13 +31,15 @@ class BarberAgakov(Objective):
         network: a BayesFlow inference network with a tractable density, e.g. `bf.networks.CouplingFlow()`;
             default a coupling flow sized to the problem.
         summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
+        classifier: Keras layer, (batch, width) to (batch, features), below the probabilities of discrete parameters;
+            default a network with two hidden layers.
 
     Raises:
         TypeError: the network has no density that can be differentiated.
     """
 
-    def __init__(self, network=None, summary_network=None, posterior=None, **kwargs):
-        super().__init__(posterior or Posterior(network, summary_network, name="posterior"), **kwargs)
+    def __init__(self, network=None, summary_network=None, classifier=None, posterior=None, **kwargs):
+        super().__init__(posterior or Posterior(network, summary_network, classifier, name="posterior"), **kwargs)
 
     def call(self, draws, outcome, design, training=False):
         conditions = self.posterior.conditions(outcome, design, training=training)

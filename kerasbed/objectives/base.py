@@ -36,6 +36,19 @@ class Objective(keras.layers.Layer):
         # In the constructor and not on the class: torch looks submodules up after class attributes.
         self.posterior: Any = posterior
 
+    def set_target(self, target) -> None:
+        """Learn about a part or function of the parameters instead of all; `kerasbed.targets.Target`.
+
+        Raises:
+            ValueError: the objective cannot.
+        """
+        if self.posterior is None:
+            raise ValueError(
+                f"{type(self).__name__} compares outcomes with all parameters, so it cannot leave some out; use "
+                "kb.objectives.BarberAgakov, which learns the posterior of the target alone."
+            )
+        self.posterior.target = target
+
     def setup(self, simulator, space, outcome_shape) -> None:
         """Create every weight for a problem.
 

@@ -9,6 +9,8 @@ since E log(mean) <= log E(mean) (Jensen). By the delta method the bias is about
 which falls like 1/L but differs from design to design: a search prefers designs at which the estimate of the evidence
 is bad. The contrastive draws form one pool for the batch; see `prior_contrastive` for why sharing is harmless.
 
+With a target, log p(y | theta) is replaced by log p(y | t) from above; see `objectives.nuisance`.
+
 References: Rainforth et al. (2018) for bias and rates; Foster et al. (2019), section 2, for the estimator.
 """
 
@@ -16,39 +18,39 @@ import keras
 
 from kerasbed import numerics
 from kerasbed.objectives import pool
-from kerasbed.objectives.base import Objective
-
-PAIRS_PER_CALL = 2**20  # of an outcome and contrastive parameters, in an estimate
+from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class NestedMonteCarlo(Objective):
+class NestedMonteCarlo(LikelihoodObjective):
     """Upper bound in expectation on the EIG from a likelihood; without a network.
 
     A design search on it exploits its bias, and a warning says so.
 
     Args:
         num_contrastive: L fresh draws of the prior, shared by a batch.
+        num_nuisance: K draws of nuisance parameters for each outcome, where the model has a target.
 
     Raises:
-        ValueError: num_contrastive is no positive integer, or the simulator has no log_likelihood.
+        ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
     """
 
     direction = "upper bound"
-    needs_likelihood = True
 
-    def __init__(self, num_contrastive=512, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, num_contrastive=512, num_nuisance=128, **kwargs):
+        super().__init__(num_nuisance, **kwargs)
         self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
 
     def extra_draws(self, num, rng):
-        return {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
+        contrastive = pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)
+        return super().extra_draws(num, rng) | {"contrastive": contrastive}
 
     def estimation_rows(self, rows_per_draw=1):
-        return max(1, PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        return min(rows, super().estimation_rows(rows_per_draw))
 
     def call(self, draws, outcome, design, training=False):
-        log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        log_p = self.log_likelihood(draws, outcome, design)
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.space.starts_of(draws)

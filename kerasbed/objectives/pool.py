@@ -11,6 +11,8 @@ so that what depends on the outcome alone is computed S times and not once for e
 
 from keras import ops, tree
 
+PAIRS_PER_CALL = 2**20  # of an outcome and inner parameters, in an estimate
+
 
 def whole(draws):
     """The batch as it was drawn, with `parameters` and `extra`."""

@@ -13,6 +13,9 @@ In-batch, the contrast of a draw are the other draws of its batch (L + 1 = batch
 and there is nothing more to simulate. Fresh draws form one pool for the batch, which leaves L free of the batch size.
 Sharing costs nothing at first order: the average over outcomes of p(y | theta_l) / p(y) is 1 for every theta_l.
 
+With a target, p(y | theta_0) in the numerator is replaced by p(y | t_0) from below; the denominator stays a bound of
+p(y) from above. See `objectives.nuisance`.
+
 References: Foster et al. (2020), the bound I_PCE.
 """
 
@@ -22,28 +25,26 @@ from keras import ops
 
 from kerasbed import numerics
 from kerasbed.objectives import pool
-from kerasbed.objectives.base import Objective
-from kerasbed.objectives.nested_monte_carlo import PAIRS_PER_CALL
+from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class PriorContrastive(Objective):
+class PriorContrastive(LikelihoodObjective):
     """Lower bound on the EIG from a likelihood; it has no network and needs no training of its own.
 
     Args:
         num_contrastive: L fresh contrastive draws of the prior, shared by a batch; None takes the other draws of the
             batch.
+        num_nuisance: K draws of nuisance parameters for each outcome, where the model has a target.
 
     Raises:
-        ValueError: num_contrastive is no positive integer, or the simulator has no log_likelihood.
+        ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
     """
 
-    needs_likelihood = True
-
-    def __init__(self, num_contrastive=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, num_contrastive=None, num_nuisance=128, **kwargs):
+        super().__init__(num_nuisance, **kwargs)
         self.num_contrastive = (
             None if num_contrastive is None else pool.positive_integer("num_contrastive", num_contrastive)
         )
@@ -53,20 +54,23 @@ class PriorContrastive(Objective):
         return self.num_contrastive is None
 
     def extra_draws(self, num, rng):
+        extra = super().extra_draws(num, rng)
         if self.num_contrastive is None:
-            return {}
-        return {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
+            return extra
+        return extra | {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
 
     def estimation_rows(self, rows_per_draw=1):
         if self.num_contrastive is None:
             return IN_BATCH_ROWS
-        return max(1, PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        return min(rows, super().estimation_rows(rows_per_draw))
 
     def ceiling(self, rows):
         return float(np.log(rows if self.num_contrastive is None else self.num_contrastive + 1))
 
     def call(self, draws, outcome, design, training=False):
-        log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         in_batch = self.num_contrastive is None
         contrast = pool.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
@@ -75,7 +79,7 @@ class PriorContrastive(Objective):
         log_sum = pool.to_rows(draws, ops.logsumexp(pairs, axis=1), design)
         if in_batch:  # the draw's own parameters are among them
             return log_p - log_sum + numerics.log_size(pairs, 1)
-        return log_p - ops.logaddexp(log_p, log_sum) + numerics.log_size(pairs, 1, plus=1)
+        return log_p - ops.logaddexp(own, log_sum) + numerics.log_size(pairs, 1, plus=1)
 
     def get_config(self):
         return super().get_config() | {"num_contrastive": self.num_contrastive}

@@ -8,7 +8,6 @@ auxiliary coordinate a ~ N(0, 1), whose density multiplies the prior's.
 
 from keras import ops
 
-from kerasbed import networks
 from kerasbed.objectives import pool
 
 
@@ -20,7 +19,7 @@ def check_proposal(posterior, prior) -> None:
         ValueError: the prior has no density.
         NotImplementedError: the prior has none in `keras.ops`.
     """
-    if not networks.has_standard_normal_base(posterior.network):
+    if not posterior.head.has_normal_base:
         raise TypeError(
             f"{type(posterior.network).__name__} has a base distribution other than N(0, I), but proposals are "
             "functions of standard normal base samples; use base_distribution='normal'."
@@ -30,12 +29,17 @@ def check_proposal(posterior, prior) -> None:
             "The prior has no density, which importance weights need; pass log_prob= and log_density= to "
             "Prior.from_sampler, or use kb.objectives.BarberAgakov."
         )
+    if prior.discrete:
+        raise ValueError(
+            f"The prior has discrete parameters, {list(prior.discrete)}, but no gradient reaches a proposal through "
+            "its discrete draws. Use kb.objectives.BarberAgakov or PriorContrastive."
+        )
     prior.log_density({name: ops.zeros((2, dim)) + 0.5 for name, dim in prior.dims.items()})
 
 
 def extra_draws(posterior, num: int, num_contrastive: int, rng) -> dict:
     """Base samples of the proposal's draws, (num, L, dim), and the true parameters' auxiliary coordinate."""
-    width = posterior.prior.dim + posterior.auxiliary_dim
+    width = posterior.base_dim
     return {
         "proposal": rng.standard_normal((num, num_contrastive, width)),
         "own_auxiliary": rng.standard_normal((num, posterior.auxiliary_dim)),

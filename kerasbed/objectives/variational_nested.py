@@ -10,6 +10,8 @@ ELBO, zero where q is the posterior, and falls like 1/L. The proposal therefore 
 maximising both diverges. At a fixed design this is the certificate from above to the lower bounds; a design search
 climbs the gap as well, most where q is bad.
 
+With a target, log p(y | theta_0) is replaced by log p(y | t_0) from above; see `objectives.nuisance`.
+
 References: Foster et al. (2019), the estimator U_VNMC; Burda et al. (2016) for the importance-weighted ELBO.
 """
 
@@ -17,12 +19,12 @@ import keras
 
 from kerasbed import numerics
 from kerasbed.objectives import pool, proposals
-from kerasbed.objectives.base import Objective
+from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 from kerasbed.posterior import ROWS_PER_CALL, Posterior
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class VariationalNested(Objective):
+class VariationalNested(LikelihoodObjective):
     """Upper bound on the EIG from a likelihood and an amortised posterior, which descends while the design ascends.
 
     A design search on it exploits its bias, and a warning says so.
@@ -32,6 +34,8 @@ class VariationalNested(Objective):
             `bf.networks.CouplingFlow()`; default a coupling flow sized to the problem.
         summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
         num_contrastive: L draws of the posterior for each outcome.
+        num_nuisance: K draws of nuisance parameters for each outcome, where the model has a target; the posterior is
+            that of all parameters then, too.
 
     Raises:
         TypeError: the network has no density that can be differentiated.
@@ -40,10 +44,12 @@ class VariationalNested(Objective):
     """
 
     direction = "upper bound"
-    needs_likelihood = True
 
-    def __init__(self, network=None, summary_network=None, num_contrastive=16, posterior=None, **kwargs):
-        super().__init__(posterior or Posterior(network, summary_network, name="posterior"), **kwargs)
+    def __init__(
+        self, network=None, summary_network=None, num_contrastive=16, num_nuisance=128, posterior=None, **kwargs
+    ):
+        posterior = posterior or Posterior(network, summary_network, name="posterior")
+        super().__init__(num_nuisance, posterior, **kwargs)
         self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
 
     def setup(self, simulator, space, outcome_shape):
@@ -51,17 +57,19 @@ class VariationalNested(Objective):
         proposals.check_proposal(self.posterior, simulator.prior)
 
     def extra_draws(self, num, rng):
-        return proposals.extra_draws(self.posterior, num, self.num_contrastive, rng)
+        base = proposals.extra_draws(self.posterior, num, self.num_contrastive, rng)
+        return super().extra_draws(num, rng) | base
 
     @property
     def descending_variables(self):
         return self.posterior.network_variables
 
     def estimation_rows(self, rows_per_draw=1):
-        return max(1, ROWS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        rows = max(1, ROWS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        return min(rows, super().estimation_rows(rows_per_draw))
 
     def call(self, draws, outcome, design, training=False):
-        log_p = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        log_p = self.log_likelihood(draws, outcome, design)
         total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, outcome, design, training)
         return log_p - total + numerics.log_size(draws["extra"]["proposal"], 1)
 

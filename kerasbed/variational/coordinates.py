@@ -37,6 +37,7 @@ class Coordinates:
     """
 
     def __init__(self, prior, standardised: bool = True):
+        prior.require_continuous("A variational fit")
         self.prior, self.dim = prior, prior.dim
         supports = [np.ravel(edge) for pair in prior.supports().values() for edge in pair]
         self.affine = bool(np.all(np.isinf(np.concatenate(supports))))

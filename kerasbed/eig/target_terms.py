@@ -1,0 +1,94 @@
+r"""Terms of both bounds for a target: log p(y | t) and log p(y), each from the side that keeps the direction.
+
+By `kerasbed.objectives.nuisance`, with K or N fresh nuisance draws, "out" estimates are below and "in" estimates, which
+hold the draw that made y, above:
+
+    lower    E[ out of log p(y | t_0) - in of log p(y) ]  <=  I(t; y | xi)
+    upper    E[ in of log p(y | t_0) - out of log p(y) ]  >=  I(t; y | xi)
+
+*A target with few values* t_1..S: p(y) = sum_s p(t_s) p(y | t_s) is summed exactly, from N + 1 fresh nuisance draws for
+every value, shared by all outcomes. "in" replaces one of those of t_0 by the draw that made y: exchanging its place
+at random, y and all draws have the joint density prod p(n) * sum_s p(t_s) 1/(N+1) sum_j p(y | t_s, n_sj), so that the
+argument of the leave-in bound holds for the sum. Numerator and denominator share their draws, whose errors cancel.
+
+*Any other target*: K nuisance draws for each outcome, given its target; the denominator from draws of the prior.
+"""
+
+import numpy as np
+from keras import tree
+from scipy import special
+
+from kerasbed import backend
+from kerasbed.discrete import joint_values, nearest
+
+MOST_VALUES = 32  # joint values of a target that are summed over
+
+
+def has_few_values(target) -> bool:
+    """Whether a target is discrete, with few enough joint values to be summed over."""
+    sizes = [len(values) for coordinates in target.discrete.values() for values in coordinates]
+    return set(target.discrete) == set(target.dims) and np.prod(sizes) <= MOST_VALUES
+
+
+def check_target(prior, target) -> None:
+    """Refuse a target whose likelihood no inner sum gives.
+
+    Raises:
+        ValueError: a function of the parameters, or parameters given which the others cannot be drawn.
+    """
+    if target.fn is not None or not prior.can_sample_given(list(target.dims)):
+        raise ValueError(
+            f"The likelihood of the target {list(target.dims)} is a mean over draws of the other parameters given it, "
+            "which this prior cannot make. Name parameters that are independent of the others, or those on which the "
+            "others depend in Prior.hierarchical; for any other target, kb.objectives.BarberAgakov learns a posterior."
+        )
+
+
+def by_values(contributions, target, own, outcome, parameters, design, rng):
+    """Lower and upper terms of a target with few values, (M,) each."""
+    simulator, names = contributions.simulator, list(target.dims)
+    cells, inner = joint_values(target.discrete), contributions.num_inner
+    ends = np.cumsum([target.dims[name] for name in names])[:-1]
+    sums, last = np.empty((2, len(own), len(cells)))
+    for s, cell in enumerate(cells):
+
+        def sample(count, cell=cell):
+            fixed = {n: np.tile(v, (count, 1)) for n, v in zip(names, np.split(cell, ends), strict=True)}
+            return simulator.prior.sample_given(fixed, rng)
+
+        sums[:, s] = contributions.evidence_sum(outcome, design, sample, inner)
+        last[:, s] = contributions.evidence_sum(outcome, design, sample, 1)
+    truth = _cell_of(target, parameters)
+    out = sums - np.log(inner)
+    last[np.arange(len(own)), truth] = own
+    inside = np.logaddexp(sums, last) - np.log(inner + 1.0)
+    pieces = dict(zip(names, np.split(cells, ends, axis=1), strict=True))
+    log_prior = target.log_prob(pieces)
+    rows = np.arange(len(own))
+    lower = out[rows, truth] - special.logsumexp(inside + log_prior, axis=1)
+    return lower, inside[rows, truth] - special.logsumexp(out + log_prior, axis=1)
+
+
+def _cell_of(target, parameters):
+    cell = 0
+    for name, coordinates in target.discrete.items():
+        for i, values in enumerate(coordinates):
+            cell = cell * len(values) + nearest(parameters[name][:, i], values)
+    return cell
+
+
+def log_likelihood(contributions, target, num_nuisance, own, outcome, parameters, design, rng):
+    """log p(y | t) from below and from above, (M,) each, by `num_nuisance` draws for every outcome."""
+    simulator, names = contributions.simulator, list(target.dims)
+    evaluate = backend.compile_function(lambda y, p, d: simulator.log_likelihood(y[:, None], p, d))
+    lifted = tree.map_structure(lambda leaf: leaf[:, None], design)
+    rows = max(1, min(len(own), contributions.block // (num_nuisance * int(np.prod(outcome.shape[1:])))))
+    found = np.empty(len(own))
+    for start in range(0, len(own), rows):
+        chosen = np.arange(start, start + rows) % len(own)  # the last block is full, too: one program for all
+        fixed = {name: np.repeat(parameters[name][chosen], num_nuisance, axis=0) for name in names}
+        inner = simulator.prior.sample_given(fixed, rng)
+        inner = {name: values.reshape(rows, num_nuisance, -1) for name, values in inner.items()}
+        kept = min(rows, len(own) - start)
+        found[start : start + kept] = special.logsumexp(evaluate(outcome[chosen], inner, lifted), axis=1)[:kept]
+    return found - np.log(num_nuisance), np.logaddexp(found, own) - np.log(num_nuisance + 1.0)

@@ -1,0 +1,209 @@
+r"""The density of a posterior given encoded conditions c: between a network's coordinates and the user's units.
+
+With u = T(theta) the unconstrained coordinates and z = (u - m) / s standardised by pilot constants,
+
+    log q(theta | c) = log q_z(z | c) - sum log s + log |du/dtheta|,
+
+a density of theta in the user's units. A coupling flow needs two coordinates; for a one-dimensional theta an auxiliary
+a ~ N(0, 1), independent of everything, is modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds.
+The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
+
+Discrete parameters come first, by `kerasbed.classifier`; the continuous ones follow given their values: one network
+that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasbed import networks, numerics
+from kerasbed.classifier import Classifier
+from kerasbed.scaling import Standardize
+
+AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Head(keras.layers.Layer):
+    """q(theta | c) for the parameters of a prior, discrete and continuous.
+
+    Args:
+        network: a BayesFlow inference network of the continuous parameters; default
+            `kerasbed.networks.default_flow`. Where a prior has branches, a template that every branch copies.
+        classifier: trunk of the network of discrete parameters; see `kerasbed.classifier.Classifier`.
+    """
+
+    def __init__(self, network=None, classifier=None, **kwargs):
+        super().__init__(**kwargs)
+        self.network: Any = None if network is None else networks.check_density(network)
+        self.template: Any = None
+        is_whole = classifier is None or isinstance(classifier, Classifier)
+        # Kept from Keras' tracking until `setup` has the network: optimizers' state is saved in the order of tracking,
+        # which must be the same when a model is built and when it is loaded.
+        self.__dict__["given_classifier"] = classifier if is_whole else Classifier(classifier, name="classifier")
+        self.classifier: Any = None
+        self.branches: list = []
+
+    def setup(self, prior, width: int, dtype: str) -> None:
+        """Create every weight for a prior's parameters, given conditions of a width."""
+        self.prior = prior
+        self.auxiliary_dim, self.continuous = 0, None
+        names = list(prior.discrete) if prior.branching is None else [prior.branching]
+        classifier, told = self.__dict__["given_classifier"], 0
+        if names:
+            classifier = Classifier(name="classifier") if classifier is None else classifier
+            classifier.setup({name: prior.discrete[name] for name in names}, width, prior.marginal(names))
+            told = classifier.encoded_width
+        if prior.branches:
+            self._set_up_branches(width, dtype)
+        elif prior.continuous is not None:
+            self._set_up_network(prior.continuous, width + told, dtype)
+        self.classifier = classifier if names else None
+        self.built = True
+
+    def _set_up_network(self, continuous, width, dtype):
+        self.continuous, self.auxiliary_dim = continuous, int(continuous.dim == 1)
+        self.standardize_parameters = Standardize((continuous.dim,), name="standardize_parameters")
+        dim = continuous.dim + self.auxiliary_dim
+        if self.network is None:
+            self.network = networks.default_flow(dim, width)
+        networks.warn_about_dropout(self.network)
+        networks.build_network(self.network, dim, width, dtype)
+
+    def _set_up_branches(self, width, dtype):
+        self.template = self._template_config()
+        self.network = None
+        copies = [keras.saving.deserialize_keras_object(self.template) for _ in self.prior.branches]
+        self.branches = [Head(network, name=f"branch_{i}") for i, network in enumerate(copies)]
+        for branch, part in zip(self.branches, self.prior.branches, strict=True):
+            branch.setup(part, width, dtype)
+        self.auxiliary_dim = max(branch.auxiliary_dim for branch in self.branches)
+
+    def adapt(self, parameters) -> None:
+        """Fix the standardisation from pilot draws, dict of (num, d)."""
+        if self.continuous is not None:
+            u, _ = self.continuous.to_unconstrained(parameters)
+            self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        for branch in self.branches:
+            branch.adapt(parameters)
+
+    @property
+    def base_dim(self) -> int:
+        """Base samples N(0, 1) of one draw: one for all discrete parameters, then those of the network."""
+        if self.branches:
+            return 1 + max(branch.base_dim for branch in self.branches)
+        continuous = 0 if self.continuous is None else self.continuous.dim + self.auxiliary_dim
+        return int(self.classifier is not None) + continuous
+
+    @property
+    def has_normal_base(self) -> bool:
+        """Whether draws are functions of base samples N(0, I)."""
+        parts = [branch.has_normal_base for branch in self.branches]
+        return all(parts) and (self.network is None or networks.has_standard_normal_base(self.network))
+
+    def encode_parameters(self, parameters):
+        """Standardised unconstrained coordinates of the continuous parameters and log |dz/dtheta|."""
+        u, log_det = self.continuous.to_unconstrained(parameters)
+        return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
+
+    def log_prob(self, parameters, conditions, auxiliary=None, training=False):
+        """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
+        total = ops.zeros_like(conditions[:, 0])
+        if self.classifier is not None:
+            total = self.classifier.log_prob(parameters, conditions, training)
+        for value, branch in enumerate(self.branches):
+            given = branch.log_prob(parameters, conditions, auxiliary, training)
+            total = total + ops.where(self._is_value(parameters, value), given, ops.zeros_like(given))
+        if self.continuous is not None:
+            conditions = self._with_discrete(parameters, conditions)
+            total = total + self._continuous_log_prob(parameters, conditions, auxiliary, training)
+        return total
+
+    def _is_value(self, parameters, value):
+        return ops.abs(parameters[self.prior.branching][:, 0] - float(value)) < 0.5
+
+    def _with_discrete(self, parameters, conditions):
+        if self.classifier is None:
+            return conditions
+        return ops.concatenate([conditions, self.classifier.encode(parameters)], axis=-1)
+
+    def _continuous_log_prob(self, parameters, conditions, auxiliary, training):
+        z, log_det = self.encode_parameters(parameters)
+        if not self.auxiliary_dim:
+            return self.network.log_prob(z, conditions=conditions, training=training) + log_det
+        if auxiliary is None:
+            return self._marginal_log_prob(z, conditions) + log_det
+        pair = ops.concatenate([z, auxiliary], axis=-1)
+        joint = self.network.log_prob(pair, conditions=conditions, training=training)
+        return joint - numerics.standard_normal_log_density(auxiliary) + log_det
+
+    def _marginal_log_prob(self, z, conditions):
+        points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
+        grid = ops.tile(ops.convert_to_tensor(AUXILIARY_GRID[:, None], dtype=z.dtype), (rows, 1))
+        pairs = ops.concatenate([ops.repeat(z, points, axis=0), grid], axis=-1)
+        joint = self.network.log_prob(pairs, conditions=ops.repeat(conditions, points, axis=0))
+        spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
+        return ops.logsumexp(ops.reshape(joint, (-1, points)), axis=-1) + float(np.log(spacing))
+
+    def sample(self, base, conditions, training=False, density=False):
+        """Transform base samples N(0, I) to parameters, differentiable in the continuous ones.
+
+        Args:
+            base: (batch, base_dim).
+            conditions: (batch, width).
+            density: also compute the log density.
+
+        Returns:
+            Dict of (batch, d), NaN where a parameter belongs to another branch; and (batch,): log q(theta | .), or
+            log q(theta, a | .) - log N(a) with the auxiliary coordinate a that was drawn along (zeros without density).
+        """
+        drawn, log_q, base = {}, ops.zeros_like(base[:, 0]), base[:, : self.base_dim]
+        if self.classifier is not None:
+            drawn, log_q = self.classifier.sample(base[:, 0], conditions, training)
+            base = base[:, 1:]
+        for value, branch in enumerate(self.branches):
+            found, log_q_of = branch.sample(base, conditions, training, density)
+            chosen = self._is_value(drawn, value)
+            drawn |= {name: ops.where(chosen[:, None], v, ops.full_like(v, np.nan)) for name, v in found.items()}
+            log_q = log_q + ops.where(chosen, log_q_of, ops.zeros_like(log_q_of))
+        if self.continuous is not None:
+            found, log_q_of = self._sample_continuous(base, self._with_discrete(drawn, conditions), training, density)
+            drawn, log_q = drawn | found, log_q + log_q_of
+        return {name: drawn[name] for name in self.prior.names}, log_q
+
+    def _sample_continuous(self, base, conditions, training, density):
+        if not density:
+            z, log_q = self.network(base, conditions=conditions, inverse=True), ops.zeros_like(base[:, 0])
+        else:
+            z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
+        u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
+        parameters = self.continuous.from_unconstrained(u)
+        if not density:
+            return parameters, log_q
+        if self.auxiliary_dim:
+            log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
+        return parameters, log_q + self.encode_parameters(parameters)[1]
+
+    def parts(self) -> list:
+        """The networks with weights to learn."""
+        own = [part for part in (self.network, self.classifier) if part is not None]
+        return own + [part for branch in self.branches for part in branch.parts()]
+
+    def _template_config(self):
+        if self.template is not None:
+            return self.template
+        return None if self.network is None else keras.saving.serialize_keras_object(self.network)
+
+    def get_config(self):
+        classifier = self.__dict__["given_classifier"] if self.classifier is None else self.classifier
+        classifier = None if classifier is None else keras.saving.serialize_keras_object(classifier)
+        return super().get_config() | {"network": self._template_config(), "classifier": classifier}
+
+    @classmethod
+    def from_config(cls, config):
+        for part in ("network", "classifier"):
+            if isinstance(config.get(part), dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)

@@ -1,0 +1,272 @@
+r"""Which model is right: several simulators as one, with the index of the true model as a discrete parameter.
+
+    m ~ weights,   theta_m ~ p_m(theta_m),   y = outcome_m(theta_m, xi, epsilon)
+
+The index m is a draw of the prior, a base sample; outcomes are differentiable in the design model by model. So every
+part of the library applies: the posterior of m is a classifier, E log q(m | y, xi) + H(m) a lower bound of I(m; y) with
+H(m) exact, and everything a model does not share with the others is nuisance.
+
+Parameters of all models are drawn along. Only those of the model drawn enter the outcome, and the density of
+(m, theta) is p(m) p_m(theta_m): with `parameters=True` a posterior q(m | y, xi) q_m(theta_m | y, xi) is learned, of
+which the bound is one of I((m, theta_m); y).
+
+References: Cavagnaro et al. (2010) for designs that tell models apart; Barber and Agakov (2003) for the bound.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import stats
+
+from kerasbed.discrete import as_discrete
+from kerasbed.part import Part
+from kerasbed.priors import Prior
+from kerasbed.simulators import Simulator
+
+MODEL = "model"  # the name of the index
+
+
+class ModelPrior(Prior):
+    """The prior of `ModelChoice`: the index and every model's own parameters, "model_name.parameter"."""
+
+    branching = MODEL
+
+    def __init__(self, priors, weights):
+        law = stats.rv_discrete(values=(np.arange(len(priors)), weights))
+        self.priors, self.index = dict(priors), as_discrete(MODEL, law, None)
+        self.blocks = {MODEL: self.index}
+        self.branches = tuple(Part(self, self._names(key)) for key in self.priors)
+        self.has_density = all(prior.has_density for prior in self.priors.values())
+        self.has_transform = all(prior.has_transform for prior in self.priors.values())
+
+    def _names(self, key):
+        return [f"{key}.{name}" for name in self.priors[key].names]
+
+    def of_model(self, key, parameters):
+        """One model's parameters, under its own names."""
+        return {name: parameters[f"{key}.{name}"] for name in self.priors[key].names}
+
+    def _join(self, index, parts):
+        named = {f"{key}.{name}": values for key, part in parts.items() for name, values in part.items()}
+        return {MODEL: index} | named
+
+    @property
+    def dims(self):
+        return self._join(1, {key: prior.dims for key, prior in self.priors.items()})
+
+    @property
+    def discrete(self):
+        found = self._join(self.index.values, {key: prior.discrete for key, prior in self.priors.items()})
+        return {name: found[name] for name in self.dims if name in found}
+
+    def supports(self):
+        return self._join(self.index.support(), {key: prior.supports() for key, prior in self.priors.items()})
+
+    def sample(self, num, seed=None):
+        rng = np.random.default_rng(seed)
+        index = self.index.sample(num, rng)
+        return self._join(index, {key: prior.sample(num, rng) for key, prior in self.priors.items()})
+
+    def transform(self, uniform):
+        pieces = np.split(uniform, 1 + np.cumsum([0] + [prior.dim for prior in self.priors.values()])[:-1], axis=-1)
+        parts = zip(self.priors.items(), pieces[1:], strict=True)
+        return self._join(self.index.transform(pieces[0]), {key: prior.transform(u) for (key, prior), u in parts})
+
+    def log_prob(self, parameters):
+        """log p(m) + log p_m(theta_m); the other models' parameters do not count."""
+        if not self.has_density:
+            raise ValueError("The prior of a model is a sampler without a density; pass log_prob= to its from_sampler.")
+        parameters = self.check(parameters)
+        index, total = parameters[MODEL][..., 0], self.index.log_prob(parameters[MODEL])
+        for value, (key, prior) in enumerate(self.priors.items()):
+            total = total + np.where(index == value, prior.log_prob(self.of_model(key, parameters)), 0.0)
+        return total
+
+    def log_density(self, parameters):
+        raise NotImplementedError("A choice among models has no density in keras.ops; use kb.objectives.BarberAgakov.")
+
+    def entropy(self, num_samples=100_000, seed=0):
+        return self._sampled_entropy(num_samples, seed)
+
+    def contains(self, parameters):
+        index = parameters[MODEL][..., 0]
+        inside = np.isin(index, self.index.values[0])
+        for value, (key, prior) in enumerate(self.priors.items()):
+            inside = inside & ((index != value) | prior.contains(self.of_model(key, parameters)))
+        return inside
+
+
+class JoinedNoise:
+    """The laws of several noises side by side, with what the library asks of a scipy.stats law."""
+
+    def __init__(self, laws, sizes):
+        self.laws, self.sizes = list(laws), list(sizes)
+        discrete = [law for law in self.laws if not isinstance(law.dist, stats.rv_continuous)]
+        self.dist = (discrete or self.laws)[0].dist
+
+    def ppf(self, uniform):
+        pieces = np.split(uniform, np.cumsum(self.sizes)[:-1], axis=-1)
+        return np.concatenate([law.ppf(u) for law, u in zip(self.laws, pieces, strict=True)], axis=-1)
+
+    def median(self):
+        return self.laws[0].median()
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class ModelChoice(Simulator):
+    """Several simulators as one experiment that asks which of them is right.
+
+    Args:
+        simulators: at least two `kerasbed.Simulator` with outcomes of one shape; a list, or a dict name -> simulator.
+        weights: their prior probabilities; default equal.
+        parameters: False learns about the models alone, their parameters being nuisance; True about both.
+
+    Raises:
+        TypeError: something other than simulators.
+        ValueError: fewer than two, weights that do not fit, or `parameters=True` for a prior without a density.
+
+    Example:
+        >>> choice = kb.ModelChoice({"linear": Linear(), "exponential": Exponential()})
+        >>> model = kb.DesignModel(choice, design)
+        >>> model.fit(epochs=10)
+        >>> model.model_probabilities({"outcome": y})  # (datasets, 2), in the order of the simulators
+    """
+
+    def __init__(self, simulators, weights=None, parameters: bool = False):
+        self.simulators = _named(simulators)
+        weights = np.full(len(self.simulators), 1.0) if weights is None else np.asarray(weights, "float64")
+        if weights.shape != (len(self.simulators),) or not (np.all(weights > 0) and np.all(np.isfinite(weights))):
+            raise ValueError(
+                f"weights are {weights.tolist()}, but a positive number for each of {len(self.simulators)} models was "
+                "expected."
+            )
+        self.weights = weights / weights.sum()
+        self.prior = ModelPrior({key: s.prior for key, s in self.simulators.items()}, self.weights)
+        if parameters and not self.prior.has_density:
+            raise ValueError(
+                "parameters=True needs the density of every model's prior; pass log_prob= to Prior.from_sampler."
+            )
+        self.default_target = None if parameters else MODEL
+        self.differentiable = all(s.differentiable for s in self.simulators.values())
+        self._shapes = None
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the models, in the order of their index."""
+        return list(self.simulators)
+
+    # -- noise ---
+
+    def resolve_noise_shape(self, design_shape):
+        """The models' common noise shape where law and shape agree, else all of them side by side, (total,).
+
+        Only one model is real in a draw, so that all of them may use the same base samples.
+        """
+        self._shapes = [s.resolve_noise_shape(design_shape) for s in self.simulators.values()]
+        laws = [s.noise for s in self.simulators.values()]
+        if self._shares_noise(laws):
+            self.noise = laws[0]
+            return self._shapes[0]
+        self.noise = JoinedNoise(laws, [int(np.prod(shape)) for shape in self._shapes])
+        return (sum(self.noise.sizes),)
+
+    def _shares_noise(self, laws):
+        kinds = {(law.dist.name, str(law.args), str(law.kwds)) for law in laws}
+        drawn = {type(s).draw_noise for s in self.simulators.values()}
+        return len(kinds) == 1 and len(set(self._shapes)) == 1 and drawn == {Simulator.draw_noise}
+
+    def draw_noise(self, num, noise_shape, rng):
+        if not isinstance(self.noise, JoinedNoise):
+            return super().draw_noise(num, noise_shape, rng)
+        drawn = zip(self.simulators.values(), self._shapes, strict=True)
+        return np.concatenate([s.draw_noise(num, shape, rng).reshape(num, -1) for s, shape in drawn], axis=-1)
+
+    def _noise_of(self, noise):
+        if not isinstance(self.noise, JoinedNoise):
+            return [noise] * len(self.simulators)
+        ends = np.cumsum(self.noise.sizes).tolist()
+        pieces = zip(ends, self.noise.sizes, self._shapes, strict=True)
+        return [ops.reshape(noise[:, end - size : end], (-1, *shape)) for end, size, shape in pieces]
+
+    # -- outcome and likelihood ---
+
+    def outcome(self, parameters, design, noise):
+        """The outcome of the model drawn, chosen among those of all models."""
+        found = [
+            simulator.measure(self.prior.of_model(key, parameters), design, own)
+            for (key, simulator), own in zip(self.simulators.items(), self._noise_of(noise), strict=True)
+        ]
+        shapes = {key: tuple(y.shape[1:]) for key, y in zip(self.simulators, found, strict=True)}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"The models' outcomes have shapes {shapes}, but one shape was expected: the same data.")
+        index = ops.reshape(parameters[MODEL], (-1,) + (1,) * (len(found[0].shape) - 1))
+        return self._choose(index, found)
+
+    @staticmethod
+    def _choose(index, values):
+        """The entry that belongs to the index, in the shape of both together."""
+        total = values[0]
+        for i, value in enumerate(values[1:], start=1):
+            total = ops.where(ops.abs(index - float(i)) < 0.5, value, total)
+        return total
+
+    @property
+    def has_likelihood(self):
+        return all(simulator.has_likelihood for simulator in self.simulators.values())
+
+    def log_likelihood(self, outcome, parameters, design):
+        for simulator in self.simulators.values():
+            if not simulator.has_likelihood:
+                simulator.log_likelihood(outcome, parameters, design)  # says what is missing
+        index = parameters[MODEL][..., 0]
+        found = [s.log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()]
+        return self._choose(index, found)
+
+    def pairwise_log_likelihood(self, outcome, parameters, design):
+        index = parameters[MODEL][..., 0]
+        found = [
+            s.pairwise_log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()
+        ]
+        return self._choose(index[None], found)
+
+    def _items(self):
+        return self.simulators.items()
+
+    def outcome_space(self):
+        """The possible outcomes where all models have the same."""
+        spaces = [simulator.outcome_space() for simulator in self.simulators.values()]
+        same = all(space is not None and np.array_equal(space, spaces[0]) for space in spaces)
+        return spaces[0] if same else None
+
+    def get_config(self):
+        from kerasbed.saving import simulator_config
+
+        parts = {key: simulator_config(simulator) for key, simulator in self.simulators.items()}
+        return {"simulators": parts, "weights": self.weights.tolist(), "parameters": self.default_target is None}
+
+    @classmethod
+    def from_config(cls, config):
+        from kerasbed.saving import registered_simulator
+
+        parts = {key: registered_simulator(part) for key, part in config["simulators"].items()}
+        return cls(parts, config["weights"], config["parameters"])
+
+
+def _named(simulators) -> dict:
+    """Simulators by name: given, or of their classes where those differ, or numbered.
+
+    Raises:
+        TypeError, ValueError: no simulators, or fewer than two.
+    """
+    values = list(simulators.values() if isinstance(simulators, dict) else simulators)
+    for value in values:
+        if not isinstance(value, Simulator) or not isinstance(getattr(value, "prior", None), Prior):
+            raise TypeError(f"ModelChoice got {value!r}, but instances of kb.Simulator with a prior were expected.")
+    if len(values) < 2:
+        raise ValueError(f"ModelChoice got {len(values)} simulators, but a choice needs at least two.")
+    if isinstance(simulators, dict):
+        return {str(key): value for key, value in simulators.items()}
+    names = [type(value).__name__ for value in values]
+    if len(set(names)) < len(names):
+        names = [f"model_{i}" for i in range(len(values))]
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,40 @@
+"""What bounds from a likelihood share: a target is served by an inner sum over nuisance parameters."""
+
+from kerasbed.objectives import nuisance, pool
+from kerasbed.objectives.base import Objective
+
+
+class LikelihoodObjective(Objective):
+    """A bound of E log p(y | t, xi) - E log p(y | xi); the first term is exact where t are all parameters.
+
+    Args:
+        num_nuisance: K draws of the nuisance parameters for each outcome, where a target leaves some out.
+        posterior: a `kerasbed.posterior.Posterior` of all parameters, where the bound proposes from one.
+    """
+
+    needs_likelihood = True
+
+    def __init__(self, num_nuisance=128, posterior=None, **kwargs):
+        super().__init__(posterior, **kwargs)
+        self.num_nuisance = pool.positive_integer("num_nuisance", num_nuisance)
+        self.target = None
+
+    def set_target(self, target):
+        nuisance.check_target(type(self).__name__, target.source, target)
+        self.target = target
+
+    def extra_draws(self, num, rng):
+        if self.target is None:
+            return {}
+        return nuisance.extra_draws(self.simulator.prior, self.target, num, self.num_nuisance, rng)
+
+    def estimation_rows(self, rows_per_draw=1):
+        return max(1, pool.PAIRS_PER_CALL // (rows_per_draw * (1 if self.target is None else self.num_nuisance)))
+
+    def log_likelihood(self, draws, outcome, design):
+        """log p(y | t, xi), on the side that keeps the bound's direction, (rows,)."""
+        side = nuisance.UPPER if self.direction == "upper bound" else nuisance.LOWER
+        return nuisance.log_likelihood(self.simulator, self.target, side, draws, outcome, design)
+
+    def get_config(self):
+        return super().get_config() | {"num_nuisance": self.num_nuisance}

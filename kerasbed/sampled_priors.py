@@ -1,0 +1,221 @@
+"""Priors that are not products of marginals: a user's sampler, and laws that depend on each other.
+
+A hierarchical prior p(a) p(b | a) p(c | a, b) ... is written as functions of earlier parameters that return scipy.stats
+laws. Drawing, densities and inverse CDFs then all go through it once, in order.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+import numpy as np
+
+from kerasbed.discrete import is_discrete
+from kerasbed.marginals import as_block
+from kerasbed.priors import Prior
+
+PROBES = 256
+
+
+class SampledPrior(Prior):
+    """A prior known through its sampler; see `Prior.from_sampler`."""
+
+    has_transform = False
+
+    def __init__(self, sampler, log_prob, supports, log_density=None, discrete=None):
+        self.blocks = {}
+        self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
+        self._log_density = log_density
+        probe = sampler(2, np.random.default_rng(0))
+        if not isinstance(probe, Mapping) or not probe:
+            raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
+        self._dims = {}
+        for name, draws in probe.items():
+            if np.ndim(draws) != 2 or len(draws) != 2:
+                raise ValueError(
+                    f"The sampler returned {name!r} with shape {np.shape(draws)} for num=2, but (2, d) was expected; "
+                    "give every parameter a last axis, e.g. values[:, None]."
+                )
+            self._dims[name] = np.shape(draws)[1]
+        for what, given in (("supports", supports), ("discrete", discrete or {})):
+            if unknown := set(given) - set(self._dims):
+                raise ValueError(f"{what} name {sorted(unknown)}, but the sampler returns {sorted(self._dims)}.")
+        self._discrete = {
+            name: (np.sort(np.asarray(values, "float64")),) * self._dims[name]
+            for name, values in (discrete or {}).items()
+        }
+        self._check_discrete()
+
+    def _check_discrete(self):
+        draws = self.sample(PROBES, 0)
+        for name, coordinates in self._discrete.items():
+            if not np.all(np.isin(draws[name], coordinates[0])):
+                raise ValueError(
+                    f"The sampler returned values of {name!r} that are not among discrete={coordinates[0].tolist()}."
+                )
+
+    @property
+    def has_density(self):
+        return self._log_prob is not None
+
+    @property
+    def dims(self):
+        return dict(self._dims)
+
+    @property
+    def discrete(self):
+        return dict(self._discrete)
+
+    def supports(self):
+        limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
+        return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
+
+    def sample(self, num, seed=None):
+        return self.check(self._sampler(num, np.random.default_rng(seed)))
+
+    def transform(self, uniform):
+        raise ValueError(
+            "This prior is a sampler, which has no inverse CDF for Sobol or quadrature points. "
+            "Use Monte Carlo base samples: SimulatorDataset(..., base_samples='monte_carlo')."
+        )
+
+    def log_prob(self, parameters):
+        if not self.has_density:
+            raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
+        return np.asarray(self._log_prob(self.check(parameters)), "float64")
+
+    def log_density(self, parameters):
+        if self._log_density is None:
+            raise NotImplementedError(
+                "This prior is a sampler without a differentiable density; pass log_density= (written in keras.ops) "
+                "to Prior.from_sampler."
+            )
+        return self._log_density(parameters)
+
+    def entropy(self, num_samples=100_000, seed=0):
+        return self._sampled_entropy(num_samples, seed)
+
+
+class HierarchicalPrior(Prior):
+    """Laws that depend on the parameters before them; see `Prior.hierarchical`."""
+
+    def __init__(self, laws):
+        if not laws:
+            raise ValueError("Prior.hierarchical got no parameters; pass at least one.")
+        self.laws, self.parents, self._dims, roots = {}, {}, {}, {}
+        for name, given in laws.items():
+            law, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, 1)
+            if inspect.isfunction(law) or inspect.ismethod(law):
+                self.parents[name] = self._checked_parents(name, law)
+                self.laws[name], self._dims[name] = law, int(dim)
+            else:
+                roots[name] = as_block(name, given)
+                self.laws[name], self._dims[name] = roots[name], roots[name].dim
+        self.blocks = {}  # what the library may take for independent of the rest: nothing
+        self.roots = Prior.__new__(Prior)
+        self.roots.blocks = roots
+        self._limits, self._discrete = self._probe()
+
+    def _checked_parents(self, name, law):
+        parents = tuple(inspect.signature(law).parameters)
+        if unknown := [parent for parent in parents if parent not in self.laws]:
+            raise ValueError(
+                f"The law of {name!r} asks for {unknown}, but the parameters before it are {list(self.laws)}; its "
+                "arguments must be named like earlier parameters."
+            )
+        return parents
+
+    def _law(self, name, draws):
+        law = self.laws[name](*(draws[parent] for parent in self.parents[name]))
+        if not callable(getattr(law, "ppf", None)) or not callable(getattr(law, "support", None)):
+            raise TypeError(
+                f"The law of {name!r} returned {law!r}, but a frozen univariate scipy.stats law was expected."
+            )
+        return law
+
+    def _probe(self):
+        """Supports and discrete values: those that do not change with the parameters before."""
+        draws = self.sample(PROBES, 0)
+        limits, discrete = self.roots.supports(), dict(self.roots.discrete)
+        for name in self.parents:
+            law, shape = self._law(name, draws), (PROBES, self._dims[name])
+            low, high = (np.broadcast_to(edge, shape) for edge in law.support())
+            fixed_low, fixed_high = (np.all(edge == edge[:1], axis=0) for edge in (low, high))
+            if is_discrete(law):
+                if not np.all(fixed_low & fixed_high & np.isfinite(low[0] + high[0])):
+                    raise ValueError(
+                        f"{name!r} is discrete, but its possible values change with other parameters or have no end; "
+                        "a discrete law in a hierarchy needs fixed, finitely many values."
+                    )
+                discrete[name] = tuple(np.arange(a, b + 1) for a, b in zip(low[0], high[0], strict=True))
+            # An edge that moves with other parameters bounds nothing for sure: the coordinate is left unbounded there.
+            limits[name] = (np.where(fixed_low, low[0], -np.inf), np.where(fixed_high, high[0], np.inf))
+        return limits, discrete
+
+    @property
+    def dims(self):
+        return dict(self._dims)
+
+    @property
+    def discrete(self):
+        return dict(self._discrete)
+
+    def supports(self):
+        return {name: self._limits[name] for name in self.laws}
+
+    def marginal(self, names):
+        return self.roots.marginal(names)
+
+    def is_independent(self, names):
+        """Groups without a path between them: no law of the others asks for one of these, nor these for others."""
+        links = [(child, parent) for child, parents in self.parents.items() for parent in parents]
+        return all((child in names) == (parent in names) for child, parent in links)
+
+    def can_sample_given(self, names):
+        """The rest can be drawn in order where these ask for nothing outside them."""
+        return all(set(self.parents.get(name, ())) <= set(names) for name in names)
+
+    def sample(self, num, seed=None):
+        return self._draw(num, np.random.default_rng(seed), {})
+
+    def sample_given(self, parameters, rng):
+        return self._draw(len(next(iter(parameters.values()))), rng, parameters)
+
+    def _draw(self, num, rng, given):
+        draws = {}
+        for name in self.laws:
+            if name in given:
+                draws[name] = given[name]
+            elif name in self.parents:
+                law = self._law(name, draws)
+                draws[name] = np.asarray(law.rvs(size=(num, self._dims[name]), random_state=rng), "float64")
+            else:
+                draws[name] = self.laws[name].sample(num, rng)
+        return draws
+
+    def transform(self, uniform):
+        pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)
+        draws = {}
+        for name, u in zip(self.laws, pieces, strict=True):
+            draws[name] = self._law(name, draws).ppf(u) if name in self.parents else self.laws[name].transform(u)
+        return draws
+
+    def log_prob(self, parameters):
+        parameters = self.check(parameters)
+        total = np.zeros(())
+        for name, values in parameters.items():
+            if name in self.parents:
+                law = self._law(name, parameters)
+                total = total + (law.logpmf if is_discrete(law) else law.logpdf)(values).sum(axis=-1)
+            else:
+                total = total + self.laws[name].log_prob(values)
+        return total
+
+    def log_density(self, parameters):
+        raise NotImplementedError(
+            "A hierarchical prior has no density in keras.ops; use Prior.from_sampler(sampler, log_prob=..., "
+            "log_density=...), or write the dependent parameter in outcome() as a function of independent ones, such "
+            "as mean + spread * effect with a standard normal effect."
+        )
+
+    def entropy(self, num_samples=100_000, seed=0):
+        return self._sampled_entropy(num_samples, seed)
