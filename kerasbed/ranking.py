@@ -14,6 +14,10 @@ from kerasbed.eig.bracket import HEADROOM, Contributions
 DRAWS = 2**14
 # More proposals than this are first compared on few draws, and those that are worse by 4 standard errors are left out.
 MANY, SCREENING_DRAWS = 8, 2**11
+# Rounds of exchanging single choices, and the most neighbours that a round compares.
+EXCHANGES, NEIGHBOURS = 20, 512
+# Of the comparison of choices by their likelihood: experiments at most, and contrastive draws for each.
+CHOICE_DRAWS, CHOICE_CONTRASTS = 2**12, 2**12
 # Of the comparison that replaces a saturated one: experiments, and contrastive draws for each.
 OUTER_DRAWS, INNER_DRAWS = 2**14, 2**16
 
@@ -21,15 +25,33 @@ OUTER_DRAWS, INNER_DRAWS = 2**14, 2**16
 def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
     """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
+    Choices are then exchanged one by one as long as that helps (Fedorov, 1972): what was learned is sharp around a
+    favourite in the end, which may be a local optimum of the relaxation.
+
     Args:
         model: a `DesignModel` whose design space explores.
         num_samples: common draws.
     """
-    u = _screened(model, model.design.proposals(seed=model.seed), [model.seed, model.fits, 2])
-    return rank_coordinates(model, u, num_samples, [model.seed, model.fits, 1])
+    seed, screening_seed = [model.seed, model.fits, 1], [model.seed, model.fits, 2]
+    terms = _comparison(model)
+
+    def compare(u):
+        return rank_coordinates(model, _screened(model, terms, u, screening_seed), num_samples, seed, terms)
+
+    table = compare(model.design.proposals(seed=model.seed))
+    for _ in range(EXCHANGES):
+        kept = ops.convert_to_numpy(model.design.chosen)
+        near = model.design.neighbours(kept[0])
+        if not len(near):
+            break
+        near = np.random.default_rng(seed).permutation(near)[:NEIGHBOURS]
+        table = compare(np.concatenate([kept, near]))
+        if np.array_equal(ops.convert_to_numpy(model.design.chosen), kept):
+            break
+    return table
 
 
-def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0) -> pd.DataFrame:
+def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0, terms=None) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
 
     A contrastive bound near the largest value it can take no longer tells designs apart. Where the simulator has a
@@ -40,14 +62,18 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0) -> 
         u: (count, *unconstrained_shape).
         num_samples: common draws.
         seed: integer or sequence of integers.
+        terms: (designs, num_samples, seed) -> (count, num), per-draw terms of a bound; None: the model's objective.
 
     Returns:
-        One row for each design, best first: `eig` and `eig_se` (the objective's bound, nats), `difference` and
-        `difference_se` to the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
+        One row for each design, best first: `eig` and `eig_se` (the bound, nats), `difference` and `difference_se` to
+        the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
     """
     space = model.design
     designs = _values(space, u)
-    contributions = model.contributions_at(designs, num_samples, seed)
+    if terms is None:
+        contributions = model.contributions_at(designs, num_samples, seed)
+    else:
+        contributions = terms(designs, num_samples, seed)
     if _is_saturated(model, contributions):
         contributions = _with_more_contrast(model.simulator, designs, seed)
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
@@ -70,13 +96,13 @@ def _values(space, u):
         return backend.to_numpy(space.constrain(ops.convert_to_tensor(u, dtype=space.dtype)))
 
 
-def _screened(model, u, seed) -> np.ndarray:
+def _screened(model, terms, u, seed) -> np.ndarray:
     """The coordinates without those that few draws show to be no candidates, or that are over the budget."""
     if len(u) <= MANY:
         return u
     if model.cost is not None and np.any(affordable := model.cost.affordable(_values(model.design, u))):
         u = u[affordable]
-    contributions = model.contributions_at(_values(model.design, u), SCREENING_DRAWS, seed)
+    contributions = terms(_values(model.design, u), SCREENING_DRAWS, seed)
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])
@@ -84,14 +110,41 @@ def _screened(model, u, seed) -> np.ndarray:
     return u[kept] if kept.any() else u
 
 
+def _comparison(model):
+    """(designs, num_samples, seed) -> per-draw terms of the bound by which proposals are compared, (count, num).
+
+    Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
+    the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
+    """
+    discrete = bool(model.design.choice_draws(1, np.random.default_rng(0)))
+    if not (discrete and _has_cheap_pairs(model)):
+        return model.contributions_at
+
+    def terms(designs, num_samples, seed):
+        num = min(num_samples, CHOICE_DRAWS)
+        if num not in bounds:
+            bounds[num] = Contributions(model.simulator, num, CHOICE_CONTRASTS)
+        return _contrastive_terms(bounds[num], designs, seed)
+
+    bounds = {}
+    return terms
+
+
+def _has_cheap_pairs(model) -> bool:
+    return model.target is None and model.has_static_likelihood() and model.simulator.has_pairwise_product
+
+
 def _is_saturated(model, contributions) -> bool:
     ceiling = model.objective.ceiling(min(contributions.shape[1], model.estimation_rows))
     near = np.nanmax(contributions.mean(axis=1)) > ceiling - HEADROOM
-    return bool(near and model.has_static_likelihood() and model.simulator.has_pairwise_product)
+    return bool(near) and _has_cheap_pairs(model)
 
 
 def _with_more_contrast(simulator, designs, seed) -> np.ndarray:
     """Terms of the prior contrastive bound at designs (count, *shape), on common draws: (count, OUTER_DRAWS)."""
-    bound = Contributions(simulator, OUTER_DRAWS, INNER_DRAWS)
+    return _contrastive_terms(Contributions(simulator, OUTER_DRAWS, INNER_DRAWS), designs, seed)
+
+
+def _contrastive_terms(bound, designs, seed) -> np.ndarray:
     count = len(tree.flatten(designs)[0])
     return np.stack([bound.at(tree.map_structure(lambda v, i=i: v[i], designs), seed)[0] for i in range(count)])

@@ -102,6 +102,13 @@ class Design(keras.layers.Layer):
         """Coordinates of sampled choices, one for each row of learned coordinates (num, *unconstrained_shape)."""
         return u
 
+    def neighbours(self, u: np.ndarray) -> np.ndarray:
+        """Coordinates of all choices that differ from the one at u (*unconstrained_shape) by one exchange.
+
+        (num, *unconstrained_shape); none where the space is not discrete.
+        """
+        return np.zeros((0, *self.unconstrained_shape), np.asarray(u).dtype)
+
     # -- the weight ---
 
     @property

@@ -15,8 +15,10 @@ which costs no derivative of the root search. The temperature falls geometricall
 `temperatures[1]` over the planned training; it stays warm enough that the networks still meet neighbours of the
 favourite, which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the
 gradient is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was
-learned and keeps the best of them by its bound.
+learned, keeps the best of them by its bound, and exchanges single choices as long as that helps (Fedorov, 1972).
 """
+
+import itertools
 
 import keras
 import numpy as np
@@ -127,6 +129,15 @@ class Subset(_Discrete):
         chosen = ops.matmul(ops.maximum(share, 0.0), flat)
         return ops.reshape(chosen, (-1, *self.shape))
 
+    def neighbours(self, u):
+        """One chosen candidate exchanged for one that is not, size * (number - size) subsets."""
+        order = np.argsort(-np.asarray(u), kind="stable")
+        swaps = list(itertools.product(order[: self.size], order[self.size :]))
+        near = np.repeat(_logits(np.isin(np.arange(self.number), order[: self.size]))[None], len(swaps), axis=0)
+        for row, (out, into) in zip(near, swaps, strict=True):
+            row[[out, into]] = row[[into, out]]
+        return near
+
     def unconstrain(self, value):
         if self.as_mask:
             return CHOSEN_LOGIT * (2.0 * value - 1.0)
@@ -205,6 +216,16 @@ class _Categorical(_Discrete):
     def _values(self, shares):
         return ops.sum(shares * like(self.options, shares), axis=-1)
 
+    def neighbours(self, u):
+        """One entry changed to one of the other options, entries * (options - 1) choices."""
+        flat = np.asarray(u).reshape(-1, len(self.options))
+        taken = flat.argmax(axis=-1)
+        changes = [(i, k) for i in range(len(flat)) for k in range(len(self.options)) if k != taken[i]]
+        chosen = np.repeat(taken[None], len(changes), axis=0)
+        for row, (entry, option) in zip(chosen, changes, strict=True):
+            row[entry] = option
+        return _logits(chosen[..., None] == np.arange(len(self.options))).reshape(-1, *self.unconstrained_shape)
+
     def unconstrain(self, value):
         nearest = ops.argmin(ops.abs(value[..., None] - like(self.options, value)), axis=-1)
         return CHOSEN_LOGIT * (2.0 * _one_hot(nearest, len(self.options), value.dtype) - 1.0)
@@ -270,6 +291,11 @@ class Integer(_Categorical):
 
     def get_config(self):
         return super().get_config() | {"low": self.low, "high": self.high}
+
+
+def _logits(chosen):
+    """Logits under which what is chosen is favoured, not frozen."""
+    return CHOSEN_LOGIT * (2.0 * np.asarray(chosen, "float32") - 1.0)
 
 
 def _log_choose(n, k):

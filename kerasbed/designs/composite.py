@@ -91,6 +91,19 @@ class Product(Design):
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
         return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
 
+    def neighbours(self, u):
+        """Those of one part, while the others keep their coordinates."""
+        pieces = {part: np.asarray(piece)[0] for part, piece in self._split(np.asarray(u)[None]).items()}
+        found = [np.zeros((0, *self.unconstrained_shape), "float32")]
+        for part, space in self.spaces.items():
+            near = space.neighbours(pieces[part])
+            columns = [
+                near if name == part else np.broadcast_to(piece, (len(near), *piece.shape))
+                for name, piece in pieces.items()
+            ]
+            found.append(np.concatenate([column.reshape(len(near), -1) for column in columns], axis=-1))
+        return np.concatenate(found)
+
     def sample(self, num, seed=None):
         rng = np.random.default_rng(seed)
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}
@@ -191,6 +204,9 @@ class Transformed(Design):
 
     def propose(self, u, rng):
         return self.space.propose(u, rng)
+
+    def neighbours(self, u):
+        return self.space.neighbours(u)
 
     def encode(self, design):
         scaled = (design - like(self.center, design)) / like(self.spread, design)

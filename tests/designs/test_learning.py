@@ -9,6 +9,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed import backend
 from kerasbed.costs import Cost
 from kerasbed.problems.quadratic import BEST_SUBSET, CANDIDATES, Quadratic
 
@@ -134,3 +135,39 @@ def test_a_budget_that_few_designs_meet_is_found_by_descent():
     cost = Cost(lambda d: ops.sum(ops.square(d), axis=-1), 1e-3, kb.designs.Box((4,), -4.0, 4.0, seed=0))
     assert not cost.affordable(np.ones((1, 4)))[0]
     assert cost.affordable(np.zeros((1, 4)))[0]
+
+
+@pytest.mark.parametrize(
+    ("space", "number"),
+    [
+        (kb.designs.Subset(CANDIDATES, size=3), 3 * 2),
+        (kb.designs.Subset(5, size=2), 2 * 3),
+        (kb.designs.Choice((2,), [0.5, 1.0, 2.0]), 2 * 2),
+        (kb.designs.Integer((2, 2), 0, 3), 4 * 3),
+        (kb.designs.Product(kind=kb.designs.Choice((1,), [0.0, 1.0, 4.0]), on=kb.designs.Subset(4, size=1)), 2 + 3),
+        (kb.designs.Box((2,), 0.0, 1.0), 0),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, kb.designs.Design) else "",
+)
+def test_neighbours_are_all_the_single_exchanges(space, number):
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(space.unconstrained_shape).astype("float32")
+    near = space.neighbours(u)
+    assert near.shape == (number, *space.unconstrained_shape)
+    values = [_entries(space, coordinates) for coordinates in (u, *near)]
+    assert len({tuple(value) for value in values}) == number + 1
+    for value in values[1:]:
+        assert np.sum(value != values[0]) <= (2 if _has_subset(space) else 1)  # a mask loses a one and gains another
+
+
+def _has_subset(space):
+    return isinstance(space, kb.designs.Subset | kb.designs.Product)
+
+
+def _entries(space, u):
+    """What is chosen, as flat zeros and ones or settings; chosen candidates by membership, not by their order."""
+    values = backend.to_numpy(space.constrain(ops.convert_to_tensor(u[None])))
+    space.check(keras.tree.map_structure(lambda value: value[0], values))
+    if isinstance(space, kb.designs.Subset) and not space.as_mask:
+        return np.isin(CANDIDATES, values[0]).astype("float32")
+    return np.concatenate([np.ravel(value) for value in keras.tree.flatten(values)])
