@@ -101,7 +101,10 @@ class Product(Design):
                 near if name == part else np.broadcast_to(piece, (len(near), *piece.shape))
                 for name, piece in pieces.items()
             ]
-            found.append(np.concatenate([column.reshape(len(near), -1) for column in columns], axis=-1))
+            flat = [
+                column.reshape(len(near), piece.size) for column, piece in zip(columns, pieces.values(), strict=True)
+            ]
+            found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
     def sample(self, num, seed=None):
