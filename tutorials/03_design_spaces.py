@@ -115,7 +115,7 @@ show(figure, "sensors")
 # %% [markdown]
 # A subset has no gradient, so a distribution over subsets is learned: logits, perturbed by Gumbel base samples, relaxed
 # while it trains. In the end the model samples subsets from what it learned, compares them on common draws, and keeps
-# the best; `starts_table` is that comparison.
+# the best; then single sensors are exchanged as long as that helps. `starts_table` is the last comparison.
 #
 # ## Several things at once, and what they cost
 #

@@ -23,6 +23,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
+from scipy import stats
 
 from kerasbed.plots.style import COLORS, LINES, marker_of
 
@@ -150,6 +151,54 @@ asked = models["peak time of B"]
 observed = reaction.simulate(1, asked.design, seed=7)
 peak_draws = np.exp(asked.sample(DRAWS, {"outcome": observed["outcome"]}, seed=8)["target"][0, :, 0])
 print(f"peak time of B: {peak_draws.mean():.2f} +- {peak_draws.std():.2f} min")
+
+# %% [markdown]
+# ## Which model is right?
+#
+# The question may be about the law itself. Does a substance decay by first order, $e^{-kt}$, or by second order,
+# $1 / (1 + kt)$? `ModelChoice` makes the law an unknown like any other: a classifier takes the place of the posterior
+# network, and the EIG about the law is at most its entropy, here $\log 2 = 0.693$ nats. The rates are nuisance.
+
+
+# %%
+class FirstOrder(kb.GaussianSimulator):
+    """The rate is proportional to what is left."""
+
+    prior = kb.Prior(k=stats.lognorm(s=0.3))
+
+    def mean(self, parameters, design):
+        return ops.exp(-parameters["k"] * design)
+
+    def scale(self, parameters, design):
+        return 0.1
+
+
+class SecondOrder(FirstOrder):
+    """The rate is proportional to the square of what is left."""
+
+    def mean(self, parameters, design):
+        return 1.0 / (1.0 + parameters["k"] * design)
+
+
+laws = kb.ModelChoice([FirstOrder(), SecondOrder()])
+telling = kb.DesignModel(laws, kb.designs.Times(3, low=0.0, high=8.0, min_gap=0.1, seed=0), seed=0)
+telling.fit(epochs=1, steps_per_epoch=STEPS, batch_size=256, verbose=0)
+times = telling.design.numpy()
+print(f"to tell the laws apart measure at {times.round(2)} min;  {telling.estimate_eig(1024)}")
+measured = SecondOrder().simulate(2, times, seed=9)["outcome"]
+print("P(first order), P(second order):", telling.model_probabilities({"outcome": measured}).round(3).tolist())
+
+figure, axes = plt.subplots(figsize=(7.0, 3.8), layout="constrained")
+minutes = np.linspace(0.0, 8.0, 200)
+for i, (label, law) in enumerate((("first order", FirstOrder()), ("second order", SecondOrder()))):
+    spread = law.simulate(500, minutes, seed=10)["outcome"]
+    low, middle, high = np.quantile(spread, [0.1, 0.5, 0.9], axis=0)
+    axes.fill_between(minutes, low, high, color=COLORS[1 + i], alpha=0.25, linewidth=0)
+    axes.plot(minutes, middle, color=COLORS[1 + i], linestyle=LINES[i], label=f"{label}: median, 10 to 90%")
+axes.plot(times, np.full(3, -0.12), linestyle="", color="black", label="when to measure", **marker_of(2))
+axes.set(xlabel="time (min)", ylabel="relative concentration", ylim=(-0.2, 1.1))
+axes.legend(frameon=False, fontsize="small")
+show(figure, "laws")
 
 # %% [markdown]
 # ## References
