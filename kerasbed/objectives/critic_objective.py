@@ -6,8 +6,6 @@ from kerasbed.critics import Critic
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
 
-IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
-
 
 class CriticObjective(Objective):
     """A bound that compares the critic of a draw's own pair with those of all pairs of the batch.
@@ -32,7 +30,7 @@ class CriticObjective(Objective):
         self.critic.adapt(parameters, outcome)
 
     def estimation_rows(self, rows_per_draw=1):
-        return IN_BATCH_ROWS
+        return pool.IN_BATCH_ROWS
 
     def own_and_pairs(self, draws, outcome, design):
         """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""

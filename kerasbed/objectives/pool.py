@@ -11,6 +11,7 @@ so that what depends on the outcome alone is computed S times and not once for e
 
 from keras import ops, tree
 
+IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
 PAIRS_PER_CALL = 2**20  # of an outcome and inner parameters, in an estimate
 
 

@@ -27,8 +27,6 @@ from kerasbed import numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
-IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
-
 
 @keras.saving.register_keras_serializable("kerasbed")
 class PriorContrastive(LikelihoodObjective):
@@ -61,7 +59,7 @@ class PriorContrastive(LikelihoodObjective):
 
     def estimation_rows(self, rows_per_draw=1):
         if self.num_contrastive is None:
-            return IN_BATCH_ROWS
+            return pool.IN_BATCH_ROWS
         rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
         return min(rows, super().estimation_rows(rows_per_draw))
 
