@@ -58,7 +58,7 @@ class FlowPrior(FittedPrior):
     def _train(self, z, rng):
         z = rng.permutation(z)
         held_out, z = np.split(z, [max(1, int(HELD_OUT * len(z)))])
-        fit = _Likelihood(self.network)
+        fit = FlowFit(self.network)
         fit.compile(keras.optimizers.Adam(2e-3), steps_per_execution=backend.fused_steps(ROUND))
         held_out = {"z": held_out.astype(keras.config.floatx())}
         best, kept, waited = -np.inf, fit.get_weights(), 0
@@ -88,7 +88,7 @@ class FlowPrior(FittedPrior):
         return ops.reshape(log_q, ops.shape(log_det)) - self.standardize.log_scale() + log_det
 
 
-class _Likelihood(backend.Trainer, keras.Model):
+class FlowFit(backend.Trainer, keras.Model):
     """The flow under Keras' `fit`, with its mean log density as objective."""
 
     def __init__(self, network):

@@ -200,7 +200,8 @@ class KernelDensityPrior(FittedPrior):
         norming = self.dim * (0.5 * numerics.LOG_2PI + float(np.log(self.width))) + float(
             np.sum(np.log(np.diag(self.root)))
         )
-        return numerics.log_mean_exp(exponent) - norming + log_det
+        log_sum = ops.logsumexp(exponent, axis=-1)  # over the centres, whose number is known
+        return log_sum - float(np.log(len(self.centres))) - norming + log_det
 
     def transform(self, uniform):
         raise ValueError(

@@ -14,12 +14,26 @@ import keras
 import pytest
 
 import kerasbed as kb  # first: it chooses the backend
+from kerasbed.search.densities_over_designs import DensityFit
 from tests import toys
 
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def without_xla():
+    """Models that a module trains briefly skip XLA on TensorFlow, which compiles longer than they train."""
+
+    def quick(compile_model):
+        return lambda self, *args, **options: compile_model(self, *args, **(toys.QUICK | options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for model in (kb.DesignModel, DensityFit):
+            patch.setattr(model, "compile", quick(model.compile))
+        yield
 
 
 @pytest.fixture(scope="session")
