@@ -93,7 +93,7 @@ shares = learn(sensors, kb.designs.Simplex(20, seed=0))
 weights = shares.design.numpy().astype("float64")
 print(f"effort: EIG {sensors.exact_eig(weights / weights.sum()):.4f} of at most 2.2058 nats")
 
-places = np.linspace(-1.0, 1.0, 20)
+places = np.linspace(-1.0, 1.0, 7 if SMALL else 20)
 cubic = kb.problems.Quadratic(degree=3, noise_scale=0.5, prior_scale=1.0)
 chosen = kb.DesignModel(cubic, kb.designs.Subset(places, size=4, seed=0), seed=1)  # the default, a posterior network
 chosen.fit(epochs=1, steps_per_epoch=2 * STEPS, batch_size=256, verbose=0)
@@ -104,8 +104,10 @@ print(
 print(chosen.starts_table.head(3)[["eig", "eig_se", "difference", "difference_se"]].round(4).to_string())
 
 figure, axes = plt.subplots(figsize=(7.0, 3.6), layout="constrained")
-axes.vlines(places, 0.0, weights, color=COLORS[1], linewidth=3, label="share of the effort (Simplex)")
-axes.plot(places, weights, linestyle="", color=COLORS[1], marker="o", markersize=4)
+axes.vlines(
+    np.linspace(-1.0, 1.0, 20), 0.0, weights, color=COLORS[1], linewidth=3, label="share of the effort (Simplex)"
+)
+axes.plot(np.linspace(-1.0, 1.0, 20), weights, linestyle="", color=COLORS[1], marker="o", markersize=4)
 subset = chosen.design.numpy()
 axes.plot(subset, np.full(4, 0.56), "v", color=COLORS[2], markersize=9, label="four of twenty (Subset)")
 axes.set(xlabel="place of the sensor", ylabel="share of the effort", ylim=(0.0, 0.75))
