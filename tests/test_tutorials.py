@@ -46,7 +46,7 @@ def runs_here(path):
     return bool(os.environ.get("KERASBED_ALL_TUTORIALS")) or not path.stem.startswith(ELSEWHERE)
 
 
-@pytest.mark.parametrize("path", filter(runs_here, TUTORIALS), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(filter(runs_here, TUTORIALS)), ids=lambda path: path.stem)
 def test_tutorial_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASBED_TUTORIAL_BUDGET", "small")
     monkeypatch.setenv("KERASBED_TUTORIAL_OUT", str(tmp_path))
