@@ -34,6 +34,14 @@ def base_samples():
 
 
 def with_pyapprox(family):
+    """`_with_pyapprox` with torch's gradients on, which BayesFlow switches off for the process."""
+    import torch
+
+    with torch.enable_grad():
+        return _with_pyapprox(family)
+
+
+def _with_pyapprox(family):
     """(seconds of the fitter's own work, -ELBO on the base samples)."""
     from pyapprox.inverse.variational.elbo import make_single_problem_elbo
     from pyapprox.inverse.variational.fitter import VariationalFitter
