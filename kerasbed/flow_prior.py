@@ -10,6 +10,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend, networks
+from kerasbed.density_fit import DensityFit
 from kerasbed.posterior_prior import FittedPrior
 from kerasbed.scaling import Standardize
 
@@ -58,7 +59,7 @@ class FlowPrior(FittedPrior):
     def _train(self, z, rng):
         z = rng.permutation(z)
         held_out, z = np.split(z, [max(1, int(HELD_OUT * len(z)))])
-        fit = FlowFit(self.network)
+        fit = DensityFit(self.network, self._log_density_of)
         fit.compile(keras.optimizers.Adam(2e-3), steps_per_execution=backend.fused_steps(ROUND))
         held_out = {"z": held_out.astype(keras.config.floatx())}
         best, kept, waited = -np.inf, fit.get_weights(), 0
@@ -70,6 +71,9 @@ class FlowPrior(FittedPrior):
             if waited == PATIENCE:
                 break
         fit.set_weights(kept)
+
+    def _log_density_of(self, draws, training):
+        return self.network.log_prob(draws["z"], conditions=_no_conditions(draws["z"]), training=True)
 
     def _from_base(self, base):
         z = self.network(base, conditions=_no_conditions(base), inverse=True)
@@ -86,23 +90,6 @@ class FlowPrior(FittedPrior):
         flat = ops.reshape(self.standardize(u), (-1, self.dim))
         log_q = self.network.log_prob(flat, conditions=_no_conditions(flat))
         return ops.reshape(log_q, ops.shape(log_det)) - self.standardize.log_scale() + log_det
-
-
-class FlowFit(backend.Trainer, keras.Model):
-    """The flow under Keras' `fit`, with its mean log density as objective."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network, self.built = network, True
-
-    def log_prob(self, z):
-        return self.network.log_prob(z, conditions=_no_conditions(z), training=True)
-
-    def call(self, draws, training=False):
-        return self.log_prob(draws["z"])
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return -ops.mean(y_pred)
 
 
 def _no_conditions(z):

@@ -19,7 +19,8 @@ from keras import ops
 from scipy import linalg, special
 
 from kerasbed import backend, numerics
-from kerasbed.priors import Entropy, Prior
+from kerasbed.joint_prior import JointPrior
+from kerasbed.priors import Prior
 
 
 def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0) -> Prior:
@@ -56,26 +57,19 @@ def _one_dataset(name, values, dataset):
     return values
 
 
-class PosteriorPrior(Prior):
+class PosteriorPrior(JointPrior):
     """What the two kinds share: names and shapes, and densities through `log_density` in `keras.ops`."""
 
     def __init__(self, dims, supports):
-        self.blocks = {}
+        super().__init__()
         self._dims, self._supports = dict(dims), dict(supports)
         self._log_prob = backend.compile_function(self.log_density)
-
-    @property
-    def dims(self):
-        return dict(self._dims)
 
     def supports(self):
         return dict(self._supports)
 
     def log_prob(self, parameters):
         return self._log_prob(self.check(parameters))
-
-    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
-        return self._sampled_entropy(num_samples, seed)
 
 
 class VariationalPrior(PosteriorPrior):

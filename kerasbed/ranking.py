@@ -70,10 +70,7 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0, ter
     """
     space = model.design
     designs = _values(space, u)
-    if terms is None:
-        contributions = model.contributions_at(designs, num_samples, seed)
-    else:
-        contributions = terms(designs, num_samples, seed)
+    contributions = (terms or model.contributions_at)(designs, num_samples, seed)
     if _is_saturated(model, contributions):
         contributions = _with_more_contrast(model.simulator, designs, seed)
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])

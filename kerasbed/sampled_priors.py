@@ -10,25 +10,25 @@ from collections.abc import Mapping
 import numpy as np
 
 from kerasbed.discrete import is_discrete
+from kerasbed.joint_prior import JointPrior
 from kerasbed.marginals import as_block
 from kerasbed.priors import Prior
 
 PROBES = 256
 
 
-class SampledPrior(Prior):
+class SampledPrior(JointPrior):
     """A prior known through its sampler; see `Prior.from_sampler`."""
 
     has_transform = False
 
     def __init__(self, sampler, log_prob, supports, log_density=None, discrete=None):
-        self.blocks = {}
+        super().__init__()
         self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
         self._log_density = log_density
         probe = sampler(2, np.random.default_rng(0))
         if not isinstance(probe, Mapping) or not probe:
             raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
-        self._dims = {}
         for name, draws in probe.items():
             if np.ndim(draws) != 2 or len(draws) != 2:
                 raise ValueError(
@@ -57,14 +57,6 @@ class SampledPrior(Prior):
     def has_density(self):
         return self._log_prob is not None
 
-    @property
-    def dims(self):
-        return dict(self._dims)
-
-    @property
-    def discrete(self):
-        return dict(self._discrete)
-
     def supports(self):
         limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
         return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
@@ -91,17 +83,15 @@ class SampledPrior(Prior):
             )
         return self._log_density(parameters)
 
-    def entropy(self, num_samples=100_000, seed=0):
-        return self._sampled_entropy(num_samples, seed)
 
-
-class HierarchicalPrior(Prior):
+class HierarchicalPrior(JointPrior):
     """Laws that depend on the parameters before them; see `Prior.hierarchical`."""
 
     def __init__(self, laws):
         if not laws:
             raise ValueError("Prior.hierarchical got no parameters; pass at least one.")
-        self.laws, self.parents, self._dims, roots = {}, {}, {}, {}
+        super().__init__()
+        self.laws, self.parents, roots = {}, {}, {}
         for name, given in laws.items():
             law, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, 1)
             if inspect.isfunction(law) or inspect.ismethod(law):
@@ -110,7 +100,6 @@ class HierarchicalPrior(Prior):
             else:
                 roots[name] = as_block(name, given)
                 self.laws[name], self._dims[name] = roots[name], roots[name].dim
-        self.blocks = {}  # what the library may take for independent of the rest: nothing
         self.roots = Prior.__new__(Prior)
         self.roots.blocks = roots
         self._limits, self._discrete = self._probe()
@@ -150,14 +139,6 @@ class HierarchicalPrior(Prior):
             # An edge that moves with other parameters bounds nothing for sure: the coordinate is left unbounded there.
             limits[name] = (np.where(fixed_low, low[0], -np.inf), np.where(fixed_high, high[0], np.inf))
         return limits, discrete
-
-    @property
-    def dims(self):
-        return dict(self._dims)
-
-    @property
-    def discrete(self):
-        return dict(self._discrete)
 
     def supports(self):
         return {name: self._limits[name] for name in self.laws}
@@ -216,6 +197,3 @@ class HierarchicalPrior(Prior):
             "log_density=...), or write the dependent parameter in outcome() as a function of independent ones, such "
             "as mean + spread * effect with a standard normal effect."
         )
-
-    def entropy(self, num_samples=100_000, seed=0):
-        return self._sampled_entropy(num_samples, seed)

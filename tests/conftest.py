@@ -14,7 +14,7 @@ import keras
 import pytest
 
 import kerasbed as kb  # first: it chooses the backend
-from kerasbed.search.densities_over_designs import DensityFit
+from kerasbed.density_fit import DensityFit
 from tests import toys
 
 

@@ -25,6 +25,7 @@ from scipy import stats
 
 from kerasbed import backend, eig, numerics
 from kerasbed.base_samples import draw_seed
+from kerasbed.density_fit import FUSED_STEPS
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.bracket import Contributions
 from kerasbed.model import DesignModel
@@ -133,7 +134,7 @@ def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) ->
         return False
     rng = np.random.default_rng(seed)
     values, order = design.sample(1, rng), np.roll(np.arange(shape[0]), 1)
-    if not (univariate and scalars) or not _is_valid(design, values[0][order]):
+    if not (univariate and scalars) or not _has_one_range(SearchCube(design), values[0][order]):
         return False
     parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, shape, rng)
     with backend.no_gradients():
@@ -144,11 +145,11 @@ def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) ->
     return first.shape == second.shape == noise.shape and bool(np.allclose(first[:, order], second, rtol=1e-5, atol=0))
 
 
-def _is_valid(design, values) -> bool:
-    """Whether values in another order are a design of the space, and map to the same coordinates in that order."""
+def _has_one_range(cube, values) -> bool:
+    """Whether values in another order are a design of the space, and equal coordinates are equal values."""
     try:
-        there = SearchCube(design).to_design(np.full(design.shape, 0.3))
-        SearchCube(design).from_design(values)
+        there = cube.to_design(np.full(values.shape, 0.3))
+        cube.from_design(values)
     except ValueError:
         return False
     return bool(np.allclose(there, there[0]))
@@ -181,7 +182,7 @@ def _by_gradient(simulator, design, stored, training):
     surrogate = learned.LearnedSimulator(likelihood)
     space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
     model = DesignModel(surrogate, space, seed=training["seed"])
-    model.compile(steps_per_execution=learned.FUSED_STEPS)
+    model.compile(steps_per_execution=FUSED_STEPS)
     model.fit(epochs=1, steps_per_epoch=training["steps"] // 2, batch_size=training["batch_size"], verbose=0)
 
     def bound(values, num, seed):
