@@ -121,8 +121,8 @@ class _Problem:
             (backend.value_and_gradient(self._composed(_scalar(function), False)), low, high)
             for function, low, high in constraints
         ]
-        self.constrain = backend.compile_function(self.coordinates.constrain, compiled=False)
-        self.unconstrain = backend.compile_function(self.coordinates.unconstrain, compiled=False)
+        self.constrain = backend.compile_function(self.coordinates.constrain)
+        self.unconstrain = backend.compile_function(self.coordinates.unconstrain)
 
     def _composed(self, function, with_extra=True):
         shape = (1, *self.coordinates.shape)
