@@ -135,10 +135,16 @@ def to_numpy(structure):
 
 
 def to_tensor(structure, dtype: str):
-    """Nested arrays to nested tensors; floating leaves become `dtype`, integers and booleans stay."""
+    """Nested arrays to nested tensors; floating leaves become `dtype`, integers and booleans stay.
+
+    Tensors of the right type stay as they are, so that what many calls share may be converted once.
+    """
 
     def convert(leaf):
-        leaf = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+        if ops.is_tensor(leaf):
+            given = keras.backend.standardize_dtype(leaf.dtype)
+            return ops.cast(leaf, dtype) if "float" in given and given != dtype else leaf
+        leaf = np.asarray(leaf)
         return ops.convert_to_tensor(leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf)
 
     return keras.tree.map_structure(convert, structure)

@@ -6,6 +6,7 @@ A block theta with support (a, b) has the unconstrained coordinate u = T(theta):
     (-inf, b)    u = -log(b - theta)     (a, b)    u = log((theta - a) / (b - theta))
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,11 @@ class Univariate:
         return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
 
     def support(self):
+        return self._support
+
+    @functools.cached_property
+    def _support(self):
+        """SciPy takes longer for it than for a density."""
         low, high = self.frozen.support()
         return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
 

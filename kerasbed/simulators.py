@@ -244,14 +244,13 @@ class GaussianSimulator(Simulator):
     def log_likelihood(self, outcome, parameters, design):
         scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=outcome.dtype)
         residual = (outcome - self.mean(parameters, design)) / scale
-        log_scale = ops.log(scale)
+        log_scale = ops.log(scale) + 0.5 * numerics.LOG_2PI
         if self.correlation is not None:
             _, whitener, log_det = self._factor()
             residual = ops.matmul(residual, ops.transpose(ops.convert_to_tensor(whitener, dtype=residual.dtype)))
             log_scale = log_scale + log_det / len(whitener)
         event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
-        per_entry = -0.5 * ops.square(residual) - log_scale - 0.5 * numerics.LOG_2PI
-        return ops.sum(per_entry, axis=event)
+        return ops.sum(-0.5 * ops.square(residual) - log_scale, axis=event)
 
     def pairwise_log_likelihood(self, outcome, parameters, design):
         """See `Simulator`. The square is expanded into one matrix product, centred at the mean prediction c:

@@ -37,10 +37,13 @@ class SearchCube:
 
     def to_design(self, z):
         """Values of the design at the cube's point (dim,): (*shape), or a dict of arrays."""
+        return tree.map_structure(lambda value: value[0], self.to_designs(np.asarray(z)[None]))
+
+    def to_designs(self, z):
+        """Values at several points (num, dim): (num, *shape), or a dict of arrays."""
         u = special.logit(self._low + (self._high - self._low) * np.asarray(z, "float64"))
         with backend.precision("float64"):
-            values = self.design.constrain(ops.convert_to_tensor(u.reshape(1, *self.shape)))
-            return tree.map_structure(lambda value: value[0], backend.to_numpy(values))
+            return backend.to_numpy(self.design.constrain(ops.convert_to_tensor(u.reshape(len(u), *self.shape))))
 
     def from_design(self, values) -> np.ndarray:
         """The cube's point (dim,) of a design's values.

@@ -30,6 +30,10 @@ class Stored(NamedTuple):
     def __len__(self):
         return len(self.outcome)
 
+    def and_more(self, other: "Stored") -> "Stored":
+        """These and other simulations together."""
+        return Stored(*keras.tree.map_structure(lambda a, b: np.concatenate([a, b]), tuple(self), tuple(other)))
+
     def finite(self) -> "Stored":
         """The simulations whose outcomes are finite.
 
@@ -47,36 +51,61 @@ class Stored(NamedTuple):
         return Stored(*keras.tree.map_structure(lambda leaf: leaf[keep], tuple(self)))
 
 
-def simulate_over_space(simulator, design, num: int, seed: int) -> Stored:
-    """`num` simulations, each at a design drawn over the space."""
+def simulate_over_space(simulator, design, num: int, seed: int, ordered: bool = False) -> Stored:
+    """`num` simulations, each at a design drawn over the space; `ordered`: of exchangeable entries, sorted."""
     # Streams of their own: equal seeds would tie the designs to the parameters, and the network would learn that.
-    of_designs, of_draws = np.random.SeedSequence(seed).generate_state(2)
-    designs = design.sample(num, seed=int(of_designs))
-    drawn = simulator.simulate(num, designs, seed=int(of_draws), per_draw=True)
+    of_designs, of_repeats, of_draws = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
+    designs = design.sample(num, seed=of_designs)
+    designs = np.sort(_with_repeats(designs, of_repeats), axis=-1) if ordered else designs
+    return simulate_at(simulator, designs, of_draws)
+
+
+def simulate_at(simulator, designs, seed: int) -> Stored:
+    """A simulation at each of the designs, (num, *shape) or a dict of those."""
+    drawn = simulator.simulate(len(keras.tree.flatten(designs)[0]), designs, seed=seed, per_draw=True)
     return Stored(drawn["parameters"], drawn["outcome"], designs).finite()
+
+
+def _with_repeats(designs, seed):
+    """Designs (num, d) of exchangeable entries, every second one with its entries drawn from few of its values.
+
+    Good designs repeat measurements, which independent draws hardly ever do: a network would not know them.
+    """
+    num, dim = designs.shape
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(1, dim + 1, (num, 1))
+    chosen = np.minimum((levels * rng.uniform(size=designs.shape)).astype(int), levels - 1)
+    repeated = np.take_along_axis(designs, chosen, axis=1)
+    return np.where(np.arange(num)[:, None] % 2 == 0, designs, repeated)
 
 
 class LearnedLikelihood(keras.layers.Layer):
     """q(y | theta, xi): a coupling flow on the standardised outcome, y = mean + scale * flow^-1(z; theta, xi).
 
-    An outcome of one number is modelled beside an auxiliary a ~ N(0, 1), as a flow needs two coordinates: the density
-    of the pair is that of the number times N(a).
+    Where each entry of the outcome is a measurement of its own, made alike at its own entry of the design, the density
+    is a product, q(y | theta, xi) = prod_k q(y_k | theta, xi_k), of one flow that learns from all entries. Otherwise
+    one flow has the whole outcome. Either way a flow sees rows, `entries` of them for each simulation.
+
+    A row of one number is modelled beside an auxiliary a ~ N(0, 1), as a flow needs two coordinates: the density of the
+    pair is that of the number times N(a).
 
     Args:
         simulator: whose prior and outcomes it is for. design: the space. outcome_shape: of one outcome.
-        network: BayesFlow inference network; None: a coupling flow sized to the outcome.
+        separate: whether the entries are such measurements, see `kerasbed.search.symmetry.entries_are_separate`.
+        network: BayesFlow inference network; None: a coupling flow sized to a row.
         seed: of the initial weights.
     """
 
-    def __init__(self, simulator, design, outcome_shape, network=None, seed: int = 0, **kwargs):
+    def __init__(self, simulator, design, outcome_shape, separate=False, network=None, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.prior, self.space, self.outcome_shape = simulator.prior, design, tuple(outcome_shape)
-        self.size = int(np.prod(self.outcome_shape))
+        self.entries = int(np.prod(self.outcome_shape)) if separate else 1
+        self.size = int(np.prod(self.outcome_shape)) // self.entries
         self.dim = max(2, self.size)
-        self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
+        self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
         example = ops.convert_to_tensor(design.sample(2, seed=0), dtype=self.compute_dtype)
-        width = self.prior.dim + design.encode(example).shape[-1]
+        width = self.prior.dim + design.encode(example).shape[-1] // self.entries
         self.network = networks.default_flow(self.dim, width, seed) if network is None else network
         networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
         self.built = True
@@ -85,28 +114,33 @@ class LearnedLikelihood(keras.layers.Layer):
         """Fix the standardisation by stored simulations."""
         u, _ = self.prior.to_unconstrained(parameters)
         self.standardize_parameters.adapt(ops.convert_to_numpy(u))
-        self.standardize_outcome.adapt(outcome)
+        self.standardize_outcome.adapt(outcome.reshape(-1, self.size))
 
     def conditions(self, parameters, design):
+        """What each row is given, (batch * entries, width)."""
         u, _ = self.prior.to_unconstrained(parameters)
         features = ops.cast(self.space.encode(design), u.dtype)
         features = ops.broadcast_to(features, (ops.shape(u)[0], features.shape[-1]))
-        return ops.concatenate([self.standardize_parameters(u), features], axis=-1)
+        features = ops.reshape(features, (-1, features.shape[-1] // self.entries))
+        return ops.concatenate([ops.repeat(self.standardize_parameters(u), self.entries, axis=0), features], axis=-1)
 
     def sample(self, noise, parameters, design):
-        """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, dim)."""
-        z = self.network(noise, conditions=self.conditions(parameters, design), inverse=True)
-        return self.standardize_outcome.inverse(ops.reshape(z[:, : self.size], (-1, *self.outcome_shape)))
+        """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, entries * dim)."""
+        rows = ops.reshape(noise, (-1, self.dim))
+        z = self.network(rows, conditions=self.conditions(parameters, design), inverse=True)
+        return ops.reshape(self.standardize_outcome.inverse(z[:, : self.size]), (-1, *self.outcome_shape))
 
     def log_prob(self, outcome, auxiliary, parameters, design, training=False):
-        """log q of the outcomes (batch, *outcome_shape) beside the auxiliary (batch, dim - size): (batch,)."""
-        z = ops.reshape(self.standardize_outcome(outcome), (-1, self.size))
+        """log q of outcomes (batch, *outcome_shape) beside the auxiliary (batch, entries * (dim - size)): (batch,)."""
+        z = self.standardize_outcome(ops.reshape(outcome, (-1, self.size)))
+        auxiliary = ops.reshape(auxiliary, (ops.shape(z)[0], self.dim - self.size))
         joint = self.network.log_prob(
             ops.concatenate([z, auxiliary], axis=-1),
             conditions=self.conditions(parameters, design),
             training=training,
         )
-        return joint - numerics.standard_normal_log_density(auxiliary) - self.standardize_outcome.log_scale()
+        rows = joint - numerics.standard_normal_log_density(auxiliary) - self.standardize_outcome.log_scale()
+        return ops.sum(ops.reshape(rows, (-1, self.entries)), axis=-1)
 
 
 class LearnedSimulator(Simulator):
@@ -114,18 +148,23 @@ class LearnedSimulator(Simulator):
 
     def __init__(self, likelihood: LearnedLikelihood):
         self.likelihood, self.prior = likelihood, likelihood.prior
-        self.noise_shape = (likelihood.dim,)
+        self.noise_shape = (likelihood.entries * likelihood.dim,)
 
     def outcome(self, parameters, design, noise):
         return self.likelihood.sample(noise, parameters, design)
 
 
-def fit_posterior(simulator, design, stored: Stored, steps: int, batch_size: int, seed: int) -> Posterior:
-    """The posterior network, amortised over designs, trained on stored simulations."""
+def posterior_over(simulator, design, stored: Stored) -> Posterior:
+    """An untrained posterior network, amortised over designs, its inputs standardised by stored simulations."""
     posterior = Posterior(name="posterior")
     posterior.setup(simulator, design, stored.outcome.shape[1:])
     with backend.no_gradients():
         posterior.adapt(cast(stored.parameters), stored.outcome)
+    return posterior
+
+
+def train_posterior(posterior: Posterior, stored: Stored, steps: int, batch_size: int, seed: int) -> None:
+    """Train, or go on training, on stored simulations."""
 
     def log_prob(x, training):
         conditions = posterior.conditions(x["outcome"], x["design"], training=training)
@@ -133,19 +172,21 @@ def fit_posterior(simulator, design, stored: Stored, steps: int, batch_size: int
 
     arrays = stored._asdict() | posterior.extra_draws(len(stored), np.random.default_rng(seed))
     DensityFit(posterior, log_prob).train_on(arrays, steps, batch_size, seed)
-    return posterior
 
 
-def fit_likelihood(simulator, design, stored: Stored, steps: int, batch_size: int, seed: int) -> LearnedLikelihood:
+def fit_likelihood(
+    simulator, design, stored: Stored, separate: bool, steps: int, batch_size: int, seed: int
+) -> LearnedLikelihood:
     """The likelihood network, amortised over designs, trained on stored simulations."""
-    likelihood = LearnedLikelihood(simulator, design, stored.outcome.shape[1:], seed=seed, name="likelihood")
+    likelihood = LearnedLikelihood(simulator, design, stored.outcome.shape[1:], separate, seed=seed, name="likelihood")
     with backend.no_gradients():
         likelihood.adapt(cast(stored.parameters), stored.outcome)
 
     def log_prob(x, training):
         return likelihood.log_prob(x["outcome"], x["auxiliary"], x["parameters"], x["design"], training=training)
 
-    width = likelihood.dim - likelihood.size
+    width = likelihood.entries * (likelihood.dim - likelihood.size)
     auxiliary = np.random.default_rng(seed).standard_normal((len(stored), width))
-    DensityFit(likelihood, log_prob).train_on(stored._asdict() | {"auxiliary": auxiliary}, steps, batch_size, seed)
+    simulations = -(-batch_size // likelihood.entries)  # `batch_size` rows
+    DensityFit(likelihood, log_prob).train_on(stored._asdict() | {"auxiliary": auxiliary}, steps, simulations, seed)
     return likelihood

@@ -2,9 +2,9 @@
 
 Three ways, by what `method` says:
 
-    "posterior"   A posterior network q(theta | y, xi) is trained on stored simulations at designs over the whole space.
-                  At any design, fresh simulations then give the Barber-Agakov lower bound
-                  E[log q(theta | y, xi) - log p(theta)] with its standard error, and a black-box search maximises it.
+    "posterior"   A posterior network q(theta | y, xi) is trained on stored simulations at designs over the space. At
+                  any design, fresh simulations then give the Barber-Agakov lower bound with its standard error, and a
+                  black-box search maximises it, in rounds: see `kerasbed.search.posterior_rounds`.
     "bracket"     Where the simulator has a likelihood: the prior contrastive lower bound, maximised by the search.
     "likelihood"  A learned likelihood q(y | theta, xi) from stored simulations is reparameterised, y = f(z; theta, xi),
                   so that the design has a gradient although the simulator has none: `DesignModel` learns the design.
@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import ops
-from scipy import stats
 
-from kerasbed import backend, eig, numerics
+from kerasbed import eig, numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.density_fit import FUSED_STEPS
 from kerasbed.eig import EIGEstimate
@@ -31,8 +29,8 @@ from kerasbed.eig.bracket import Contributions
 from kerasbed.model import DesignModel
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
-from kerasbed.search.cube import SearchCube
-from kerasbed.simulators import cast
+from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
+from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 
 METHODS = ("posterior", "bracket", "likelihood")
 
@@ -80,7 +78,8 @@ def design_black_box(
         num_stored: simulations stored for training a network. num_draws: simulations of one EIG evaluation.
         num_inner: inner draws of the bracket.
         steps, batch_size: training of the networks.
-        exchangeable: see `BlackBoxSearch`; None finds out, see `entries_are_exchangeable`.
+        exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out, see
+            `kerasbed.search.symmetry`. Networks then learn from one order only, and the design found is sorted.
         **options: of `BlackBoxSearch`: `batch_size` excepted.
 
     Raises:
@@ -94,79 +93,26 @@ def design_black_box(
         raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
     stored_seed, search_seed, fresh_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
-    if method == "likelihood":
-        stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
-        values, bound, surrogate = _by_gradient(simulator, design, stored, training)
-        return BlackBoxDesign(values, bound(values, 4 * num_draws, fresh_seed), method, None, surrogate)
-    if method == "bracket":
-        contributions, network = Contributions(simulator, num_draws, num_inner), None
-
-        def evaluate(values):
-            return numerics.mean_and_error(contributions.at(values, search_seed)[0])
-    else:
-        stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
-        network = learned.fit_posterior(simulator, design, stored, **training)
-
-        def evaluate(values):
-            return numerics.mean_and_error(posterior_contributions(network, simulator, values, num_draws, search_seed))
-
     if exchangeable is None:
         exchangeable = entries_are_exchangeable(simulator, design, search_seed)
+    if method == "likelihood":
+        separate = exchangeable and entries_are_separate(simulator, design, search_seed)
+        stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
+        values, bound, surrogate = _by_gradient(simulator, design, stored, separate, training)
+        return BlackBoxDesign(values, bound(values, 4 * num_draws, fresh_seed), method, None, surrogate)
     options = {"noise": 0.0, "exchangeable": exchangeable, "seed": seed} | options
-    search = BlackBoxSearch(evaluate, design, **options)
-    values = search.run(budget).design
-    return BlackBoxDesign(
-        values, _certificate(simulator, network, values, 4 * num_draws, num_inner, fresh_seed), method, search, network
-    )
-
-
-def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) -> bool:
-    """Whether the order of a design's entries has no effect on its EIG, as for repeated measurements of one kind.
-
-    Tried on `num` draws: where entries and their noise change places together, the outcomes must do so too, exactly.
-    Independent noise of one distribution is as likely in any order, so that the EIG is then the same. The entries must
-    also have one range. A False for another symmetry costs the search evaluations, never correctness.
-    """
-    shape = design.shape
-    univariate = isinstance(simulator.noise.dist, stats.rv_continuous | stats.rv_discrete)
-    scalars = all(np.ndim(value) == 0 for value in (*simulator.noise.args, *simulator.noise.kwds.values()))
-    if isinstance(shape, dict) or len(shape) != 1 or simulator.resolve_noise_shape(shape) != tuple(shape):
-        return False
-    rng = np.random.default_rng(seed)
-    values, order = design.sample(1, rng), np.roll(np.arange(shape[0]), 1)
-    if not (univariate and scalars) or not _has_one_range(SearchCube(design), values[0][order]):
-        return False
-    parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, shape, rng)
-    with backend.no_gradients():
-        first, second = (
-            ops.convert_to_numpy(simulator.measure(*cast((parameters, values[:, o], noise[:, o]))))
-            for o in (np.arange(shape[0]), order)
+    if method == "bracket":
+        contributions, network = Contributions(simulator, num_draws, num_inner), None
+        search = BlackBoxSearch(
+            lambda values: numerics.mean_and_error(contributions.at(values, search_seed)[0]), design, **options
         )
-    return first.shape == second.shape == noise.shape and bool(np.allclose(first[:, order], second, rtol=1e-5, atol=0))
-
-
-def _has_one_range(cube, values) -> bool:
-    """Whether values in another order are a design of the space, and equal coordinates are equal values."""
-    try:
-        there = cube.to_design(np.full(values.shape, 0.3))
-        cube.from_design(values)
-    except ValueError:
-        return False
-    return bool(np.allclose(there, there[0]))
-
-
-def posterior_contributions(posterior, simulator, design, num: int, seed: int) -> np.ndarray:
-    """log q(theta | y, xi) - log p(theta) for fresh simulations at one design, (num,); its mean is below the EIG.
-
-    A prior without a density is left out: then differences between designs are what the numbers mean.
-    """
-    drawn = simulator.simulate(num, design, seed=seed)
-    outcome = drawn["outcome"].reshape(num, *posterior.outcome_shape)
-    with backend.no_gradients():
-        conditions = posterior.conditions(*cast((outcome, np.asarray(design)[None])))
-        log_q = ops.convert_to_numpy(posterior.log_prob(cast(drawn["parameters"]), conditions))
-    log_prior = simulator.prior.log_prob(drawn["parameters"]) if simulator.prior.has_density else 0.0
-    return log_q.astype("float64") - log_prior
+        values = search.run(budget).design
+    else:
+        rounds = PosteriorRounds(simulator, design, exchangeable, num_draws, (stored_seed, search_seed), options)
+        search, network = rounds.run(budget, num_stored, training)
+        values = rounds.in_order(search.best.design)
+    estimate = _certificate(simulator, network, values, 4 * num_draws, num_inner, fresh_seed)
+    return BlackBoxDesign(values, estimate, method, search, network)
 
 
 def _certificate(simulator, posterior, values, num, num_inner, seed) -> EIGEstimate:
@@ -176,9 +122,9 @@ def _certificate(simulator, posterior, values, num, num_inner, seed) -> EIGEstim
     return EIGEstimate(lower, error, method=f"Barber-Agakov on {num} simulations, posterior over designs")
 
 
-def _by_gradient(simulator, design, stored, training):
+def _by_gradient(simulator, design, stored, separate, training):
     """The design learned on a learned likelihood, and a bound by real simulations."""
-    likelihood = learned.fit_likelihood(simulator, design, stored, **training)
+    likelihood = learned.fit_likelihood(simulator, design, stored, separate, **training)
     surrogate = learned.LearnedSimulator(likelihood)
     space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
     model = DesignModel(surrogate, space, seed=training["seed"])

@@ -33,7 +33,8 @@ class Beta(Family):
                 )
 
     def initial(self, mean, covariance, draws):
-        """Beta laws with the mean and variance of the draws on (0, 1)."""
+        """Beta laws with the mean and variance of the draws, or else of the prior's, on (0, 1)."""
+        draws = self.coordinates.prior_draws if draws is None else draws
         share = 1.0 / (1.0 + np.exp(-draws))
         mean, variance = share.mean(axis=0), share.var(axis=0)
         concentration = np.maximum(mean * (1.0 - mean) / variance - 1.0, 0.1)

@@ -87,12 +87,13 @@ def fit_problem(
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    objective.check(phi, fresh_points(family, num_fresh, seed), data)
+    fresh = fresh_points(family, num_fresh, seed)
+    objective.check(phi, fresh, data)
     if stochastic:
         run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
     else:
         run = optimization.minimise(objective, phi, draw(0), data, optimizer, max_iterations, tolerance)
-    result = VariationalFit(problem, run, num_fresh, seed)
+    result = VariationalFit(problem, run, fresh)
     _warn(result)
     return result
 
@@ -113,7 +114,7 @@ def _start(family, initial):
     """phi at the mean and covariance of the initial draws, or at the prior."""
     coordinates = family.coordinates
     if initial is None:
-        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), coordinates.prior_draws)
+        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), None)
     draws = {name: np.asarray(values, "float64") for name, values in initial.items()}
     draws = coordinates.prior.check({name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()})
     for name, (low, high) in coordinates.prior.supports().items():

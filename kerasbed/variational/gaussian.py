@@ -71,7 +71,7 @@ class Full(_Gaussian):
 
     def bind(self, num_inputs):
         super().bind(num_inputs)
-        self.place_diagonal, self.place_below = triangle_places(self.dim)
+        self.places = triangle_places(self.dim)
 
     def initial(self, mean, covariance, draws):
         root = np.linalg.cholesky(covariance)
@@ -81,8 +81,11 @@ class Full(_Gaussian):
         return self._mean(phi), phi[..., self.dim : 2 * self.dim], phi[..., 2 * self.dim :]
 
     def _root(self, phi):
+        """L, (..., dim, dim)."""
         _, log_diagonal, below = self._split(phi)
-        return assemble(log_diagonal, below, self.place_diagonal, self.place_below)
+        entries = ops.concatenate([ops.exp(log_diagonal), below], axis=-1)
+        flat = ops.matmul(entries, numerics.like(self.places, entries))
+        return ops.reshape(flat, (*entries.shape[:-1], self.dim, self.dim))
 
     def transform(self, phi, base):
         z = self._mean(phi)[..., None, :] + ops.matmul(base, ops.swapaxes(self._root(phi), -1, -2))
@@ -176,21 +179,10 @@ class LowRank(_Gaussian):
 
 
 def triangle_places(dim: int):
-    """Constant maps from the diagonal, (dim,), and from the entries below it to a flattened (dim * dim) matrix."""
-    diagonal, below = np.zeros((dim, dim * dim)), np.zeros((dim * (dim - 1) // 2, dim * dim))
-    diagonal[np.arange(dim), np.arange(dim) * (dim + 1)] = 1.0
+    """Constant map from the diagonal, then the entries below it, to a flattened (dim * dim) lower triangular matrix."""
     rows, columns = np.tril_indices(dim, -1)
-    below[np.arange(len(rows)), rows * dim + columns] = 1.0
-    return diagonal, below
-
-
-def assemble(log_diagonal, below, place_diagonal, place_below):
-    """Lower triangular (..., dim, dim) from the logs of its diagonal and the entries below it."""
-    dim = len(place_diagonal)
-    flat = ops.matmul(ops.exp(log_diagonal), numerics.like(place_diagonal, log_diagonal))
-    if dim > 1:
-        flat = flat + ops.matmul(below, numerics.like(place_below, below))
-    return ops.reshape(flat, (*log_diagonal.shape[:-1], dim, dim))
+    places = np.concatenate([np.arange(dim) * (dim + 1), rows * dim + columns])
+    return np.eye(dim * dim)[places]
 
 
 def _log_diagonal_sum(root):
@@ -205,9 +197,7 @@ def divergence(gaussian, coordinates):
         coordinates: `Coordinates` of a Gaussian prior, with R its correlations.
     """
     mean, root, log_det = gaussian
-    white_root = ops.matmul(numerics.like(coordinates.inverse_root, root), root)
-    white_mean = ops.matmul(mean, numerics.like(coordinates.inverse_root.T, mean))
-    trace = ops.sum(ops.square(white_root), axis=(-2, -1))
-    quadratic = ops.sum(ops.square(white_mean), axis=-1)
-    log_det_ratio = 2.0 * coordinates.log_det_inverse_root + log_det
-    return 0.5 * (trace + quadratic - coordinates.dim - log_det_ratio)
+    columns = ops.concatenate([root, mean[..., None]], axis=-1)
+    white = ops.matmul(numerics.like(coordinates.inverse_root, root), columns)
+    trace_and_quadratic = ops.sum(ops.square(white), axis=(-2, -1))
+    return 0.5 * (trace_and_quadratic - log_det) - (0.5 * coordinates.dim + coordinates.log_det_inverse_root)

@@ -17,6 +17,8 @@ SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "BFGS", "Newton-CG")
 _MAX_RESTARTS = 5
 _MAX_BAD_STEPS = 20
 _WINDOW = 50
+# Relative changes of the objective that are rounding.
+_ROUNDING = 1e-15
 
 
 @dataclass
@@ -35,6 +37,13 @@ class _NotFinite(Exception):
     """Raised inside a SciPy method to leave it."""
 
 
+class _Flat(Exception):
+    """Raised inside a SciPy method at a best state whose gradient is within the tolerance.
+
+    The line searches of SciPy compare values, and go on to compare rounding errors there.
+    """
+
+
 def minimise(objective, phi, points, data, method: str, max_iterations: int, tolerance: float) -> Run:
     """Deterministic minimisation on fixed base samples.
 
@@ -47,15 +56,23 @@ def minimise(objective, phi, points, data, method: str, max_iterations: int, tol
         tolerance: on the largest entry of the gradient.
     """
     run = Run(np.array(phi), np.inf)
+    with backend.precision("float64"):  # once, and not at each evaluation
+        fixed = backend.to_tensor((*points, data), "float64")
+    last: list = [None, None]  # the state evaluated last, and its value and gradient
 
     def value_and_gradient(x):
-        value, gradient = objective.value_and_gradient(x, *points, data)
+        if last[0] is not None and np.array_equal(x, last[0]):  # SciPy begins with what is known already
+            return last[1]
+        value, gradient = objective.value_and_gradient(x, *fixed)
         run.evaluations += 1
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
             raise _NotFinite
+        last[:] = np.array(x), (float(value), gradient)
         if value < run.value:
-            run.value, run.phi = float(value), np.array(x)
-        return float(value), gradient
+            run.value, run.phi = float(value), last[0]
+        if run.path and np.max(np.abs(gradient)) <= tolerance and value - run.value <= _ROUNDING * abs(run.value):
+            raise _Flat
+        return last[1]
 
     def record(intermediate_result):
         run.path.append((len(run.path), float(intermediate_result.fun), np.array(intermediate_result.x)))
@@ -69,19 +86,24 @@ def minimise(objective, phi, points, data, method: str, max_iterations: int, tol
         ) from None
     options = _options(method, max_iterations, tolerance)
     if method in ("trust-constr", "Newton-CG"):
-        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *points, data)
+        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *fixed)
     for _ in range(_MAX_RESTARTS):
         before = run.value
         try:
             found = optimize.minimize(value_and_gradient, run.phi, jac=True, method=method, callback=record, **options)
+            run.message = str(found.message)
+            run.converged = bool(found.success) or _is_flat(value_and_gradient, run.phi, tolerance)
+            return run
         except _NotFinite:
             if run.value < before:
                 continue
             run.message = "diverged: the objective or its gradient is not finite around the best state, which is kept"
             return run
-        run.message = str(found.message)
-        run.converged = bool(found.success) or _is_flat(value_and_gradient, run.phi, tolerance)
-        return run
+        except _Flat:
+            run.value, run.phi = last[1][0], last[0]
+            run.path.append((len(run.path), run.value, run.phi))
+            run.converged, run.message = True, "converged: the gradient is within the tolerance"
+            return run
     run.message = f"diverged {_MAX_RESTARTS} times; the best state seen is kept"
     return run
 

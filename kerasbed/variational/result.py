@@ -33,20 +33,20 @@ class VariationalFit:
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
     """
 
-    def __init__(self, problem, run, num_fresh: int, seed: int):
+    def __init__(self, problem, run, fresh: np.ndarray):
         self.problem, self.objective, self.data = problem, problem.objective, problem.data
         self.family, self.coordinates = self.objective.family, self.objective.coordinates
         self.prior, self.phi = self.coordinates.prior, run.phi
         self.training_objective, self.converged, self.message = run.value, run.converged, run.message
         self.evaluations, self.path = run.evaluations, run.path
-        fresh = np.atleast_2d(self.log_weights(num_fresh, seed))
-        per_draw = fresh.mean(axis=0)
+        log_weights = np.atleast_2d(self.objective.log_weights(self.phi, fresh, self.data))
+        per_draw = log_weights.mean(axis=0)
         self.negative_elbo = float(-per_draw.mean())
         self.negative_elbo_se = float(per_draw.std(ddof=1) / np.sqrt(per_draw.size))
-        evidence = np.array([diagnostics.log_evidence(values) for values in fresh])
+        evidence = np.array([diagnostics.log_evidence(values) for values in log_weights])
         self.log_evidence, self.log_evidence_se = (self._per_dataset(column) for column in evidence.T)
-        self.efficiency = self._per_dataset(np.array([diagnostics.efficiency(values) for values in fresh]))
-        self.pareto_k = self._per_dataset(np.array([diagnostics.smoothed_weights(values)[1] for values in fresh]))
+        self.efficiency = self._per_dataset(np.array([diagnostics.efficiency(values) for values in log_weights]))
+        self.pareto_k = self._per_dataset(np.array([diagnostics.smoothed_weights(values)[1] for values in log_weights]))
 
     def _per_dataset(self, values):
         return values if self.family.is_conditional else float(values[0])

@@ -7,7 +7,9 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed.search import design_black_box
-from kerasbed.search.design_black_box import entries_are_exchangeable
+from kerasbed.search.densities_over_designs import LearnedLikelihood
+from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
+from kerasbed.simulators import cast
 
 pytestmark = pytest.mark.usefixtures("without_xla")
 
@@ -109,3 +111,35 @@ THREE = kb.designs.Box((3,), 0.0, 2.0)
 )
 def test_exchangeable_entries_are_found_out(simulator, design, exchangeable):
     assert entries_are_exchangeable(simulator, design) is exchangeable
+
+
+class Coupled(Sensors):
+    """Exchangeable readings that all see the average noise."""
+
+    def outcome(self, parameters, design, noise):
+        return super().outcome(parameters, design, noise + ops.mean(noise, axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("simulator", "separate"),
+    [(Sensors(), True), (kb.problems.MichaelisMenten(), True), (Coupled(), False)],
+    ids=["same", "Michaelis-Menten", "common noise"],
+)
+def test_separate_entries_are_found_out(simulator, separate):
+    design = kb.designs.Box((7,), 0.0, 400.0) if isinstance(simulator, kb.problems.MichaelisMenten) else THREE
+    assert entries_are_exchangeable(simulator, design)
+    assert entries_are_separate(simulator, design) is separate
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_learned_likelihoods_sum_over_their_rows(separate):
+    """An untrained flow is the identity: the density of standardised outcomes, whatever the rows."""
+    likelihood = LearnedLikelihood(Sensors(), THREE, (3,), separate)
+    outcome, design = np.random.default_rng(0).normal(size=(5, 3)).astype("float32"), THREE.sample(5, seed=1)
+    parameters = {"theta": np.zeros((5, 1), "float32")}
+    auxiliary = np.zeros((5, likelihood.entries * (likelihood.dim - likelihood.size)), "float32")
+    found = likelihood.log_prob(*cast((outcome, auxiliary, parameters, design)))
+    expected = stats.norm.logpdf(outcome).sum(axis=1)
+    np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5)
+    noise = ops.zeros((5, likelihood.entries * likelihood.dim))
+    assert likelihood.sample(noise, *cast((parameters, design))).shape == (5, 3)
