@@ -8,6 +8,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.search import design_black_box
 from kerasbed.search.densities_over_designs import LearnedLikelihood
+from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 from kerasbed.simulators import cast
 
@@ -143,3 +144,42 @@ def test_learned_likelihoods_sum_over_their_rows(separate):
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5)
     noise = ops.zeros((5, likelihood.entries * likelihood.dim))
     assert likelihood.sample(noise, *cast((parameters, design))).shape == (5, 3)
+
+
+def test_rounds_value_designs_again_without_simulating_again():
+    class Counted(Sensors):
+        simulations = 0
+
+        def simulate(self, num, design, **options):
+            self.simulations += num
+            return super().simulate(num, design, **options)
+
+    simulator, training = Counted(), {"steps": 4, "batch_size": 32, "seed": 0}
+    rounds = PosteriorRounds(simulator, THREE, True, 64, (1, 2), {"initial": 4, "noise": 0.0, "exchangeable": True})
+    search, posterior = rounds.run(8, 256, training)
+    assert simulator.simulations == 256 + 8 * 64
+    assert len(search.records) == 8
+    for record in search.records:  # also those of the first round are by the last network, at sorted entries
+        design = np.sort(rounds.cube.to_design(record.coordinates))
+        found = posterior_contributions(posterior, simulator, design, 64, 2)
+        np.testing.assert_allclose(record.value, found.mean(), rtol=1e-5)
+
+
+def test_parts_of_a_product_are_searched_together():
+    """y = (x, z) theta + noise, x a box and z a box of another range: both as large as they may be."""
+
+    class Two(kb.GaussianSimulator):
+        prior = kb.Prior(theta=stats.norm())
+        noise_shape = (2,)
+
+        def mean(self, parameters, design):
+            return ops.concatenate([design["x"], design["z"]], axis=-1) * parameters["theta"]
+
+        def scale(self, parameters, design):
+            return 1.0
+
+    space = kb.designs.Product(x=kb.designs.Box((1,), 0.0, 1.0), z=kb.designs.Box((1,), 0.0, 3.0))
+    found = design_black_box(Two(), space, budget=16, num_draws=256, num_inner=512, seed=0)
+    best = 0.5 * np.log1p(1.0 + 9.0)
+    reached = 0.5 * np.log1p(found.design["x"][0] ** 2 + found.design["z"][0] ** 2)
+    assert reached > 0.98 * best
