@@ -23,9 +23,12 @@ def fixed_seeds():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture(scope="module")
-def without_xla():
-    """Models that a module trains briefly skip XLA on TensorFlow, which compiles longer than they train."""
+@pytest.fixture(scope="module", autouse=True)
+def without_xla(request):
+    """Models skip XLA on TensorFlow, which compiles longer than they train, but in modules that say `WITH_XLA`."""
+    if getattr(request.module, "WITH_XLA", False):
+        yield
+        return
 
     def quick(compile_model):
         return lambda self, *args, **options: compile_model(self, *args, **(toys.QUICK | options))

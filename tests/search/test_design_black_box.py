@@ -9,8 +9,6 @@ import kerasbed as kb
 from kerasbed.search import design_black_box
 from kerasbed.search.design_black_box import entries_are_exchangeable
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
 QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 700, "batch_size": 128}
 
