@@ -4,8 +4,8 @@
     python scripts/test.py --backends jax     one backend only
     python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
 
-Each backend runs in a process of its own, because Keras cannot change it later; two run at a time. Only the standard
-library is needed to start it.
+Each backend runs in a process of its own, because Keras cannot change it later; all run at once, so that on two cores
+none idles while the last backend ends. Only the standard library is needed to start it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKENDS = ("torch", "tensorflow", "jax")  # the slowest first, so that two processes end at about the same time
+BACKENDS = ("jax", "tensorflow", "torch")
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, and LLVM
 # optimises less. Every test still runs what it compiled. (Flags of the tested version; XLA refuses unknown ones.)
@@ -43,7 +43,7 @@ def _options():
     parser = argparse.ArgumentParser(description="Set up an environment and run all tests on every backend.")
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv-test", help="folder of the environment")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
-    parser.add_argument("--processes", type=int, default=2, help="backends at a time (default %(default)s)")
+    parser.add_argument("--processes", type=int, default=len(BACKENDS), help="backends at a time (default all)")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()
 

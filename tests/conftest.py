@@ -1,5 +1,6 @@
 """The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import pytest
 import kerasbed as kb  # first: it chooses the backend
 from kerasbed.density_fit import DensityFit
 from tests import toys
+
+# Tracing makes and keeps very many small objects; looking through them again and again finds nothing.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)
