@@ -39,6 +39,7 @@ class DensityFit(backend.Trainer, keras.Model):
         batches = _Batches(arrays, order.reshape(steps, batch_size))
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
         self.compile(optimizer=optimizer, steps_per_execution=min(FUSED_STEPS, steps))
+        optimizer.build(self.trainable_variables)  # TensorFlow traces a step that makes these variables twice
         return self.fit(batches, epochs=1, verbose=0, shuffle=False)
 
 

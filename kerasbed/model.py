@@ -303,6 +303,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.design.plan(0 if steps is None else initial_epoch * steps, None if steps is None else epochs * steps)
         if steps is not None and self.optimizer.plan(max(done - initial_epoch * steps, 0), epochs * steps):
             self.train_function = None
+        if not self.optimizer.built:  # TensorFlow traces a step that makes the optimizer's variables twice
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def reached_cost(self) -> float:

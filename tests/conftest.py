@@ -1,5 +1,6 @@
 """The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,15 +18,22 @@ import kerasbed as kb  # first: it chooses the backend
 from kerasbed.density_fit import DensityFit
 from tests import toys
 
+# Tracing makes and keeps very many small objects; looking through them again and again finds nothing.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
+
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture(scope="module")
-def without_xla():
-    """Models that a module trains briefly skip XLA on TensorFlow, which compiles longer than they train."""
+@pytest.fixture(scope="module", autouse=True)
+def without_xla(request):
+    """Models skip XLA on TensorFlow, which compiles longer than they train, but in modules that say `WITH_XLA`."""
+    if getattr(request.module, "WITH_XLA", False):
+        yield
+        return
 
     def quick(compile_model):
         return lambda self, *args, **options: compile_model(self, *args, **(toys.QUICK | options))

@@ -10,6 +10,7 @@ import kerasbed as kb
 from kerasbed import backend, cli, report
 from kerasbed.problems import REGISTRY
 
+WITH_XLA = True
 OTHER = "jax" if backend.NAME != "jax" else "torch"
 
 

@@ -7,8 +7,6 @@ from scipy import stats
 
 import kerasbed as kb
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 
 class Decay(kb.GaussianSimulator):
     """An exponential decay read at one time."""

@@ -24,6 +24,7 @@ from tests.linear_experiments import (
     trained_step,
 )
 
+WITH_XLA = True
 OBJECTIVES = {
     "BarberAgakov": objectives.BarberAgakov,
     "PriorContrastive": objectives.PriorContrastive,

@@ -7,6 +7,7 @@ import numpy as np
 
 from kerasbed import model as model_module
 
+WITH_XLA = True
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,8 +7,6 @@ from scipy import stats
 import kerasbed as kb
 from tests import toys
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 
 @pytest.fixture(scope="module")
 def prior():

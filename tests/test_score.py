@@ -11,6 +11,8 @@ from kerasbed import datasets, objectives, score
 from kerasbed.problems.death_process import BEST_DESIGN, BEST_EIG
 from tests.linear_experiments import finite_differences, trained_step
 
+WITH_XLA = True
+
 
 class Sampled(kb.problems.DeathProcess):
     """The death process without its list of outcomes, so that scores are sampled."""

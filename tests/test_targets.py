@@ -8,8 +8,6 @@ from scipy import stats
 
 import kerasbed as kb
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 
 class Mixture(kb.GaussianSimulator):
     """Two readings of a parameter and a nuisance, mixed by the settings: y_i = a x_i + b (1 - x_i^2) + 0.3 noise."""

@@ -13,8 +13,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 ELSEWHERE = {
     "jax": ("03", "04", "06", "07"),
     "tensorflow": ("02", "03", "04", "05", "06"),

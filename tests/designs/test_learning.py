@@ -13,8 +13,6 @@ from kerasbed import backend
 from kerasbed.costs import Cost
 from kerasbed.problems.quadratic import BEST_SUBSET, CANDIDATES, Quadratic
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 
 class Line(kb.GaussianSimulator):
     """A slope through the origin: one measurement at x is worth 0.5 log(1 + x^2)."""

@@ -12,8 +12,6 @@ from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contribu
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 from kerasbed.simulators import cast
 
-pytestmark = pytest.mark.usefixtures("without_xla")
-
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
 QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 700, "batch_size": 128}
 
