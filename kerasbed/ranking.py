@@ -4,6 +4,9 @@ Common parameters and noise make differences between designs far more precise th
 difference is that of the paired contributions.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from keras import ops, tree
@@ -22,6 +25,17 @@ CHOICE_DRAWS, CHOICE_CONTRASTS = 2**12, 2**12
 OUTER_DRAWS, INNER_DRAWS = 2**14, 2**16
 
 
+class Comparison(NamedTuple):
+    """A bound by which designs are compared.
+
+    terms: (designs, num_samples, seed) -> (count, num), its terms for each draw.
+    ceiling: num -> the largest value that the bound can take from that many draws, whatever the EIG.
+    """
+
+    terms: Callable
+    ceiling: Callable
+
+
 def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
     """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
@@ -33,10 +47,11 @@ def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
         num_samples: common draws.
     """
     seed, screening_seed = [model.seed, model.fits, 1], [model.seed, model.fits, 2]
-    terms = _comparison(model)
+    comparison = _comparison(model)
 
     def compare(u):
-        return rank_coordinates(model, _screened(model, terms, u, screening_seed), num_samples, seed, terms)
+        screened = _screened(model, comparison.terms, u, screening_seed)
+        return rank_coordinates(model, screened, num_samples, seed, comparison)
 
     table = compare(model.design.proposals(seed=model.seed))
     for _ in range(EXCHANGES):
@@ -51,7 +66,9 @@ def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
     return table
 
 
-def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0, terms=None) -> pd.DataFrame:
+def rank_coordinates(
+    model, u: np.ndarray, num_samples: int = DRAWS, seed=0, comparison: Comparison | None = None
+) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
 
     A contrastive bound near the largest value it can take no longer tells designs apart. Where the simulator has a
@@ -62,7 +79,7 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0, ter
         u: (count, *unconstrained_shape).
         num_samples: common draws.
         seed: integer or sequence of integers.
-        terms: (designs, num_samples, seed) -> (count, num), per-draw terms of a bound; None: the model's objective.
+        comparison: the bound; None: the model's objective.
 
     Returns:
         One row for each design, best first: `eig` and `eig_se` (the bound, nats), `difference` and `difference_se` to
@@ -70,8 +87,10 @@ def rank_coordinates(model, u: np.ndarray, num_samples: int = DRAWS, seed=0, ter
     """
     space = model.design
     designs = _values(space, u)
-    contributions = (terms or model.contributions_at)(designs, num_samples, seed)
-    if _is_saturated(model, contributions):
+    comparison = comparison or _by_objective(model)
+    contributions = comparison.terms(designs, num_samples, seed)
+    ceiling = comparison.ceiling(contributions.shape[1])
+    if np.nanmax(contributions.mean(axis=1)) > ceiling - HEADROOM and _has_cheap_pairs(model):
         contributions = _with_more_contrast(model.simulator, designs, seed)
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
     table = {"eig": value, "eig_se": error}
@@ -107,15 +126,22 @@ def _screened(model, terms, u, seed) -> np.ndarray:
     return u[kept] if kept.any() else u
 
 
-def _comparison(model):
-    """(designs, num_samples, seed) -> per-draw terms of the bound by which proposals are compared, (count, num).
+def _comparison(model) -> Comparison:
+    """How a model's proposals are compared.
 
     Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
     the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
     """
     discrete = bool(model.design.choice_draws(1, np.random.default_rng(0)))
-    if not (discrete and _has_cheap_pairs(model)):
-        return model.contributions_at
+    return _by_contrast(model) if discrete and _has_cheap_pairs(model) else _by_objective(model)
+
+
+def _by_objective(model) -> Comparison:
+    return Comparison(model.contributions_at, lambda num: model.objective.ceiling(min(num, model.estimation_rows)))
+
+
+def _by_contrast(model) -> Comparison:
+    bounds = {}
 
     def terms(designs, num_samples, seed):
         num = min(num_samples, CHOICE_DRAWS)
@@ -123,18 +149,11 @@ def _comparison(model):
             bounds[num] = Contributions(model.simulator, num, CHOICE_CONTRASTS)
         return _contrastive_terms(bounds[num], designs, seed)
 
-    bounds = {}
-    return terms
+    return Comparison(terms, lambda num: float(np.log(CHOICE_CONTRASTS + 1)))
 
 
 def _has_cheap_pairs(model) -> bool:
     return model.target is None and model.has_static_likelihood() and model.simulator.has_pairwise_product
-
-
-def _is_saturated(model, contributions) -> bool:
-    ceiling = model.objective.ceiling(min(contributions.shape[1], model.estimation_rows))
-    near = np.nanmax(contributions.mean(axis=1)) > ceiling - HEADROOM
-    return bool(near) and _has_cheap_pairs(model)
 
 
 def _with_more_contrast(simulator, designs, seed) -> np.ndarray:
