@@ -98,7 +98,8 @@ print(simulator.simulate(4, design=np.array([0.5, 2.0]), seed=0))
 # There is no likelihood to call and no gradient, so kerasbed stores simulations at designs drawn over the whole
 # space, trains one posterior network on them, and lets a Gaussian process choose where to evaluate the Barber-Agakov
 # lower bound with fresh runs of the program. The Gaussian process sees a smooth function: the same base samples serve
-# every design.
+# every design. Half way, and once more later, further simulations near the best designs go into the network, and all
+# designs are valued again by it, without running the program again.
 
 # %%
 space = kb.designs.Box((2,), low=0.02, high=5.0, seed=0)
