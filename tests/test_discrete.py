@@ -108,7 +108,8 @@ def exact_kind_eig():
 
 
 def fixed(**kwargs):
-    return kb.DesignModel(Mixed(), kb.designs.Box((2,), -1.0, 1.0, initial=X, trainable=False), seed=0, **kwargs)
+    design = kb.designs.Box((2,), -1.0, 1.0, initial=X, trainable=False)
+    return kb.DesignModel(Mixed(), design, **{"objective": toys.lean_objective()} | kwargs, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ class Reading(kb.GaussianSimulator):
 def test_samples_are_a_prior_from_training_to_the_certificate(banana):
     """The design at its bound (the largest gain) and bounds of the EIG from both sides that agree with the bracket."""
     prior = kb.Prior.from_samples({"b": banana["b"]}, bandwidth=0.2)
-    model = kb.DesignModel(Reading(prior), kb.designs.Box((1,), 0.1, 2.0, initial=[0.5]), seed=0)
+    model = kb.DesignModel(Reading(prior), kb.designs.Box((1,), 0.1, 2.0, initial=[0.5]), toys.lean_objective(), seed=0)
     model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=300, verbose=0)
     assert model.design.numpy()[0] > 1.9

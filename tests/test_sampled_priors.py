@@ -64,7 +64,7 @@ class Groups(kb.GaussianSimulator):
 
 def test_a_hierarchy_is_learned_from_training_to_the_certificate():
     """All parameters are jointly Gaussian: I = log det(I + X S X / 0.09) / 2, largest at the largest gains."""
-    model = kb.DesignModel(Groups(), kb.designs.Box((2,), 0.1, 1.0, initial=[0.4, 0.6]), seed=0)
+    model = kb.DesignModel(Groups(), kb.designs.Box((2,), 0.1, 1.0, initial=[0.4, 0.6]), toys.lean_objective(), seed=0)
     model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=300, verbose=0)
     gain = model.design.numpy().astype("float64")
@@ -92,7 +92,9 @@ def test_a_sampler_with_discrete_parameters_is_learned_without_a_density():
         def scale(self, parameters, design):
             return 0.3
 
-    model = kb.DesignModel(Reading(), kb.designs.Box((1,), 0.1, 1.0, initial=[0.9], trainable=False), seed=0)
+    model = kb.DesignModel(
+        Reading(), kb.designs.Box((1,), 0.1, 1.0, initial=[0.9], trainable=False), toys.lean_objective(), seed=0
+    )
     model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=300, verbose=0)
     found = model.estimate_eig(4096)

@@ -7,6 +7,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from tests import toys
 
 
 class Mixture(kb.GaussianSimulator):
@@ -48,7 +49,7 @@ CASES = {"nuisance": ("a", [1.0, 0.0]), "prediction": (prediction, [0.5, 0.75])}
 def learned(request):
     target, weights = CASES[request.param]
     design = kb.designs.Box((2,), -0.8, 0.8, initial=[-0.1, 0.2])
-    model = kb.DesignModel(Mixture(), design, target=target, seed=0)
+    model = kb.DesignModel(Mixture(), design, toys.lean_objective(), target=target, seed=0)
     model.fit(epochs=1, steps_per_epoch=800, batch_size=256, verbose=0)
     return model, weights, request.param
 
@@ -98,7 +99,7 @@ def test_a_prior_without_a_density_is_certified_by_contrasts():
         lambda num, rng: {"a": rng.standard_normal((num, 1)), "b": 2.0 * rng.standard_normal((num, 1))}
     )
     design = kb.designs.Box((2,), -0.8, 0.8, initial=[0.0, 0.7], trainable=False)
-    model = kb.DesignModel(sampled, design, target="a", seed=0)
+    model = kb.DesignModel(sampled, design, toys.lean_objective(), target="a", seed=0)
     assert not model.target.has_density
     model.fit(epochs=1, steps_per_epoch=400, batch_size=256, verbose=0)
     estimate = model.estimate_eig(4096)

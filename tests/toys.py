@@ -13,6 +13,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed.networks import NumpyHeNormal
 
 BATCH = 64
 # XLA on TensorFlow compiles longer than these tests run.
@@ -61,6 +62,13 @@ def small_flow(transform="affine", width=8):
     return bf.networks.CouplingFlow(
         depth=2, transform=transform, permutation="swap", subnet_kwargs={"widths": (width,), "dropout": 0.0}
     )
+
+
+def lean_objective():
+    """Half the depth and width of the default network: enough for posteriors that are nearly Gaussian, and quick."""
+    subnet = {"widths": (32, 32), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(0)}
+    flow = bf.networks.CouplingFlow(depth=2, permutation="swap", subnet_kwargs=subnet)
+    return kb.objectives.BarberAgakov(flow)
 
 
 def small_model(simulator, design, summary_network=None, transform="affine", **kwargs):

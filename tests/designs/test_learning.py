@@ -12,6 +12,7 @@ import kerasbed as kb
 from kerasbed import backend, ranking
 from kerasbed.costs import Cost
 from kerasbed.problems.quadratic import BEST_SUBSET, CANDIDATES, Quadratic
+from tests import toys
 
 
 class Line(kb.GaussianSimulator):
@@ -45,7 +46,7 @@ def distance_walked(design):
 def test_the_best_subset_is_chosen():
     simulator = Quadratic()
     design = kb.designs.Subset(CANDIDATES, size=3, straight_through=True, seed=0)
-    model = kb.DesignModel(simulator, design, seed=0)
+    model = kb.DesignModel(simulator, design, toys.lean_objective(), seed=0)
     model.fit(epochs=2, steps_per_epoch=100, batch_size=128, verbose=0)
     np.testing.assert_allclose(model.design.numpy(), BEST_SUBSET, atol=1e-6)
     exact = np.array([simulator.exact_eig(design) for design in model.starts_table["design"]])
@@ -60,7 +61,7 @@ def test_parts_of_a_product_are_learned_together():
     design = kb.designs.Product(
         times=kb.designs.Times(2, 0.1, 8.0, min_gap=0.5), dose=kb.designs.Choice((1,), [0.5, 1.0, 2.0]), seed=1
     )
-    model = kb.DesignModel(Dosed(), design, seed=1)
+    model = kb.DesignModel(Dosed(), design, toys.lean_objective(), seed=1)
     model.fit(epochs=1, steps_per_epoch=150, batch_size=128, verbose=0)
     learned = model.design.numpy()
     assert learned["dose"] == [2.0]  # more signal at the same noise
@@ -73,7 +74,7 @@ def test_parts_of_a_product_are_learned_together():
 
 def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
-    model = kb.DesignModel(Line(), design, seed=2, starts=4)
+    model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=2, starts=4)
     model.fit(epochs=1, steps_per_epoch=1000, batch_size=256, verbose=0)
     table = model.starts_table
     assert len(table) == 4
@@ -99,7 +100,7 @@ def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
 
 def test_a_budget_is_kept_and_spent():
     design = kb.designs.Box((2,), -4.0, 4.0, initial=[0.1, 1.0])
-    model = kb.DesignModel(Line(), design, seed=3, cost=distance_walked, budget=2.0)
+    model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=3, cost=distance_walked, budget=2.0)
     model.fit(epochs=1, steps_per_epoch=600, batch_size=128, verbose=0)
     assert model.reached_cost <= 2.0 * (1 + 1e-3)
     assert model.reached_cost > 1.96

@@ -6,14 +6,19 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.search import design_black_box
+from kerasbed.search import design_black_box, posterior_rounds
 from kerasbed.search.densities_over_designs import LearnedLikelihood
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 from kerasbed.simulators import cast
 
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
-QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 700, "batch_size": 128}
+QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 500, "batch_size": 128}
+
+
+@pytest.fixture(autouse=True)
+def two_rounds(monkeypatch):
+    monkeypatch.setattr(posterior_rounds, "ROUNDS", 2)
 
 
 def exact_eig(design):
