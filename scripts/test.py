@@ -55,8 +55,7 @@ def _set_up(folder) -> Path:
         venv.create(folder, with_pip=True)
     started = time.perf_counter()
     constraints = ROOT / "constraints.txt"
-    install = [python, "-m", "pip", "install", "-qq", "--constraint", constraints]
-    subprocess.run([*install, "torch"], check=True)  # first, so that nothing else decides which build comes
+    install = [python, "-m", "pip", "install", "-qq", "--no-compile", "--constraint", constraints]
     subprocess.run([*install, "--editable", f"{ROOT}[all,test]"], check=True)
     print(f"environment ready after {time.perf_counter() - started:.0f} s", flush=True)
     return python

@@ -15,6 +15,7 @@ import keras
 import pytest
 
 import kerasbed as kb  # first: it chooses the backend
+from kerasbed import networks
 from kerasbed.density_fit import DensityFit
 from tests import toys
 
@@ -42,6 +43,12 @@ def without_xla(request):
         for model in (kb.DesignModel, DensityFit):
             patch.setattr(model, "compile", quick(model.compile))
         yield
+
+
+@pytest.fixture
+def lean_networks(monkeypatch):
+    """Default flows are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
+    monkeypatch.setattr(networks, "default_flow", lambda dim, condition_width, seed=0: toys.lean_flow(seed))
 
 
 @pytest.fixture(scope="session")

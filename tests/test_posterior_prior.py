@@ -93,7 +93,7 @@ def banana():
     return {"a": a, "b": a**2 + 0.5 * rng.standard_normal((2000, 1)), "rate": rng.gamma(3.0, size=2000)}
 
 
-def test_a_flow_is_fitted_to_samples_and_used_for_both(banana):
+def test_a_flow_is_fitted_to_samples_and_used_for_both(banana, lean_networks):
     """Its own draws integrate its own density to one; their moments are near the samples'."""
     prior = kb.Prior.from_samples(banana, supports={"rate": (0.0, np.inf)}, flow=True, seed=0)
     assert prior.has_transform

@@ -45,7 +45,7 @@ def runs_here(path):
 
 
 @pytest.mark.parametrize("path", list(filter(runs_here, TUTORIALS)), ids=lambda path: path.stem)
-def test_tutorial_runs(path, tmp_path, monkeypatch):
+def test_tutorial_runs(path, tmp_path, monkeypatch, lean_networks):
     monkeypatch.setenv("KERASBED_TUTORIAL_BUDGET", "small")
     monkeypatch.setenv("KERASBED_TUTORIAL_OUT", str(tmp_path))
     names = runpy.run_path(str(path), run_name="__main__")

@@ -64,11 +64,14 @@ def small_flow(transform="affine", width=8):
     )
 
 
-def lean_objective():
+def lean_flow(seed=0):
     """Half the depth and width of the default network: enough for posteriors that are nearly Gaussian, and quick."""
-    subnet = {"widths": (32, 32), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(0)}
-    flow = bf.networks.CouplingFlow(depth=2, permutation="swap", subnet_kwargs=subnet)
-    return kb.objectives.BarberAgakov(flow)
+    subnet = {"widths": (32, 32), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(seed)}
+    return bf.networks.CouplingFlow(depth=2, permutation="swap", subnet_kwargs=subnet)
+
+
+def lean_objective():
+    return kb.objectives.BarberAgakov(lean_flow())
 
 
 def small_model(simulator, design, summary_network=None, transform="affine", **kwargs):

@@ -12,6 +12,8 @@ from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contribu
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 from kerasbed.simulators import cast
 
+pytestmark = pytest.mark.usefixtures("lean_networks")
+
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
 QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 500, "batch_size": 128}
 
