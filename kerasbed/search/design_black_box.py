@@ -79,7 +79,7 @@ def design_black_box(
         num_inner: inner draws of the bracket.
         steps, batch_size: training of the networks.
         exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out, see
-            `kerasbed.search.symmetry`. Networks then learn from one order only, and the design found is sorted.
+            `kerasbed.search.symmetry`. A posterior network then learns one order only, and the design found is sorted.
         **options: of `BlackBoxSearch`: `batch_size` excepted.
 
     Raises:

@@ -37,11 +37,13 @@ def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) ->
 
 
 def entries_are_separate(simulator, design, seed: int = 0, num: int = 16) -> bool:
-    """Whether, for exchangeable entries, each outcome depends on its own entry of design and noise alone.
+    """Whether entries are exchangeable and each outcome depends on its own entry of design and noise alone.
 
     The outcomes are then independent given the parameters, p(y | theta, xi) = prod_k p(y_k | theta, xi_k), with one
     density for all. Tried on `num` draws: other entries are exchanged for those of another design and other noise.
     """
+    if not entries_are_exchangeable(simulator, design, seed, num):
+        return False
     rng, shape = np.random.default_rng(seed), design.shape
     parameters = simulator.prior.sample(num, rng)
     values, others = design.sample(num, rng), design.sample(num, rng)

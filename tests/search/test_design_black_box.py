@@ -135,6 +135,7 @@ def test_separate_entries_are_found_out(simulator, separate):
     design = kb.designs.Box((7,), 0.0, 400.0) if isinstance(simulator, kb.problems.MichaelisMenten) else THREE
     assert entries_are_exchangeable(simulator, design)
     assert entries_are_separate(simulator, design) is separate
+    assert not entries_are_separate(UnequalSensors(), THREE)
 
 
 @pytest.mark.parametrize("separate", [False, True])
