@@ -21,7 +21,6 @@ from keras import ops, tree
 from kerasbed import backend, numerics
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
-from kerasbed.search.cube import SearchCube
 from kerasbed.simulators import cast
 
 ROUNDS = 3
@@ -44,7 +43,7 @@ class PosteriorRounds:
         self.simulator, self.design, self.exchangeable = simulator, design, exchangeable
         self.num_draws, self.options = num_draws, options
         self.stored_seed, self.draws_seed = seeds
-        self.cube, self.posterior = SearchCube(design, options.get("reach")), None
+        self.posterior = None
         self.evaluated: dict = {}  # a design and its simulations, by the values that the search asked for
 
     def in_order(self, values):
@@ -79,7 +78,7 @@ class PosteriorRounds:
         around = np.array([r.coordinates for r in leaders])[rng.integers(0, len(leaders), num)]
         points = np.clip(around + SPREAD * rng.standard_normal(around.shape), 0.0, 1.0)
         return learned.simulate_at(
-            self.simulator, self.in_order(self.cube.to_designs(points)), int(rng.integers(2**31))
+            self.simulator, self.in_order(search.cube.to_designs(points)), int(rng.integers(2**31))
         )
 
     def _search_again(self, search) -> BlackBoxSearch:
@@ -87,7 +86,7 @@ class PosteriorRounds:
         again = BlackBoxSearch(self._evaluate, self.design, **self.options)
         for record in search.records if search is not None else []:
             if record.status == "done":
-                drawn = self.evaluated[_key(self.cube.to_design(record.coordinates))]
+                drawn = self.evaluated[_key(search.cube.to_design(record.coordinates))]
                 value, error = numerics.mean_and_error(self._contributions(*drawn))
                 record = replace(record, value=value, error=error)
             again.records.append(record)

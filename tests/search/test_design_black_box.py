@@ -166,7 +166,7 @@ def test_rounds_value_designs_again_without_simulating_again():
     assert simulator.simulations == 256 + 8 * 64
     assert len(search.records) == 8
     for record in search.records:  # also those of the first round are by the last network, at sorted entries
-        design = np.sort(rounds.cube.to_design(record.coordinates))
+        design = np.sort(search.cube.to_design(record.coordinates))
         found = posterior_contributions(posterior, simulator, design, 64, 2)
         np.testing.assert_allclose(record.value, found.mean(), rtol=1e-5)
 
