@@ -129,9 +129,27 @@ def precision(dtype: str):
 # -- functions of arrays ---
 
 
+def _map_leaves(function, structure):
+    """`keras.tree.map_structure` for nested dicts, lists and tuples; on torch Keras' takes longer than a small sum."""
+    if isinstance(structure, dict):
+        return {key: _map_leaves(function, value) for key, value in structure.items()}
+    if not isinstance(structure, (list, tuple)):
+        return function(structure)
+    mapped = [_map_leaves(function, value) for value in structure]
+    return type(structure)(mapped) if type(structure) in (list, tuple) else type(structure)(*mapped)  # named tuples
+
+
+def _flatten(structure) -> list:
+    return [structure] if ops.is_tensor(structure) else keras.tree.flatten(structure)
+
+
+def _pack(structure, leaves):
+    return leaves[0] if ops.is_tensor(structure) else keras.tree.pack_sequence_as(structure, leaves)
+
+
 def to_numpy(structure):
     """Nested tensors to nested NumPy arrays."""
-    return keras.tree.map_structure(lambda t: np.array(ops.convert_to_numpy(t)), structure)
+    return _map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)
 
 
 def to_tensor(structure, dtype: str):
@@ -147,7 +165,7 @@ def to_tensor(structure, dtype: str):
         leaf = np.asarray(leaf)
         return ops.convert_to_tensor(leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf)
 
-    return keras.tree.map_structure(convert, structure)
+    return _map_leaves(convert, structure)
 
 
 def _numpy_interface(build, dtype):
@@ -182,7 +200,16 @@ def compile_function(function, dtype: str = "float64", compiled: bool = True):
 def _value_and_gradient_of_tensors(function):
     """`(x, *args) -> (value, gradient in x)` on tensors of the active backend; x may be nested."""
     if NAME == "jax":
-        return jax.value_and_grad(function)
+
+        def total_and_values(x, *args):
+            value = function(x, *args)
+            return ops.sum(value), value
+
+        def with_transform(x, *args):
+            (_, value), gradient = jax.value_and_grad(total_and_values, has_aux=True)(x, *args)
+            return value, gradient
+
+        return with_transform
     if NAME == "tensorflow":
 
         def with_tape(x, *args):
@@ -195,13 +222,12 @@ def _value_and_gradient_of_tensors(function):
 
     def with_autograd(x, *args):
         with torch.enable_grad():
-            leaves = [leaf.detach().requires_grad_() for leaf in keras.tree.flatten(x)]
-            value = function(keras.tree.pack_sequence_as(x, leaves), *args)
+            leaves = [leaf.detach().requires_grad_() for leaf in _flatten(x)]
+            value = function(_pack(x, leaves), *args)
             if not value.requires_grad:
-                return value, keras.tree.map_structure(torch.zeros_like, x)
-            found = torch.autograd.grad(value, leaves, allow_unused=True)
-        found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
-        return value.detach(), keras.tree.pack_sequence_as(x, found)
+                return value, _map_leaves(torch.zeros_like, x)
+            found = torch.autograd.grad(value, leaves, torch.ones_like(value), materialize_grads=True)
+        return value.detach(), _pack(x, found)
 
     return with_autograd
 
@@ -224,7 +250,8 @@ def value_and_gradient(function, dtype: str = "float64", compiled: bool = True):
     """Value and gradient of a scalar `function(x, *args)` written in `keras.ops`.
 
     Args:
-        function: maps a tensor (or nested tensors) `x` and further arguments to a scalar tensor.
+        function: maps a tensor (or nested tensors) `x` and further arguments to a scalar tensor. It may also return one
+            value for each row of `x`, each of its own row alone: the rows of the gradient are theirs then.
         dtype: precision of the computation, whatever the process' floatx.
         compiled: False evaluates eagerly, so that Python inside `function` runs at every call.
 

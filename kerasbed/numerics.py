@@ -78,6 +78,11 @@ def central_step(dtype: str = "float64") -> float:
     return float(np.cbrt(np.finfo(dtype).eps))
 
 
+def forward_step(dtype: str = "float64") -> float:
+    """Step of a forward difference, likewise: the root of the rounding step balances errors step and eps / step."""
+    return float(np.sqrt(np.finfo(dtype).eps))
+
+
 def like(constant, tensor):
     """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
     return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))

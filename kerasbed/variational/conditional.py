@@ -25,6 +25,7 @@ class Conditional(Family):
     """
 
     is_conditional = True
+    takes_rows = False  # phi is that of all data sets together
 
     def __init__(self, family="diagonal", degree: int = 1, widths: tuple[int, ...] = (), seed: int = 0):
         self.family = resolve(family)
@@ -71,6 +72,9 @@ class Conditional(Family):
             hidden = ops.tanh(hidden) if index < len(self.layers) - 1 else hidden
             start += rows * columns
         return hidden
+
+    def draw(self, phi, base):
+        return self.family.draw(phi, base)
 
     def transform(self, phi, base):
         return self.family.transform(phi, base)

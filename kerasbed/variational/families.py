@@ -19,6 +19,7 @@ class Family:
     standardised = True  # whether z is standardised by the prior
     is_conditional = False
     is_gaussian = False
+    takes_rows = True  # whether `transform` takes a phi for each row, (..., P)
     default_optimizer = "L-BFGS-B"
 
     def bound(self, coordinates, num_inputs: int | None = None) -> "Family":
@@ -56,6 +57,10 @@ class Family:
     def transform(self, phi, base):
         """(..., P), (S, base_dim) -> z (..., S, dim), log q(z) (..., S)."""
         raise NotImplementedError
+
+    def draw(self, phi, base):
+        """z of `transform` alone, (..., S, dim), for where its density is not needed."""
+        return self.transform(phi, base)[0]
 
     def log_density(self, phi, z):
         """log q(z): (..., P), (..., S, dim) -> (..., S)."""

@@ -1,5 +1,6 @@
 """`fit`: a variational posterior for the experiment that was run. The mathematics is in `elbo.py` and the families."""
 
+import time
 import warnings
 
 import keras
@@ -44,8 +45,10 @@ def fit(
         base_samples: a rule of `kerasbed.base_samples` or points (S, base_dim). Default: 1024 Sobol points; 256 fresh
             draws a step for a Keras optimizer.
         weights: (S,), summing to one, for given points; default equal.
-        optimizer: "L-BFGS-B", "trust-constr", "BFGS" or "Newton-CG" on the fixed base samples; or a Keras optimizer,
-            which gets fresh draws from the rule at each step. Default: L-BFGS-B; for a flow Adam.
+        optimizer: "L-BFGS-B", "trust-constr", "trust-exact", "BFGS" or "Newton-CG" on the fixed base samples; or a
+            Keras optimizer, which gets fresh draws from the rule at each step. Default: L-BFGS-B; for a flow Adam.
+            "trust-exact" (Newton steps in a trust region) takes half the evaluations on a family of few parameters,
+            and shortens its step where the likelihood is not finite.
         inputs: (datasets, k), for a conditional family; default for a simulator: the outcomes.
         initial: draws {name: (S, d)} or {name: (datasets, S, d)} whose mean and covariance are the start, such as those
             of an amortised posterior; default: the prior.
@@ -89,10 +92,12 @@ def fit_problem(
     draw = _points(family, base_samples, weights, stochastic, seed)
     fresh = fresh_points(family, num_fresh, seed)
     objective.check(phi, fresh, data)
+    started = time.perf_counter()
     if stochastic:
         run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
     else:
         run = optimization.minimise(objective, phi, draw(0), data, optimizer, max_iterations, tolerance)
+    run.seconds = time.perf_counter() - started
     result = VariationalFit(problem, run, fresh)
     _warn(result)
     return result

@@ -34,6 +34,7 @@ class Flow(Family):
         self.depth, self.widths, self.seed, self.kwargs = depth, tuple(widths), seed, kwargs
 
     default_optimizer = "Adam"
+    takes_rows = False
 
     def bind(self, num_inputs):
         super().bind(num_inputs)

@@ -43,10 +43,12 @@ class Diagonal(_Gaussian):
     def initial(self, mean, covariance, draws):
         return np.concatenate([mean, 0.5 * np.log(np.diag(covariance))])
 
+    def draw(self, phi, base):
+        return self._mean(phi)[..., None, :] + ops.exp(phi[..., self.dim :])[..., None, :] * base
+
     def transform(self, phi, base):
-        log_scale = phi[..., self.dim :]
-        z = self._mean(phi)[..., None, :] + ops.exp(log_scale)[..., None, :] * base
-        return z, numerics.standard_normal_log_density(base) - ops.sum(log_scale, axis=-1)[..., None]
+        log_det = ops.sum(phi[..., self.dim :], axis=-1)[..., None]
+        return self.draw(phi, base), numerics.standard_normal_log_density(base) - log_det
 
     def log_density(self, phi, z):
         log_scale = phi[..., None, self.dim :]
@@ -87,10 +89,12 @@ class Full(_Gaussian):
         flat = ops.matmul(entries, numerics.like(self.places, entries))
         return ops.reshape(flat, (*entries.shape[:-1], self.dim, self.dim))
 
+    def draw(self, phi, base):
+        return self._mean(phi)[..., None, :] + ops.matmul(base, ops.swapaxes(self._root(phi), -1, -2))
+
     def transform(self, phi, base):
-        z = self._mean(phi)[..., None, :] + ops.matmul(base, ops.swapaxes(self._root(phi), -1, -2))
         log_det = ops.sum(self._split(phi)[1], axis=-1)[..., None]
-        return z, numerics.standard_normal_log_density(base) - log_det
+        return self.draw(phi, base), numerics.standard_normal_log_density(base) - log_det
 
     def log_density(self, phi, z):
         residual = ops.swapaxes(z - self._mean(phi)[..., None, :], -1, -2)
@@ -145,11 +149,14 @@ class LowRank(_Gaussian):
         shape = (*directions.shape[:-1], self.dim, self.rank)
         return self._mean(phi), phi[..., self.dim : 2 * self.dim], ops.reshape(directions, shape)
 
-    def transform(self, phi, base):
+    def draw(self, phi, base):
         mean, log_scale, directions = self._split(phi)
         own, common = base[..., : self.dim], base[..., self.dim :]
         step = ops.exp(log_scale)[..., None, :] * own + ops.matmul(common, ops.swapaxes(directions, -1, -2))
-        z = mean[..., None, :] + step
+        return mean[..., None, :] + step
+
+    def transform(self, phi, base):
+        z = self.draw(phi, base)
         return z, self.log_density(phi, z)
 
     def _capacitance_root(self, scaled):

@@ -13,7 +13,7 @@ from scipy import optimize
 
 from kerasbed import backend
 
-SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "BFGS", "Newton-CG")
+SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "trust-exact", "BFGS", "Newton-CG")
 _MAX_RESTARTS = 5
 _MAX_BAD_STEPS = 20
 _WINDOW = 50
@@ -23,13 +23,17 @@ _ROUNDING = 1e-15
 
 @dataclass
 class Run:
-    """How a minimisation went: the state kept, its value, (iteration, value, state) along the way, and why it ended."""
+    """How a minimisation went: the state kept, its value, (iteration, value, state) along the way, and why it ended.
+
+    `seconds` are those of the minimisation alone, compiling its objective included.
+    """
 
     phi: np.ndarray
     value: float
     converged: bool = False
     message: str = ""
     evaluations: int = 0
+    seconds: float = 0.0
     path: list = field(default_factory=list)
 
 
@@ -44,6 +48,60 @@ class _Flat(Exception):
     """
 
 
+class _Evaluations:
+    """The objective as SciPy calls it: each state is evaluated once, and the best one is kept in the run.
+
+    Args:
+        evaluate: phi -> value, gradient and, where the method wants it, Hessian.
+        run: `Run` that takes the best state, the number of evaluations and the path.
+        tolerance: on the largest entry of the gradient.
+        steps_back: the method shortens its step by itself where the objective is infinite.
+    """
+
+    def __init__(self, evaluate, run: Run, tolerance: float, steps_back: bool):
+        self.evaluate, self.run, self.tolerance, self.steps_back = evaluate, run, tolerance, steps_back
+        self.last, self.found = None, None
+
+    def _at(self, x):
+        """Value, gradient and what follows them at x."""
+        if self.last is None or not np.array_equal(x, self.last):
+            found, run = self.evaluate(x), self.run
+            run.evaluations += 1
+            self.last, self.found = np.array(x), found
+            if not all(np.all(np.isfinite(part)) for part in found):
+                self.found = (np.inf, *found[1:])
+                return self.found
+            if found[0] < run.value:
+                run.value, run.phi = float(found[0]), self.last
+            near_best = found[0] - run.value <= _ROUNDING * abs(run.value)
+            if run.path and np.max(np.abs(found[1])) <= self.tolerance and near_best:
+                raise _Flat
+        return self.found
+
+    def value_and_gradient(self, x):
+        value, gradient = self._at(x)[:2]
+        if not np.isfinite(value) and not (self.steps_back and self.run.path):
+            raise _NotFinite
+        return float(value), gradient
+
+    def hessian(self, x):
+        return self._at(x)[2]
+
+    def record(self, intermediate_result):
+        path = self.run.path
+        path.append((len(path), float(intermediate_result.fun), np.array(intermediate_result.x)))
+
+    def take_last(self):
+        """End the run at the state evaluated last."""
+        self.run.value, self.run.phi = float(self.found[0]), self.last
+        self.run.path.append((len(self.run.path), self.run.value, self.run.phi))
+
+    def is_flat(self, phi):
+        """SciPy reports failure where rounding stops a search; the gradient tells whether that was the optimum."""
+        value, gradient = self.value_and_gradient(phi)
+        return bool(np.max(np.abs(gradient)) <= max(self.tolerance, 1e-6) * max(1.0, abs(value)))
+
+
 def minimise(objective, phi, points, data, method: str, max_iterations: int, tolerance: float) -> Run:
     """Deterministic minimisation on fixed base samples.
 
@@ -52,76 +110,63 @@ def minimise(objective, phi, points, data, method: str, max_iterations: int, tol
         phi: start, (P,).
         points: base samples (S, base_dim) and weights (S,).
         data: for the likelihood.
-        method: one of `SCIPY_METHODS`; trust-constr and Newton-CG use Hessian-vector products.
+        method: one of `SCIPY_METHODS`; trust-constr and Newton-CG use Hessian-vector products, trust-exact the Hessian.
         tolerance: on the largest entry of the gradient.
     """
-    run = Run(np.array(phi), np.inf)
     with backend.precision("float64"):  # once, and not at each evaluation
         fixed = backend.to_tensor((*points, data), "float64")
-    last: list = [None, None]  # the state evaluated last, and its value and gradient
-
-    def value_and_gradient(x):
-        if last[0] is not None and np.array_equal(x, last[0]):  # SciPy begins with what is known already
-            return last[1]
-        value, gradient = objective.value_and_gradient(x, *fixed)
-        run.evaluations += 1
-        if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
-            raise _NotFinite
-        last[:] = np.array(x), (float(value), gradient)
-        if value < run.value:
-            run.value, run.phi = float(value), last[0]
-        if run.path and np.max(np.abs(gradient)) <= tolerance and value - run.value <= _ROUNDING * abs(run.value):
-            raise _Flat
-        return last[1]
-
-    def record(intermediate_result):
-        run.path.append((len(run.path), float(intermediate_result.fun), np.array(intermediate_result.x)))
-
+    run, newton = Run(np.array(phi), np.inf), method == "trust-exact"
+    evaluate = objective.value_gradient_and_hessian if newton else objective.value_and_gradient
+    evaluations = _Evaluations(lambda x: evaluate(x, *fixed), run, tolerance, steps_back=newton)
     try:
-        run.path.append((0, value_and_gradient(run.phi)[0], run.phi))
+        run.path.append((0, evaluations.value_and_gradient(run.phi)[0], run.phi))
     except _NotFinite:
         raise ValueError(
             "The ELBO or its gradient is NaN or infinite at the start of the fit, on the base samples given. Check the "
             "log_likelihood far from the prior's centre, or start closer with initial= draws."
         ) from None
-    options = _options(method, max_iterations, tolerance)
-    if method in ("trust-constr", "Newton-CG"):
-        options["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *fixed)
+    settings = _settings(method, max_iterations, tolerance)
+    if newton:
+        settings["hess"] = evaluations.hessian
+    elif method in ("trust-constr", "Newton-CG"):
+        settings["hessp"] = lambda x, v: objective.hessian_vector_product(x, np.asarray(v, "float64"), *fixed)
+    _search(evaluations, {"method": method, **settings})
+    return run
+
+
+def _search(evaluations, settings):
+    """Run SciPy's method, again from the best state where one is not finite; the run says how it ended."""
+    run = evaluations.run
     for _ in range(_MAX_RESTARTS):
         before = run.value
         try:
-            found = optimize.minimize(value_and_gradient, run.phi, jac=True, method=method, callback=record, **options)
+            found = optimize.minimize(
+                evaluations.value_and_gradient, run.phi, jac=True, callback=evaluations.record, **settings
+            )
             run.message = str(found.message)
-            run.converged = bool(found.success) or _is_flat(value_and_gradient, run.phi, tolerance)
-            return run
+            run.converged = bool(found.success) or evaluations.is_flat(run.phi)
+            return
         except _NotFinite:
             if run.value < before:
                 continue
             run.message = "diverged: the objective or its gradient is not finite around the best state, which is kept"
-            return run
+            return
         except _Flat:
-            run.value, run.phi = last[1][0], last[0]
-            run.path.append((len(run.path), run.value, run.phi))
+            evaluations.take_last()
             run.converged, run.message = True, "converged: the gradient is within the tolerance"
-            return run
+            return
     run.message = f"diverged {_MAX_RESTARTS} times; the best state seen is kept"
-    return run
 
 
-def _options(method, max_iterations, tolerance):
+def _settings(method, max_iterations, tolerance):
     own = {
         "L-BFGS-B": {"gtol": tolerance, "ftol": 1e-15, "maxcor": 20, "maxfun": 20 * max_iterations},
         "trust-constr": {"gtol": tolerance, "xtol": 1e-12},
+        "trust-exact": {"gtol": tolerance},
         "BFGS": {"gtol": tolerance},
         "Newton-CG": {"xtol": tolerance},
     }[method]
     return {"options": {"maxiter": max_iterations} | own}
-
-
-def _is_flat(value_and_gradient, phi, tolerance):
-    """SciPy reports failure where rounding stops a line search; the gradient tells whether that was the optimum."""
-    value, gradient = value_and_gradient(phi)
-    return bool(np.max(np.abs(gradient)) <= max(tolerance, 1e-6) * max(1.0, abs(value)))
 
 
 def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:

@@ -27,7 +27,8 @@ class VariationalFit:
         log_evidence, log_evidence_se: importance-sampling estimate from the same draws; trust it where pareto_k < 0.7.
         pareto_k: shape of the largest importance weights; a float, or (datasets,) for a conditional family.
         efficiency: effective sample size of the importance weights over their number; likewise.
-        message, converged: how the optimizer ended.
+        message, converged: how the optimizer ended; evaluations, seconds: what it took, without the set-up before it
+            and the fresh draws after it.
         history: table of iteration, negative_elbo (on the training points) and the family's parameters.
         phi: the family's free parameters, (P,).
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
@@ -38,7 +39,7 @@ class VariationalFit:
         self.family, self.coordinates = self.objective.family, self.objective.coordinates
         self.prior, self.phi = self.coordinates.prior, run.phi
         self.training_objective, self.converged, self.message = run.value, run.converged, run.message
-        self.evaluations, self.path = run.evaluations, run.path
+        self.evaluations, self.seconds, self.path = run.evaluations, run.seconds, run.path
         log_weights = np.atleast_2d(self.objective.log_weights(self.phi, fresh, self.data))
         per_draw = log_weights.mean(axis=0)
         self.negative_elbo = float(-per_draw.mean())

@@ -84,6 +84,11 @@ def test_gradient_and_curvature_of_the_elbo_match_central_differences(name):
     if name == "full":  # second derivatives of Beta quantiles are tested with them
         product = objective.hessian_vector_product(phi, direction, *arguments)
         np.testing.assert_allclose(product, (slope_ahead - slope_behind) / (2 * step), rtol=1e-5, atol=1e-7)
+    if name in ("low_rank", "beta", "flow"):  # from neighbours in one evaluation, twice; from products
+        value, same, hessian = objective.value_gradient_and_hessian(phi, *arguments)
+        np.testing.assert_allclose(value, objective.value_and_gradient(phi, *arguments)[0], rtol=1e-12)
+        np.testing.assert_allclose(same, gradient, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(hessian @ direction, (slope_ahead - slope_behind) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["diagonal", "full", "low_rank"])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 import kerasbed as kb
 
@@ -56,11 +56,36 @@ def test_the_full_covariance_beam_fit_has_the_published_numbers(beam_fits):
     assert abs(fit.log_evidence + MINUS_LOG_EVIDENCE) < 4 * fit.log_evidence_se
 
 
-def test_second_order_and_first_order_methods_agree(beam_fits, published_points):
-    fit = beam_fits["diagonal"]
-    other = fit.refit(base_samples=published_points, optimizer="trust-constr")
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+@pytest.mark.parametrize("method", ["trust-constr", "trust-exact"])
+def test_second_order_and_first_order_methods_agree(beam_fits, published_points, family, method):
+    fit = beam_fits[family]
+    other = fit.refit(base_samples=published_points, optimizer=method)
     assert other.converged
     np.testing.assert_allclose(other.phi, fit.phi, atol=1e-6)
+    assert method != "trust-exact" or other.evaluations < 0.7 * fit.evaluations
+
+
+def test_newton_steps_back_from_where_the_likelihood_is_nan():
+    """Its second step leaps over the pole at 2.9; Nelder and Mead's simplex, in NumPy, knows where the optimum is."""
+    points = np.linspace(-1.0, 1.0, 5)
+
+    def log_likelihood(parameters):
+        return 200.0 * parameters["x"][..., 0] + 25.0 * ops.log(2.9 - parameters["x"][..., 0])
+
+    def negative_elbo(phi):
+        x = phi[0] + np.exp(phi[1]) * points
+        if np.any(x >= 2.9):
+            return np.inf
+        divergence = 0.5 * (np.exp(2 * phi[1]) + phi[0] ** 2 - 1.0) - phi[1]
+        return divergence - np.mean(200.0 * x + 25.0 * np.log(2.9 - x))
+
+    exact = optimize.minimize(negative_elbo, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    settings = {"base_samples": points[:, None], "optimizer": "trust-exact", "num_fresh": 20}
+    with pytest.warns(UserWarning, match="too narrow"):  # 20 draws far from the prior
+        fit = kb.variational.fit(log_likelihood, kb.Prior(x=stats.norm(0.0, 1.0)), **settings)
+    assert fit.converged
+    np.testing.assert_allclose(fit.phi, exact.x, atol=1e-6)
 
 
 def test_history_starts_at_the_prior_and_ends_at_the_fit(beam_fits):
