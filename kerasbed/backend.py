@@ -163,7 +163,10 @@ def to_tensor(structure, dtype: str):
             given = keras.backend.standardize_dtype(leaf.dtype)
             return ops.cast(leaf, dtype) if "float" in given and given != dtype else leaf
         leaf = np.asarray(leaf)
-        return ops.convert_to_tensor(leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf)
+        if leaf.dtype.kind != "f":
+            return ops.convert_to_tensor(leaf)
+        # The type twice: JAX compiles a program for every shape that Keras hands it in another type or without one.
+        return ops.convert_to_tensor(leaf.astype(dtype), dtype=dtype)
 
     return _map_leaves(convert, structure)
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbed import backend
 from kerasbed.designs import detach
 from kerasbed.scaling import Standardize
 
@@ -42,7 +43,7 @@ class Critic(keras.layers.Layer):
         self.prior, self.space, self.outcome_size = simulator.prior, space, int(np.prod(outcome_shape))
         self.standardize_outcome = Standardize(outcome_shape, name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        example = ops.convert_to_tensor(space.sample(2, seed=0), dtype=self.compute_dtype)
+        example = backend.to_tensor(space.sample(2, seed=0), self.compute_dtype)
         self.parameter_network.build((None, self.prior.dim))
         self.outcome_network.build((None, self.outcome_size + space.encode(example).shape[-1]))
         self.built = True

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbed import backend
 from kerasbed.base_samples import draw_seed
 
 WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
@@ -28,7 +29,8 @@ class NumpyHeNormal(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None, **kwargs):
         fan_in = int(np.prod(shape[:-1]))
-        return ops.convert_to_tensor(np.sqrt(2.0 / fan_in) * self._rng.standard_normal(shape), dtype=dtype)
+        values = np.sqrt(2.0 / fan_in) * self._rng.standard_normal(shape)
+        return backend.to_tensor(values, keras.backend.standardize_dtype(dtype))
 
     def get_config(self):
         return {"seed": self.seed}
@@ -38,12 +40,14 @@ def default_flow(dim: int, condition_width: int, seed: int | None = None) -> bf.
     """An affine coupling flow for `dim` coordinates given `condition_width` features.
 
     Depth and width grow with the problem. There is no dropout: simulations are fresh at every step, so there is
-    nothing to overfit, and a bound must be evaluated without it anyway.
+    nothing to overfit, and a bound must be evaluated without it anyway. There is no normalisation between the layers,
+    since what enters is standardised; and two coordinates are not permuted, since every layer transforms both.
     """
     depth = min(4 + dim // 4, 8)
     width = 64 if condition_width <= 32 else 128 if condition_width <= 128 else 256
     subnet = {"widths": (width, width), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(seed)}
-    return bf.networks.CouplingFlow(depth=depth, subnet_kwargs=subnet)
+    permutation = "random" if dim > 2 else None
+    return bf.networks.CouplingFlow(depth=depth, permutation=permutation, use_actnorm=False, subnet_kwargs=subnet)
 
 
 def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequential:

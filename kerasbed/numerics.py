@@ -85,7 +85,8 @@ def forward_step(dtype: str = "float64") -> float:
 
 def like(constant, tensor):
     """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
-    return ops.convert_to_tensor(np.asarray(constant, keras.backend.standardize_dtype(tensor.dtype)))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return ops.convert_to_tensor(np.asarray(constant, dtype), dtype=dtype)
 
 
 # Added to a covariance's diagonal, relative to the signal variance: the rounding left by a float64 Cholesky factor of a

@@ -109,7 +109,7 @@ def rank_coordinates(
 
 def _values(space, u):
     with backend.no_gradients():
-        return backend.to_numpy(space.constrain(ops.convert_to_tensor(u, dtype=space.dtype)))
+        return backend.to_numpy(space.constrain(backend.to_tensor(u, space.dtype)))
 
 
 def _screened(model, terms, u, seed) -> np.ndarray:

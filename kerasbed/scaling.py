@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed import backend, numerics
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -25,15 +25,21 @@ class Standardize(keras.layers.Layer):
     def __init__(self, shape, **kwargs):
         super().__init__(trainable=False, **kwargs)
         self.shape = tuple(shape)
-        self.mean = self.add_weight(shape=self.shape, initializer="zeros", trainable=False, name="mean")
-        self.scale = self.add_weight(shape=self.shape, initializer="ones", trainable=False, name="scale")
+        self.mean = self._constant("mean", 0.0)
+        self.scale = self._constant("scale", 1.0)
         self.built = True
+
+    def _constant(self, name, value):
+        def initial(shape, dtype=None):
+            return backend.to_tensor(np.full(shape, value), keras.backend.standardize_dtype(dtype))
+
+        return self.add_weight(shape=self.shape, initializer=initial, trainable=False, name=name)
 
     def adapt(self, values: np.ndarray) -> None:
         """Set the constants to the mean and standard deviation of pilot values, (num, *shape)."""
         values = np.asarray(values, "float64")
-        self.mean.assign(values.mean(axis=0))
-        self.scale.assign(numerics.safe_scale(values.std(axis=0)))
+        self.mean.assign(backend.to_tensor(values.mean(axis=0), self.mean.dtype))
+        self.scale.assign(backend.to_tensor(numerics.safe_scale(values.std(axis=0)), self.scale.dtype))
 
     def call(self, x):
         return (x - self.mean) / self.scale

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
+from kerasbed import backend
 from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
@@ -136,7 +137,7 @@ class Design(keras.layers.Layer):
         # From NumPy: Keras' initialisers give different numbers on each backend.
         return self.add_weight(
             shape=values.shape,
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype),
+            initializer=lambda shape, dtype=None: backend.to_tensor(values, keras.backend.standardize_dtype(dtype)),
             trainable=trainable,
             name=name,
         )
@@ -154,7 +155,7 @@ class Design(keras.layers.Layer):
 
     def _tensor(self, value):
         """Values of one design as tensors with a leading axis."""
-        return tree.map_structure(lambda v: ops.convert_to_tensor(np.asarray(v)[None], dtype=self.dtype), value)
+        return tree.map_structure(lambda v: backend.to_tensor(np.asarray(v, "float64")[None], self.dtype), value)
 
     def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
         """Base samples that decide which design a draw belongs to, each with `num` rows."""
@@ -217,7 +218,7 @@ class Design(keras.layers.Layer):
             return learned
         sampled = self.propose(np.repeat(learned, -(-PROPOSALS // len(learned)), axis=0), rng)
         proposed = np.concatenate([learned, sampled])
-        values = tree.flatten(self.constrain(ops.convert_to_tensor(proposed, dtype=self.dtype)))
+        values = tree.flatten(self.constrain(backend.to_tensor(proposed, self.dtype)))
         rows = np.concatenate([ops.convert_to_numpy(v).reshape(len(proposed), -1) for v in values], axis=-1)
         return proposed[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
 

@@ -71,7 +71,7 @@ class Box(Design):
     def constrain(self, u):
         low, high = like(self.low, u), like(self.high, u)
         # Rounding in the last step can leave the box by one unit in the last place.
-        return ops.clip(low + (high - low) * ops.sigmoid(u), low, high)
+        return ops.clip(low + like(self.high - self.low, u) * ops.sigmoid(u), low, high)
 
     def unconstrain(self, value):
         fraction = (value - like(self.low, value)) / like(self.high - self.low, value)
@@ -80,7 +80,8 @@ class Box(Design):
         return ops.log(fraction) - ops.log1p(-fraction)
 
     def encode(self, design):
-        return flatten(2.0 * (design - like(self.low, design)) / like(self.high - self.low, design) - 1.0)
+        slope = 2.0 / (self.high - self.low)
+        return flatten(design * like(slope, design) - like(slope * self.low + 1.0, design))
 
     def sample(self, num, seed=None):
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))

@@ -25,7 +25,7 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import numerics
+from kerasbed import backend, numerics
 from kerasbed.designs.base import Design, checked_shape, flatten
 from kerasbed.numerics import like
 
@@ -62,7 +62,7 @@ class _Discrete(Design):
         return self._values(self._hard(u))
 
     def propose(self, u, rng):
-        hard = self._hard(ops.convert_to_tensor(u + rng.gumbel(size=u.shape), dtype=self.dtype))
+        hard = self._hard(backend.to_tensor(u + rng.gumbel(size=u.shape), self.dtype))
         return CHOSEN_LOGIT * (2.0 * ops.convert_to_numpy(hard) - 1.0)
 
     def get_config(self):

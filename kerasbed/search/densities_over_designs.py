@@ -104,7 +104,7 @@ class LearnedLikelihood(keras.layers.Layer):
         self.dim = max(2, self.size)
         self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        example = ops.convert_to_tensor(design.sample(2, seed=0), dtype=self.compute_dtype)
+        example = backend.to_tensor(design.sample(2, seed=0), self.compute_dtype)
         width = self.prior.dim + design.encode(example).shape[-1] // self.entries
         self.network = networks.default_flow(self.dim, width, seed) if network is None else network
         networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
