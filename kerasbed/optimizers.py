@@ -57,7 +57,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         super().__init__(lambda variable: self._select(variable), name=name)
         self.network_optimizer, self.design_optimizer = optimizer, design_optimizer
         self._design_paths, self._descending_paths = frozenset(), frozenset()
-        self._pure = False  # inside stateless_apply, where the choice between old and new values is made outside
+        self._pure = False  # inside stateless_apply, which has made the choice between old and new values
         self._inner_optimizers.extend([optimizer, design_optimizer])
 
     def _select(self, variable):
@@ -98,17 +98,19 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         return ops.cond(finite, lambda: self._update(grads, variables), lambda: None)
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
-        """One update as a pure function (JAX): the new values where every gradient is finite, else the old."""
-        finite = _all_finite(grads)
-        self._pure = True
-        try:
-            new = super().stateless_apply(optimizer_variables, grads, trainable_variables)
-        finally:
-            self._pure = False
-        old = (trainable_variables, optimizer_variables)
-        return tuple(
-            [ops.where(finite, n, o) for n, o in zip(*pair, strict=True)] for pair in zip(new, old, strict=True)
-        )
+        """One update as a pure function (JAX): the new values where every gradient is finite, else the old.
+
+        A branch, because XLA copies most of the state at every step where new and old values are chosen one by one.
+        """
+
+        def update():
+            self._pure = True
+            try:
+                return super(DesignOptimizer, self).stateless_apply(optimizer_variables, grads, trainable_variables)
+            finally:
+                self._pure = False
+
+        return ops.cond(_all_finite(grads), update, lambda: (trainable_variables, optimizer_variables))
 
     def _update(self, grads, variables):
         signed = [

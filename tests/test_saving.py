@@ -47,7 +47,10 @@ def test_a_reloaded_model_gives_the_same_numbers(trained, saved):
     toys.assert_same_weights(loaded, trained)
     conditions = {"outcome": OUTCOMES}
     np.testing.assert_array_equal(loaded.log_prob(PARAMETERS, conditions), trained.log_prob(PARAMETERS, conditions))
-    assert loaded.estimate_eig(256, seed=0) == trained.estimate_eig(256, seed=0)
+    # TensorFlow's graph rewriting orders sums by the names of the layers, which differ: one rounding of float32.
+    found, expected = loaded.estimate_eig(256, seed=0), trained.estimate_eig(256, seed=0)
+    np.testing.assert_allclose(found.lower, expected.lower, rtol=1.2e-7)
+    np.testing.assert_allclose(found.upper, expected.upper, rtol=1.2e-7)
     assert loaded.fits == trained.fits
     assert loaded.seed == trained.seed
 
