@@ -27,6 +27,7 @@ CONTRASTS = 1024
 PAIRS = 2**20  # of an experiment and a contrast
 BLOCKS = 16
 KERNEL_DRAWS = 4000
+TABLE_SIZE = 2048  # of a one-dimensional kernel density; the nodes are far closer than its kernels are wide
 SATURATION = 0.5  # nats below log(L + 1) from which the bound says more about L than about the design
 
 
@@ -118,14 +119,32 @@ def _marginal(posterior, rng):
     with backend.no_gradients():
         z, cells = _coordinates(posterior, cast(posterior.prior.sample(KERNEL_DRAWS, rng)))
     z, cells = (np.asarray(ops.convert_to_numpy(values), "float64") for values in (z, cells))
-    density = stats.gaussian_kde(z.T) if z.shape[1] else None
+    density = _kernel_density(z) if z.shape[1] else None
     log_frequencies = np.log((cells.sum(axis=0) + 1.0) / (KERNEL_DRAWS + 1.0))
 
     def log_marginal(z, cells):
-        continuous = 0.0 if density is None else density.logpdf(np.asarray(z, "float64").T)
+        continuous = 0.0 if density is None else density(np.asarray(z, "float64"))
         return continuous + np.asarray(cells, "float64") @ log_frequencies
 
     return log_marginal
+
+
+def _kernel_density(draws):
+    """Points (num, dim) -> log density (num,). In one dimension a table serves where it reaches: 40 times as fast."""
+    density = stats.gaussian_kde(draws.T)
+    if draws.shape[1] > 1:
+        return lambda z: density.logpdf(z.T)
+    margin = 4.0 * np.sqrt(density.covariance[0, 0])  # of the kernel's standard deviations
+    nodes = np.linspace(draws.min() - margin, draws.max() + margin, TABLE_SIZE)
+    table = density.logpdf(nodes)
+
+    def log_density(z):
+        found = np.interp(z[:, 0], nodes, table)
+        outside = (z[:, 0] < nodes[0]) | (z[:, 0] > nodes[-1])
+        found[outside] = density.logpdf(z[outside, 0])
+        return found
+
+    return log_density
 
 
 def _warn_saturated(value, contrasts):

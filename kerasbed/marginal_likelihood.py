@@ -76,7 +76,8 @@ def fit(kernel, X, y, given: Given, prior, restarts: int, seed: int, size: int) 
     bounds = _bounds(given, span, scale, dim)
     starts = _starts(bounds, dim, restarts if np.any(bounds[:, 0] < bounds[:, 1]) else 1, seed)
     matrix, pullback = _covariance(kernel, dim, size)
-    arrays = {name: data[name] for name in ("inputs", "noise", "fit_noise")}
+    with backend.precision("float64"):  # once, and not at every evaluation
+        arrays = backend.to_tensor({name: data[name] for name in ("inputs", "noise", "fit_noise")}, "float64")
 
     def value_and_gradient(point):
         return negative_log_posterior(point, matrix(point, arrays), data, lambda g: pullback(point, g, arrays)[1])

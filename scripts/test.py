@@ -4,8 +4,9 @@
     python scripts/test.py --backends jax     one backend only
     python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
 
-Each backend runs in a process of its own, because Keras cannot change it later; all run at once, so that on two cores
-none idles while the last backend ends. Only the standard library is needed to start it.
+Each backend runs in processes of its own, because Keras cannot change it later: one for the modules in `tests`, one for
+its folders. As many run at once as there are cores, the longest first, so that no core idles before the end and none is
+fought over. Only the standard library is needed to start it.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
 BACKENDS = ("jax", "tensorflow", "torch")
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, and LLVM
@@ -31,19 +33,31 @@ def main() -> int:
         print(f"Python {sys.version.split()[0]} runs this script, but 3.11, 3.12 or 3.13 is needed.", file=sys.stderr)
         return 2
     python = _set_up(options.environment.absolute())
+    pieces = _pieces(options)
     with ThreadPoolExecutor(options.processes) as pool:
-        results = list(pool.map(lambda name: _run(python, name, options.pytest), options.backends))
-    print(*[f"{name:<10} {closing}" for name, _, closing in results], sep="\n")
-    failed = [name for name, code, _ in results if code != 0]
+        results = list(pool.map(lambda piece: _run(python, *piece), pieces))
+    summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
+    print(*[f"{backend:<10} {part:<10} {closing}" for (backend, part, _), (_, closing) in summary], sep="\n")
+    failed = sorted({backend for (backend, _, _), (code, _) in summary if code != 0})
     print(f"failed on {', '.join(failed)}" if failed else "all tests passed")
     return 1 if failed else 0
+
+
+def _pieces(options):
+    """What one process does: backend, name of the part, arguments for pytest; the longest first."""
+    if options.pytest:
+        return [(backend, "as asked", options.pytest) for backend in options.backends]
+    modules = sorted(TESTS.glob("test_*.py"))
+    folders = sorted({path.parent for path in TESTS.rglob("test_*.py")} - {TESTS})
+    parts = {"modules": modules, "folders": folders}
+    return [(backend, part, paths) for part, paths in parts.items() for backend in options.backends]
 
 
 def _options():
     parser = argparse.ArgumentParser(description="Set up an environment and run all tests on every backend.")
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv-test", help="folder of the environment")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
-    parser.add_argument("--processes", type=int, default=len(BACKENDS), help="backends at a time (default all)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="processes at a time (default all cores)")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()
 
@@ -61,8 +75,8 @@ def _set_up(folder) -> Path:
     return python
 
 
-def _run(python, backend, arguments):
-    """Run pytest on one backend and print its output in one piece; returns name, exit code and closing line."""
+def _run(python, backend, part, arguments):
+    """Run pytest on one backend and print its output in one piece; returns exit code and closing line."""
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     if backend in XLA_FLAGS:
         settings["XLA_FLAGS"] = XLA_FLAGS[backend]
@@ -76,9 +90,9 @@ def _run(python, backend, arguments):
         text=True,
         check=False,
     )
-    print(f"== {backend}: {time.perf_counter() - started:.0f} s\n{done.stdout}", flush=True)
+    print(f"== {backend}, {part}: {time.perf_counter() - started:.0f} s\n{done.stdout}", flush=True)
     closing = (done.stdout.strip().splitlines() or ["no output"])[-1]
-    return backend, done.returncode, closing
+    return done.returncode, closing
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ def lean_networks(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained():
-    """A small model of a straight line, trained for a moment; tests must leave it as it is."""
+    """A model of a straight line with two couplings, trained for a moment; tests must leave it as it is."""
     keras.utils.set_random_seed(0)
-    model = toys.line_model()
+    model = toys.line_model(depth=2)
     model.compile(keras.optimizers.Adam(1e-2), **toys.QUICK)
     model.fit(kb.SimulatorDataset(model.simulator, model.design, toys.BATCH, 20, seed=3), epochs=4, verbose=0)
     return model

@@ -25,8 +25,8 @@ class Positive(kb.GaussianSimulator):
 
 
 def filled(simulator, design, **kwargs):
-    """An untrained network with weights that make it depend on everything."""
-    model = toys.small_model(simulator, design, **kwargs)
+    """An untrained network of two couplings with weights that make it depend on everything."""
+    model = toys.small_model(simulator, design, depth=2, **kwargs)
     toys.fill_weights(model, scale=0.2)
     model.posterior.region_weight.assign(1.0)
     return model

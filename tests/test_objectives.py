@@ -25,6 +25,7 @@ from tests.linear_experiments import (
 )
 
 WITH_XLA = True
+pytestmark = pytest.mark.usefixtures("lean_networks")
 OBJECTIVES = {
     "BarberAgakov": objectives.BarberAgakov,
     "PriorContrastive": objectives.PriorContrastive,
@@ -46,7 +47,8 @@ def make(name, simulator=None, trainable=True, rough=None):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is an upper bound", UserWarning)
         model = kb.DesignModel(simulator or Line(), space(trainable), objective=OBJECTIVES[name](), seed=0)
-    roughen(model, scale=ROUGHNESS.get(name, 0.1) if rough is None else rough)
+    # With seed 0 a draw is so near a kink of a bound that a difference over 1e-2 straddles it.
+    roughen(model, seed=1, scale=ROUGHNESS.get(name, 0.1) if rough is None else rough)
     return model
 
 

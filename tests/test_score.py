@@ -81,7 +81,7 @@ def test_an_exact_sum_is_the_formula():
 @pytest.mark.parametrize(
     "objective", [objectives.PriorContrastive, lambda: objectives.AdaptiveContrastive(num_contrastive=4)]
 )
-def test_the_gradient_of_an_exact_sum_equals_finite_differences(objective):
+def test_the_gradient_of_an_exact_sum_equals_finite_differences(objective, lean_networks):
     keras.utils.set_random_seed(0)
     model = kb.DesignModel(kb.problems.DeathProcess(), space(initial=[0.9, 1.7]), objective(), seed=0)
     draws = batch_of(model, 16)

@@ -58,9 +58,10 @@ def powers(design, degree):
     return np.asarray(design)[:, None] ** np.arange(1, degree + 1)
 
 
-def small_flow(transform="affine", width=8):
+def small_flow(transform="affine", width=8, depth=1):
+    """One coupling, which moves each half given the other, is the quickest flow to trace and to compile."""
     return bf.networks.CouplingFlow(
-        depth=2, transform=transform, permutation="swap", subnet_kwargs={"widths": (width,), "dropout": 0.0}
+        depth=depth, transform=transform, permutation="swap", subnet_kwargs={"widths": (width,), "dropout": 0.0}
     )
 
 
@@ -74,13 +75,13 @@ def lean_objective():
     return kb.objectives.BarberAgakov(lean_flow())
 
 
-def small_model(simulator, design, summary_network=None, transform="affine", **kwargs):
-    objective = kb.objectives.BarberAgakov(small_flow(transform), summary_network)
+def small_model(simulator, design, summary_network=None, transform="affine", depth=1, **kwargs):
+    objective = kb.objectives.BarberAgakov(small_flow(transform, depth=depth), summary_network)
     return kb.DesignModel(simulator, design, objective, seed=0, **kwargs)
 
 
-def line_model(**kwargs):
-    return small_model(Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1, **kwargs))
+def line_model(depth=1):
+    return small_model(Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1), depth=depth)
 
 
 def fill_weights(model, seed=0, scale=0.6):

@@ -83,9 +83,18 @@ class Acquisition:
     def value_and_gradient(self, points) -> tuple[np.ndarray, np.ndarray]:
         """Values (...,) and their gradients in the points (..., q, d), NumPy, by one compiled call."""
         points = self.gp.check_points(points)
-        arrays = self.arrays(points.shape[-2])
-        call = compiled_value_and_gradient(type(self), self.gp.kernel, shapes(points, arrays))
-        return call(points, arrays)
+        return self.ascended(points.shape[-2])(points)
+
+    def ascended(self, q: int):
+        """`value_and_gradient` for many calls with q points: what does not depend on them is converted once."""
+        with backend.precision("float64"):
+            arrays = backend.to_tensor(self.arrays(q), "float64")
+
+        def value_and_gradient(points):
+            call = compiled_value_and_gradient(type(self), self.gp.kernel, shapes(points, arrays))
+            return call(points, arrays)
+
+        return value_and_gradient
 
 
 def joint_posterior(kernel, arrays, points):
@@ -129,8 +138,9 @@ def checked_number(name, value, positive=False) -> np.ndarray:
 
 def shapes(points, arrays) -> tuple:
     """A key for the shapes that a compiled function sees."""
-    constants = tuple((name, value.shape) for name, value in sorted(arrays["constants"].items()))
-    return points.shape, arrays["noise"].shape, arrays["pending"].shape, arrays["gp"]["inputs"].shape, constants
+    constants = tuple((name, tuple(value.shape)) for name, value in sorted(arrays["constants"].items()))
+    others = (arrays["noise"], arrays["pending"], arrays["gp"]["inputs"])
+    return points.shape, *(tuple(array.shape) for array in others), constants
 
 
 @functools.cache

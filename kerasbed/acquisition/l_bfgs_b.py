@@ -32,9 +32,10 @@ def ascend(acquisition, bounds, begin, rounds: int, deadline: float = np.inf):
         (B, q, d) the best points met from each start and their (B,) values.
     """
     low, span = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+    value_and_gradient = acquisition.ascended(begin.shape[1])
 
     def evaluate(x):
-        values, gradients = acquisition.value_and_gradient(low + span * x.reshape(begin.shape))
+        values, gradients = value_and_gradient(low + span * x.reshape(begin.shape))
         return -values, -(gradients * span).reshape(len(x), -1)
 
     x, values = minimize_in_unit_cube(evaluate, ((begin - low) / span).reshape(len(begin), -1), rounds, deadline)

@@ -75,6 +75,7 @@ class BlackBoxSearch:
         }
         self.workers, self.timeout = positive("workers", workers), timeout
         self.records: list[Record] = []
+        self._fitted: tuple = ([], None)  # what a surrogate was fitted to, and the surrogate
 
     # -- ask and tell -------------------------------------------------------------------------------------------------
 
@@ -205,6 +206,13 @@ class BlackBoxSearch:
         return sobol(start + num, self.cube.dim, self.settings["seed"])[start:] if num else np.zeros((0, self.cube.dim))
 
     def _surrogate(self):
+        """The belief about what was evaluated; fitted once, although several questions are put to it."""
+        told = [(r.coordinates, r.value, r.error) for r in self.records if r.status != "pending"]
+        if told != self._fitted[0]:
+            self._fitted = (told, self._fit_surrogate())
+        return self._fitted[1]
+
+    def _fit_surrogate(self):
         done = self._done()
         failed = [r.coordinates for r in self.records if r.status == "failed"]
         return proposals.surrogate(
