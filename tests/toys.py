@@ -68,7 +68,7 @@ def small_flow(transform="affine", width=8, depth=1):
 def lean_flow(seed=0):
     """Half the depth and width of the default network: enough for posteriors that are nearly Gaussian, and quick."""
     subnet = {"widths": (32, 32), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(seed)}
-    return bf.networks.CouplingFlow(depth=2, permutation="swap", subnet_kwargs=subnet)
+    return bf.networks.CouplingFlow(depth=2, permutation="swap", use_actnorm=False, subnet_kwargs=subnet)
 
 
 def lean_objective():
