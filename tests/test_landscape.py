@@ -6,7 +6,6 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from tests import toys
 
 
 class Decay(kb.GaussianSimulator):
@@ -28,7 +27,7 @@ TIMES = np.array([[0.1], [0.5], [1.0], [2.0], [4.0]])
 def model():
     simulator = Decay()
     design = kb.designs.Box((1,), 0.05, 5.0, seed=0)
-    model = kb.DesignModel(simulator, design, toys.lean_objective(), seed=0)
+    model = kb.DesignModel(simulator, design, seed=0)  # a leaner flow misses .1 nats at the early times
     data = kb.SimulatorDataset(simulator, design, batch_size=256, num_batches=1500, seed=0, designs="space")
     model.fit(data, epochs=1, verbose=0)
     return model
