@@ -152,6 +152,15 @@ def to_numpy(structure):
     return _map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)
 
 
+def _in_type(leaf, dtype: str):
+    """A tensor or an array with floating values in `dtype`; integers and booleans stay."""
+    if ops.is_tensor(leaf):
+        given = keras.backend.standardize_dtype(leaf.dtype)
+        return ops.cast(leaf, dtype) if "float" in given and given != dtype else leaf
+    leaf = np.asarray(leaf)
+    return leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf
+
+
 def to_tensor(structure, dtype: str):
     """Nested arrays to nested tensors; floating leaves become `dtype`, integers and booleans stay.
 
@@ -159,25 +168,24 @@ def to_tensor(structure, dtype: str):
     """
 
     def convert(leaf):
+        leaf = _in_type(leaf, dtype)
         if ops.is_tensor(leaf):
-            given = keras.backend.standardize_dtype(leaf.dtype)
-            return ops.cast(leaf, dtype) if "float" in given and given != dtype else leaf
-        leaf = np.asarray(leaf)
-        if leaf.dtype.kind != "f":
-            return ops.convert_to_tensor(leaf)
+            return leaf
         # The type twice: JAX compiles a program for every shape that Keras hands it in another type or without one.
-        return ops.convert_to_tensor(leaf.astype(dtype), dtype=dtype)
+        return ops.convert_to_tensor(leaf, dtype=dtype if leaf.dtype.kind == "f" else None)
 
     return _map_leaves(convert, structure)
 
 
-def _numpy_interface(build, dtype):
-    """Compile `build()` on first use; call it on tensors of `dtype`; return NumPy."""
-    compiled = functools.cache(build)
+def _numpy_interface(build, dtype, compiled=True):
+    """Make the function `build()` on first use; call it on values of `dtype`; return NumPy."""
+    function = functools.cache(build)
 
     def call(*args):
         with precision(dtype):
-            return to_numpy(compiled()(*to_tensor(args, dtype)))
+            if NAME == "jax" and compiled:  # a program takes arrays quicker than tensors are made of them
+                return to_numpy(function()(*_map_leaves(lambda leaf: _in_type(leaf, dtype), args)))
+            return to_numpy(function()(*to_tensor(args, dtype)))
 
     return call
 
@@ -197,7 +205,15 @@ def compile_function(function, dtype: str = "float64", compiled: bool = True):
             return tf.function(function, reduce_retracing=True)
         return torch.no_grad()(function)
 
-    return _numpy_interface(build, dtype)
+    return _numpy_interface(build, dtype, compiled)
+
+
+def compile_light(function, dtype: str = "float64"):
+    """`compile_function` for a few operations: one program on JAX, which would compile each of them by itself.
+
+    The others evaluate eagerly: a program of TensorFlow's takes longer to make than a few operations take.
+    """
+    return compile_function(function, dtype, compiled=NAME == "jax")
 
 
 def _value_and_gradient_of_tensors(function):
@@ -262,7 +278,7 @@ def value_and_gradient(function, dtype: str = "float64", compiled: bool = True):
         A function `(x, *args) -> (value, gradient)`, NumPy in and out; the gradient has the structure of `x`.
     """
     evaluate = _value_and_gradient_of_tensors(function)
-    return _numpy_interface(lambda: _compiled(evaluate) if compiled else evaluate, dtype)
+    return _numpy_interface(lambda: _compiled(evaluate) if compiled else evaluate, dtype, compiled)
 
 
 def hessian_vector_product(function, dtype: str = "float64"):

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend
 from kerasbed.designs import detach
 from kerasbed.scaling import Standardize
 
@@ -43,15 +42,13 @@ class Critic(keras.layers.Layer):
         self.prior, self.space, self.outcome_size = simulator.prior, space, int(np.prod(outcome_shape))
         self.standardize_outcome = Standardize(outcome_shape, name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        example = backend.to_tensor(space.sample(2, seed=0), self.compute_dtype)
         self.parameter_network.build((None, self.prior.dim))
-        self.outcome_network.build((None, self.outcome_size + space.encode(example).shape[-1]))
+        self.outcome_network.build((None, self.outcome_size + space.encoded_width))
         self.built = True
 
     def adapt(self, parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
-        u, _ = self.prior.to_unconstrained(parameters)
-        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.standardize_parameters.adapt(self.prior.coordinates(parameters))
         self.standardize_outcome.adapt(outcome)
 
     def call(self, parameters, outcome, design):

@@ -84,8 +84,7 @@ class Head(keras.layers.Layer):
     def adapt(self, parameters) -> None:
         """Fix the standardisation from pilot draws, dict of (num, d)."""
         if self.continuous is not None:
-            u, _ = self.continuous.to_unconstrained(parameters)
-            self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+            self.standardize_parameters.adapt(self.continuous.coordinates(parameters))
         for branch in self.branches:
             branch.adapt(parameters)
 

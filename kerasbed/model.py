@@ -17,7 +17,6 @@ from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.inference import Inference
 from kerasbed.landscape import Landscape
-from kerasbed.simulators import cast
 
 PILOT_DRAWS = 4096
 BATCH_SIZE = 128
@@ -121,7 +120,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             check_likelihood(self.simulator, self.design)
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
-            self.objective.adapt(cast(parameters), outcome)
+            self.objective.adapt(parameters, outcome)
 
     @property
     def needs_independent_draws(self) -> bool:

@@ -45,8 +45,7 @@ class Posterior(keras.layers.Layer):
         self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
         self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
-        example = backend.to_tensor(space.sample(2, seed=0), self.compute_dtype)
-        self.design_width = space.encode(example).shape[-1]
+        self.design_width = space.encoded_width
         width = self._build_summary() + self.design_width
         self.head.setup(self.prior, width, self.compute_dtype)
         self._build_region()
@@ -65,7 +64,9 @@ class Posterior(keras.layers.Layer):
 
     def adapt(self, parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
-        self.head.adapt(self.select(parameters))
+        if self.target is not None:
+            parameters = self.select(backend.to_tensor(parameters, self.compute_dtype))
+        self.head.adapt(parameters)
         self.standardize_outcome.adapt(outcome)
 
     def select(self, parameters):

@@ -130,10 +130,6 @@ class FittedPrior(PosteriorPrior):
                 f"above {self.dim}, was expected for every parameter."
             )
 
-    def coordinates(self, draws) -> np.ndarray:
-        """Unconstrained coordinates of draws, (num, dim)."""
-        return backend.compile_function(lambda values: self.to_unconstrained(values)[0])(draws)
-
 
 class KernelDensityPrior(FittedPrior):
     """A kernel density estimate as a prior; made by `Prior.from_posterior` and `Prior.from_samples`.
@@ -180,7 +176,7 @@ class KernelDensityPrior(FittedPrior):
         rng = np.random.default_rng(seed)
         chosen = self.centres[rng.integers(len(self.centres), size=num)]
         white = chosen + self.width * rng.standard_normal((num, self.dim))
-        return backend.compile_function(self.from_unconstrained)(self.mean + white @ self.root.T)
+        return backend.compile_light(self.from_unconstrained)(self.mean + white @ self.root.T)
 
     def log_density(self, parameters):
         u, log_det = self.to_unconstrained(parameters)

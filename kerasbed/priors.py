@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed import backend, numerics
 from kerasbed.discrete import truncated
 from kerasbed.marginals import as_block, constrain, unconstrain
 
@@ -294,6 +294,10 @@ class Prior:
         supports = self._coordinate_supports()
         pieces, log_dets = zip(*[unconstrain(parameters[name], *supports[name]) for name in self.names], strict=True)
         return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
+
+    def coordinates(self, draws) -> np.ndarray:
+        """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
+        return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
 
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""

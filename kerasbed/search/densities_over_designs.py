@@ -17,7 +17,7 @@ from kerasbed import backend, networks, numerics
 from kerasbed.density_fit import DensityFit
 from kerasbed.posterior import Posterior
 from kerasbed.scaling import Standardize
-from kerasbed.simulators import Simulator, cast
+from kerasbed.simulators import Simulator
 
 
 class Stored(NamedTuple):
@@ -104,16 +104,14 @@ class LearnedLikelihood(keras.layers.Layer):
         self.dim = max(2, self.size)
         self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        example = backend.to_tensor(design.sample(2, seed=0), self.compute_dtype)
-        width = self.prior.dim + design.encode(example).shape[-1] // self.entries
+        width = self.prior.dim + design.encoded_width // self.entries
         self.network = networks.default_flow(self.dim, width, seed) if network is None else network
         networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
         self.built = True
 
     def adapt(self, parameters, outcome):
         """Fix the standardisation by stored simulations."""
-        u, _ = self.prior.to_unconstrained(parameters)
-        self.standardize_parameters.adapt(ops.convert_to_numpy(u))
+        self.standardize_parameters.adapt(self.prior.coordinates(parameters))
         self.standardize_outcome.adapt(outcome.reshape(-1, self.size))
 
     def conditions(self, parameters, design):
@@ -159,7 +157,7 @@ def posterior_over(simulator, design, stored: Stored) -> Posterior:
     posterior = Posterior(name="posterior")
     posterior.setup(simulator, design, stored.outcome.shape[1:])
     with backend.no_gradients():
-        posterior.adapt(cast(stored.parameters), stored.outcome)
+        posterior.adapt(stored.parameters, stored.outcome)
     return posterior
 
 
@@ -180,7 +178,7 @@ def fit_likelihood(
     """The likelihood network, amortised over designs, trained on stored simulations."""
     likelihood = LearnedLikelihood(simulator, design, stored.outcome.shape[1:], separate, seed=seed, name="likelihood")
     with backend.no_gradients():
-        likelihood.adapt(cast(stored.parameters), stored.outcome)
+        likelihood.adapt(stored.parameters, stored.outcome)
 
     def log_prob(x, training):
         return likelihood.log_prob(x["outcome"], x["auxiliary"], x["parameters"], x["design"], training=training)

@@ -69,7 +69,7 @@ class _Evaluations:
             run.evaluations += 1
             self.last, self.found = np.array(x), found
             if not all(np.all(np.isfinite(part)) for part in found):
-                self.found = (np.inf, *found[1:])
+                self.found = (np.inf, *(np.zeros_like(part) for part in found[1:]))  # SciPy refuses NaN in matrices
                 return self.found
             if found[0] < run.value:
                 run.value, run.phi = float(found[0]), self.last
