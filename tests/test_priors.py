@@ -59,7 +59,8 @@ def test_unconstrained_coordinates_invert(name):
     u = prior.coordinates(theta)
     with backend.precision("float64"):
         back = backend.to_numpy(prior.from_unconstrained(backend.to_tensor(u, "float64")))
-    assert u.shape == (50, prior.dim) and np.isfinite(u).all()
+    assert u.shape == (50, prior.dim)
+    assert np.isfinite(u).all()
     np.testing.assert_allclose(back["theta"], theta["theta"], rtol=1e-9, atol=1e-9)
 
 
