@@ -116,8 +116,8 @@ class NegativeELBO:
             )
         return ops.reshape(values, z.shape[:-1]) if of_rows else values
 
-    def check(self, phi, base, data) -> None:
-        """Evaluate the likelihood and the prior once at the start.
+    def check(self, phi, base, data) -> np.ndarray:
+        """Evaluate the likelihood and the prior once at the start; returns the log weights of the draws, (..., S).
 
         Raises:
             ValueError: the log-likelihood has the wrong shape, or it or the prior's density is not finite.
@@ -125,7 +125,7 @@ class NegativeELBO:
         log_weights = self.log_weights(phi, base, data)
         bad = int(np.sum(~np.isfinite(log_weights)))
         if not bad:
-            return
+            return log_weights
         of_likelihood = backend.compile_function(self.log_likelihood)(self.draws(phi, base, data), data)
         if unusable := int(np.sum(~np.isfinite(of_likelihood))):
             raise ValueError(

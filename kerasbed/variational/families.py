@@ -47,7 +47,7 @@ class Family:
         return self.dim
 
     def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
-        """phi of a start with this mean (dim,) and covariance (dim, dim) in z; draws (n, dim) where there are some."""
+        """phi of a start near this mean (dim,) and covariance (dim, dim) in z; draws (n, dim) where there are some."""
         raise NotImplementedError
 
     def local(self, phi, inputs):

@@ -5,6 +5,7 @@ import warnings
 
 import keras
 import numpy as np
+from scipy import special
 
 from kerasbed import base_samples as rules
 from kerasbed.variational import diagnostics, optimization
@@ -13,6 +14,7 @@ from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
 _DEFAULT_BATCH = 256
+_EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
 def fit(
@@ -51,7 +53,8 @@ def fit(
             and shortens its step where the likelihood is not finite.
         inputs: (datasets, k), for a conditional family; default for a simulator: the outcomes.
         initial: draws {name: (S, d)} or {name: (datasets, S, d)} whose mean and covariance are the start, such as those
-            of an amortised posterior; default: the prior.
+            of an amortised posterior; or "prior". Default: the moments of prior draws weighted by the likelihood for a
+            Gaussian family and one data set, if enough of the draws count; else the prior.
         max_iterations: of a SciPy method, or steps of a Keras optimizer.
         tolerance: on the gradient, for SciPy methods.
         num_fresh: fresh draws for `negative_elbo` and `pareto_k`.
@@ -91,7 +94,9 @@ def fit_problem(
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
     fresh = fresh_points(family, num_fresh, seed)
-    objective.check(phi, fresh, data)
+    log_weights = objective.check(phi, fresh, data)
+    if initial is None and family.is_gaussian and not family.is_conditional:
+        phi = _weighted_start(family, phi, fresh, log_weights)
     started = time.perf_counter()
     if stochastic:
         run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
@@ -116,9 +121,15 @@ def _warn(result):
 
 
 def _start(family, initial):
-    """phi at the mean and covariance of the initial draws, or at the prior."""
+    """phi at the mean and covariance of the initial draws, or at the prior.
+
+    Raises:
+        ValueError: a word other than "prior", draws outside the prior's support, or too few for a covariance.
+    """
     coordinates = family.coordinates
-    if initial is None:
+    if isinstance(initial, str) and initial != "prior":
+        raise ValueError(f"initial is {initial!r}, but draws {{name: (S, d)}} or 'prior' were expected.")
+    if initial is None or isinstance(initial, str):
         return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), None)
     draws = {name: np.asarray(values, "float64") for name, values in initial.items()}
     draws = coordinates.prior.check({name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()})
@@ -129,12 +140,25 @@ def _start(family, initial):
                 f"{np.max(high):g}]; pass draws of a posterior under this prior."
             )
     z = coordinates.z_of(draws)
-    if len(z) <= coordinates.dim or np.any(np.ptp(z, axis=0) == 0):
+    covariance = np.atleast_2d(np.cov(z, rowvar=False)) if len(z) > coordinates.dim else np.zeros((1, 1))
+    if np.linalg.matrix_rank(covariance, hermitian=True) < coordinates.dim:
         raise ValueError(
             f"initial has {len(z)} draws of {coordinates.dim} coordinates, which do not determine a covariance; "
             "pass more, and different, draws."
         )
-    return family.initial(z.mean(axis=0), np.atleast_2d(np.cov(z, rowvar=False)), z)
+    return family.initial(z.mean(axis=0), covariance, z)
+
+
+def _weighted_start(family, phi, base, log_weights):
+    """phi at the posterior's moments, by the weights of the draws at phi that checked the likelihood; phi itself where
+    their effective number is too small for a covariance."""
+    if diagnostics.efficiency(log_weights) * log_weights.size < _EFFECTIVE_DRAWS * family.dim:
+        return phi
+    weights = np.exp(log_weights - special.logsumexp(log_weights))
+    mean, root = family.mean_and_root(phi)
+    z = mean + base @ root.T
+    centre = weights @ z
+    return family.initial(centre, (weights * (z - centre).T) @ (z - centre), None)
 
 
 def _optimizer(optimizer, family, max_iterations):

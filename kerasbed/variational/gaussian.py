@@ -23,8 +23,12 @@ class _Gaussian(Family):
     def _mean(self, phi):
         return phi[..., : self.dim]
 
+    def mean_and_root(self, phi: np.ndarray):
+        """Mean (dim,) and a root A (dim, r) of the covariance A A^T, NumPy; z = mean + A eps for base samples eps."""
+        raise NotImplementedError
+
     def summary(self, phi):
-        mean, root, _ = self._numpy_gaussian(phi)
+        mean, root = self.mean_and_root(phi)
         scale, labels = self.coordinates.scale, self.coordinates.labels()
         location = self.coordinates.centre + scale * mean
         spread = scale * np.sqrt(np.sum(np.square(root), axis=-1))
@@ -41,7 +45,8 @@ class Diagonal(_Gaussian):
         return 2 * self.dim
 
     def initial(self, mean, covariance, draws):
-        return np.concatenate([mean, 0.5 * np.log(np.diag(covariance))])
+        """The member that is nearest to N(mean, covariance) in KL(q || .): its precisions are those of the diagonal."""
+        return np.concatenate([mean, -0.5 * np.log(np.diag(np.linalg.inv(covariance)))])
 
     def draw(self, phi, base):
         return self._mean(phi)[..., None, :] + ops.exp(phi[..., self.dim :])[..., None, :] * base
@@ -60,8 +65,8 @@ class Diagonal(_Gaussian):
         identity = numerics.like(np.eye(self.dim), phi)
         return self._mean(phi), ops.exp(log_scale)[..., None] * identity, 2.0 * ops.sum(log_scale, axis=-1)
 
-    def _numpy_gaussian(self, phi):
-        return phi[: self.dim], np.diag(np.exp(phi[self.dim :])), None
+    def mean_and_root(self, phi):
+        return phi[: self.dim], np.diag(np.exp(phi[self.dim :]))
 
 
 class Full(_Gaussian):
@@ -104,10 +109,10 @@ class Full(_Gaussian):
     def gaussian(self, phi):
         return self._mean(phi), self._root(phi), 2.0 * ops.sum(self._split(phi)[1], axis=-1)
 
-    def _numpy_gaussian(self, phi):
+    def mean_and_root(self, phi):
         root = np.diag(np.exp(phi[self.dim : 2 * self.dim]))
         root[np.tril_indices(self.dim, -1)] = phi[2 * self.dim :]
-        return phi[: self.dim], root, None
+        return phi[: self.dim], root
 
 
 class LowRank(_Gaussian):
@@ -180,9 +185,9 @@ class LowRank(_Gaussian):
         log_det = 2.0 * (ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root))
         return mean, ops.concatenate([own, directions], axis=-1), log_det
 
-    def _numpy_gaussian(self, phi):
+    def mean_and_root(self, phi):
         directions = phi[2 * self.dim :].reshape(self.dim, self.rank)
-        return phi[: self.dim], np.hstack([np.diag(np.exp(phi[self.dim : 2 * self.dim])), directions]), None
+        return phi[: self.dim], np.hstack([np.diag(np.exp(phi[self.dim : 2 * self.dim])), directions])
 
 
 def triangle_places(dim: int):

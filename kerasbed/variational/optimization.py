@@ -178,7 +178,7 @@ def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
 
     Returns:
         The last state, with the average objective of the last steps; or, after a divergence, the state at the end of
-        the best stretch of steps.
+        the best stretch of steps, or the start if that was better.
     """
     if optimizer.built:  # its moments belong to another fit
         optimizer = type(optimizer).from_config(optimizer.get_config())
@@ -196,6 +196,8 @@ def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
                 continue
             bad = 0
             values.append(float(value))
+            if len(values) == 1:  # the state that a divergence in the first stretch goes back to
+                run.value = values[0]
             optimizer.apply([ops.convert_to_tensor(gradient, dtype="float64")], [state])
             if len(values) % _WINDOW == 0:
                 average = float(np.mean(values[-_WINDOW:]))

@@ -1,5 +1,7 @@
 """Pictures of a variational fit, one function each; every one draws into matplotlib axes and returns them."""
 
+import itertools
+
 import numpy as np
 
 from kerasbed.variational import diagnostics
@@ -28,9 +30,10 @@ def plot_convergence(fit, axes=None):
     axes[0].set(xlabel="iteration", ylabel="negative ELBO (nats)", title="Objective")
     axes[0].legend(frameon=False)
     first = history.columns[1:9]
-    for name in first:
+    for name, style in zip(first, itertools.cycle(("-", "--", "-.", ":")), strict=False):
         spread = np.ptp(history[name]) or 1.0
-        axes[1].plot(history.index, (history[name] - history[name].iloc[-1]) / spread, label=name)
+        distance = (history[name] - history[name].iloc[-1]) / spread
+        axes[1].plot(history.index, distance, style, label=name)
     axes[1].set(xlabel="iteration", ylabel="distance from the end / range", title="Parameters of the family")
     axes[1].legend(frameon=False, fontsize="small")
     return axes

@@ -35,6 +35,7 @@ def fit(log_likelihood=log_likelihood, prior=PRIOR, **settings):
         ({"optimizer": "gradient"}, "optimizer is 'gradient', but one of"),
         ({"initial": {"x": np.zeros((10, 2))}}, "do not determine a covariance"),
         ({"initial": {"y": np.zeros((10, 2))}}, "the prior has"),
+        ({"initial": "posterior"}, "initial is 'posterior', but draws"),
         ({"initial": {"x": np.full((10, 2), np.inf)}}, "leave the prior's support"),
     ],
 )

@@ -9,7 +9,7 @@ from scipy import optimize, special, stats
 import kerasbed as kb
 
 # No Gaussian covers the beam's posterior in its far tail, and the fits say so.
-pytestmark = pytest.mark.filterwarnings("ignore:The (Full|Diagonal|Beta) family is too narrow:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The (Full|Diagonal|LowRank|Beta) family is too narrow:UserWarning")
 
 OBSERVED = np.array([5.377065])
 MINUS_LOG_EVIDENCE = 2.7316  # of the composite beam, by quadrature on a dense grid
@@ -89,8 +89,10 @@ def test_newton_steps_back_from_where_the_likelihood_is_nan(room):
     np.testing.assert_allclose(fit.phi, exact.x, atol=1e-6)
 
 
-def test_history_starts_at_the_prior_and_ends_at_the_fit(beam_fits):
-    fit, history = beam_fits["diagonal"], beam_fits["diagonal"].history
+def test_history_goes_from_the_start_to_the_fit(beam_fits, published_points):
+    fit = beam_fits["diagonal"].refit(base_samples=published_points, initial="prior")
+    np.testing.assert_allclose(fit.phi, beam_fits["diagonal"].phi, atol=1e-6)
+    history = fit.history
     assert history["negative_elbo"].iloc[0] > history["negative_elbo"].iloc[-1]
     np.testing.assert_allclose(history["location[E1]"].iloc[[0, -1]], [12_000.0, fit.mean["E1"][0]], rtol=1e-6)
     np.testing.assert_allclose(
@@ -183,7 +185,31 @@ def test_draws_of_an_amortised_posterior_are_a_start(conjugate):
     started = conjugate.refit(base_samples=kb.base_samples.GaussHermite(4), initial={"theta": draws})
     np.testing.assert_allclose(started.mean["theta"], mean, atol=1e-6)
     assert started.history["negative_elbo"].iloc[0] - started.training_objective < 5e-3
-    assert conjugate.history["negative_elbo"].iloc[0] - conjugate.training_objective > 1.0
+    from_prior = conjugate.refit(base_samples=kb.base_samples.GaussHermite(4), initial="prior")
+    assert from_prior.history["negative_elbo"].iloc[0] - from_prior.training_objective > 1.0
+
+
+@pytest.mark.parametrize("family", ["diagonal", "full", "low_rank"])
+def test_a_fit_starts_at_the_moments_of_prior_draws_weighted_by_the_likelihood(beam, family):
+    """Posterior moments by 100,000 weighted draws, in NumPy; the fit's own start has some 1,000 effective ones."""
+    fit = kb.variational.fit(beam, beam.tip, OBSERVED, family=family, optimizer="trust-exact")
+    theta = np.random.default_rng(5).normal([12_000.0, 10_000.0], 2_000.0, (100_000, 2))
+    deflection = beam.mean({"E1": theta[:, :1], "E2": theta[:, 1:]}, beam.tip[None])
+    weights = np.exp(-0.5 * np.square((OBSERVED - deflection[:, 0]) / beam.noise_scale))
+    covariance = np.cov(theta, rowvar=False, aweights=weights)
+    variance = 1.0 / np.diag(np.linalg.inv(covariance)) if family == "diagonal" else np.diag(covariance)
+    start = fit.history.iloc[0]
+    location, scale = (start[[f"{what}[{name}]" for name in ("E1", "E2")]] for what in ("location", "scale"))
+    # Five standard errors at 1,000 effective draws; false alarms below 1e-5.
+    mean = np.average(theta, axis=0, weights=weights)
+    assert np.all(np.abs(location - mean) < 5.0 * np.sqrt(np.diag(covariance) / 1000))
+    np.testing.assert_allclose(scale, np.sqrt(variance), rtol=5.0 / np.sqrt(2 * 1000))
+
+
+def test_a_fit_starts_at_the_prior_where_few_draws_count(beam):
+    fit = kb.variational.fit(beam, beam.tip, OBSERVED, num_fresh=20, optimizer="trust-exact")
+    assert fit.history["location[E1]"].iloc[0] == pytest.approx(12_000.0)
+    assert fit.history["scale[E2]"].iloc[0] == pytest.approx(2_000.0)
 
 
 def test_the_posterior_is_the_prior_of_the_next_experiment(conjugate):
