@@ -43,7 +43,7 @@ class Critic(keras.layers.Layer):
         self.standardize_outcome = Standardize(outcome_shape, name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
         self.parameter_network.build((None, self.prior.dim))
-        self.outcome_network.build((None, self.outcome_size + space.encoded_width))
+        self.outcome_network.build((None, self.outcome_size + space.encoding_width()))
         self.built = True
 
     def adapt(self, parameters, outcome: np.ndarray) -> None:

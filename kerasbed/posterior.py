@@ -45,7 +45,7 @@ class Posterior(keras.layers.Layer):
         self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
         self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
-        self.design_width = space.encoded_width
+        self.design_width = space.encoding_width()
         width = self._build_summary() + self.design_width
         self.head.setup(self.prior, width, self.compute_dtype)
         self._build_region()

@@ -64,6 +64,7 @@ class PosteriorPrior(JointPrior):
         super().__init__()
         self._dims, self._supports = dict(dims), dict(supports)
         self._log_prob = backend.compile_function(self.log_density)
+        self._parameters = backend.compile_light(self.from_unconstrained)
 
     def supports(self):
         return dict(self._supports)
@@ -176,7 +177,7 @@ class KernelDensityPrior(FittedPrior):
         rng = np.random.default_rng(seed)
         chosen = self.centres[rng.integers(len(self.centres), size=num)]
         white = chosen + self.width * rng.standard_normal((num, self.dim))
-        return backend.compile_light(self.from_unconstrained)(self.mean + white @ self.root.T)
+        return self._parameters(self.mean + white @ self.root.T)
 
     def log_density(self, parameters):
         u, log_det = self.to_unconstrained(parameters)

@@ -69,7 +69,7 @@ finish("base_samples")
 # ## Convergence
 #
 # There is one number to watch. We started at the prior to see it fall. (Left to itself, a fit starts nearer: at the
-# moments of prior draws weighted by the likelihood, if enough of them count.) Most of the way is made in a few
+# moments of prior draws, weighted by importance, if enough of them count.) Most of the way is made in a few
 # iterations, because the gradient is exact for these base samples: L-BFGS-B sees a smooth deterministic function.
 # (`optimizer="trust-constr"` uses Hessian-vector products and gets to the same place; `"trust-exact"` takes Newton
 # steps, half as many evaluations for so few parameters; a Keras optimizer takes fresh draws at each step instead.)

@@ -10,8 +10,6 @@ discrete space samples. Which design a draw belongs to is a base sample in `draw
 ranks the `proposals` and keeps one, the `chosen` coordinates, which is the design from then on.
 """
 
-import functools
-
 import keras
 import numpy as np
 from keras import ops, tree
@@ -241,19 +239,11 @@ class Design(keras.layers.Layer):
 
     def numpy(self) -> np.ndarray:
         """The current design in the user's units, (*shape)."""
-        self.build()
-        learned = self.chosen if self.explores and float(self.is_chosen) else self.unconstrained
-        return tree.map_structure(lambda value: value[0], self._constrain_arrays(ops.convert_to_numpy(learned)[:1]))
+        return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
 
-    @functools.cached_property
-    def _constrain_arrays(self):
-        return backend.compile_light(self.constrain, self.dtype)
-
-    @functools.cached_property
-    def encoded_width(self) -> int:
-        """Features that networks are given for a design."""
-        symbol = tree.map_structure(lambda v: keras.KerasTensor(v.shape, self.dtype), self.sample(1, seed=0))
-        return self.encode(symbol).shape[-1]
+    def encoding_width(self) -> int:
+        """Number of features that networks are given for a design."""
+        return backend.compile_light(self.encode, self.dtype)(self.sample(1, seed=0)).shape[-1]
 
     def assign(self, value) -> None:
         """Set the current design, (*shape) in the user's units.

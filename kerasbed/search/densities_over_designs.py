@@ -104,7 +104,7 @@ class LearnedLikelihood(keras.layers.Layer):
         self.dim = max(2, self.size)
         self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
-        width = self.prior.dim + design.encoded_width // self.entries
+        width = self.prior.dim + design.encoding_width() // self.entries
         self.network = networks.default_flow(self.dim, width, seed) if network is None else network
         networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
         self.built = True

@@ -44,6 +44,7 @@ class NegativeELBO:
             lambda phi, base, data: self._log_weights(self._local(phi, data), base, data)
         )
         self.draws = backend.compile_function(self._draws)
+        self.coordinates_of_draws = backend.compile_light(family.draw)
         self.log_prob = backend.compile_function(self._log_prob)
 
     def _local(self, phi, data):

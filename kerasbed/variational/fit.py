@@ -14,6 +14,7 @@ from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
 _DEFAULT_BATCH = 256
+_START_STREAM = 0x57  # of the draws that check the likelihood and find a start
 _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
@@ -53,8 +54,8 @@ def fit(
             and shortens its step where the likelihood is not finite.
         inputs: (datasets, k), for a conditional family; default for a simulator: the outcomes.
         initial: draws {name: (S, d)} or {name: (datasets, S, d)} whose mean and covariance are the start, such as those
-            of an amortised posterior; or "prior". Default: the moments of prior draws weighted by the likelihood for a
-            Gaussian family and one data set, if enough of the draws count; else the prior.
+            of an amortised posterior; or "prior". Default, for a Gaussian family and one data set: the posterior's
+            moments by importance weights of draws around the prior, if enough of them count; else the prior.
         max_iterations: of a SciPy method, or steps of a Keras optimizer.
         tolerance: on the gradient, for SciPy methods.
         num_fresh: fresh draws for `negative_elbo` and `pareto_k`.
@@ -89,21 +90,18 @@ def fit_problem(
 ) -> VariationalFit:
     """`fit` for a problem that is set up (and perhaps compiled) already."""
     objective, family, data = problem.objective, problem.family, problem.data
-    phi = _start(family, initial)
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    fresh = fresh_points(family, num_fresh, seed)
-    log_weights = objective.check(phi, fresh, data)
-    if initial is None and family.is_gaussian and not family.is_conditional:
-        phi = _weighted_start(family, phi, fresh, log_weights)
+    starts = _starts(objective, data, initial, fresh_points(family, num_fresh, seed, _START_STREAM))
     started = time.perf_counter()
     if stochastic:
-        run = optimization.descend(objective, phi, draw, data, optimizer, max_iterations)
+        run = _run_from(starts, lambda phi: optimization.descend(objective, phi, draw, data, optimizer, max_iterations))
     else:
-        run = optimization.minimise(objective, phi, draw(0), data, optimizer, max_iterations, tolerance)
+        points, limits = draw(0), (max_iterations, tolerance)
+        run = _run_from(starts, lambda phi: optimization.minimise(objective, phi, points, data, optimizer, *limits))
     run.seconds = time.perf_counter() - started
-    result = VariationalFit(problem, run, fresh)
+    result = VariationalFit(problem, run, fresh_points(family, num_fresh, seed))
     _warn(result)
     return result
 
@@ -130,7 +128,8 @@ def _start(family, initial):
     if isinstance(initial, str) and initial != "prior":
         raise ValueError(f"initial is {initial!r}, but draws {{name: (S, d)}} or 'prior' were expected.")
     if initial is None or isinstance(initial, str):
-        return family.initial(np.zeros(coordinates.dim), np.eye(coordinates.dim), None)
+        covariance = np.eye(coordinates.dim) if coordinates.correlation is None else coordinates.correlation
+        return family.initial(np.zeros(coordinates.dim), covariance, None)
     draws = {name: np.asarray(values, "float64") for name, values in initial.items()}
     draws = coordinates.prior.check({name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()})
     for name, (low, high) in coordinates.prior.supports().items():
@@ -140,25 +139,50 @@ def _start(family, initial):
                 f"{np.max(high):g}]; pass draws of a posterior under this prior."
             )
     z = coordinates.z_of(draws)
-    covariance = np.atleast_2d(np.cov(z, rowvar=False)) if len(z) > coordinates.dim else np.zeros((1, 1))
-    if np.linalg.matrix_rank(covariance, hermitian=True) < coordinates.dim:
+    try:
+        if len(z) <= coordinates.dim or np.any(np.ptp(z, axis=0) == 0):
+            raise np.linalg.LinAlgError
+        return family.initial(z.mean(axis=0), np.atleast_2d(np.cov(z, rowvar=False)), z)
+    except np.linalg.LinAlgError:  # from a Cholesky factor, where a family needs one
         raise ValueError(
             f"initial has {len(z)} draws of {coordinates.dim} coordinates, which do not determine a covariance; "
             "pass more, and different, draws."
-        )
-    return family.initial(z.mean(axis=0), covariance, z)
+        ) from None
 
 
-def _weighted_start(family, phi, base, log_weights):
-    """phi at the posterior's moments, by the weights of the draws at phi that checked the likelihood; phi itself where
-    their effective number is too small for a covariance."""
+def _starts(objective, data, initial, base):
+    """The phi to start from, and those to fall back to; the likelihood is checked at draws of the last one."""
+    family = objective.family
+    phi = _start(family, initial)
+    log_weights = objective.check(phi, base, data)
+    if initial is not None or not family.is_gaussian or family.is_conditional:
+        return [phi]
     if diagnostics.efficiency(log_weights) * log_weights.size < _EFFECTIVE_DRAWS * family.dim:
-        return phi
+        return [phi]
     weights = np.exp(log_weights - special.logsumexp(log_weights))
-    mean, root = family.mean_and_root(phi)
-    z = mean + base @ root.T
-    centre = weights @ z
-    return family.initial(centre, (weights * (z - centre).T) @ (z - centre), None)
+    z = objective.coordinates_of_draws(phi, base)
+    mean = weights @ z
+    return [family.initial(mean, (weights * (z - mean).T) @ (z - mean), None), phi]
+
+
+def _run_from(starts, minimise):
+    """The run from the first start that does not diverge, else the best of them.
+
+    A start near an edge beyond which the likelihood is not finite may fail where one that is farther away does not.
+    """
+    runs = []
+    for phi in starts:
+        try:
+            runs.append(minimise(phi))
+        except optimization.NotFiniteAtStart:
+            if phi is starts[-1] and not runs:
+                raise
+            continue
+        if not runs[-1].diverged:
+            break
+    best = min(runs, key=lambda run: np.nan_to_num(run.value, nan=np.inf))
+    best.evaluations = sum(run.evaluations for run in runs)
+    return best
 
 
 def _optimizer(optimizer, family, max_iterations):

@@ -46,7 +46,8 @@ class Diagonal(_Gaussian):
 
     def initial(self, mean, covariance, draws):
         """The member that is nearest to N(mean, covariance) in KL(q || .): its precisions are those of the diagonal."""
-        return np.concatenate([mean, -0.5 * np.log(np.diag(np.linalg.inv(covariance)))])
+        inverse_root = np.linalg.inv(np.linalg.cholesky(covariance))
+        return np.concatenate([mean, -0.5 * np.log(np.sum(np.square(inverse_root), axis=0))])
 
     def draw(self, phi, base):
         return self._mean(phi)[..., None, :] + ops.exp(phi[..., self.dim :])[..., None, :] * base

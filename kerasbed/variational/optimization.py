@@ -31,10 +31,15 @@ class Run:
     phi: np.ndarray
     value: float
     converged: bool = False
+    diverged: bool = False
     message: str = ""
     evaluations: int = 0
     seconds: float = 0.0
     path: list = field(default_factory=list)
+
+
+class NotFiniteAtStart(ValueError):
+    """The ELBO or its gradient is NaN or infinite at the start of a fit."""
 
 
 class _NotFinite(Exception):
@@ -121,7 +126,7 @@ def minimise(objective, phi, points, data, method: str, max_iterations: int, tol
     try:
         run.path.append((0, evaluations.value_and_gradient(run.phi)[0], run.phi))
     except _NotFinite:
-        raise ValueError(
+        raise NotFiniteAtStart(
             "The ELBO or its gradient is NaN or infinite at the start of the fit, on the base samples given. Check the "
             "log_likelihood far from the prior's centre, or start closer with initial= draws."
         ) from None
@@ -150,12 +155,13 @@ def _search(evaluations, settings):
             if run.value < before:
                 continue
             run.message = "diverged: the objective or its gradient is not finite around the best state, which is kept"
+            run.diverged = True
             return
         except _Flat:
             evaluations.take_last()
             run.converged, run.message = True, "converged: the gradient is within the tolerance"
             return
-    run.message = f"diverged {_MAX_RESTARTS} times; the best state seen is kept"
+    run.message, run.diverged = f"diverged {_MAX_RESTARTS} times; the best state seen is kept", True
 
 
 def _settings(method, max_iterations, tolerance):
@@ -178,11 +184,20 @@ def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
 
     Returns:
         The last state, with the average objective of the last steps; or, after a divergence, the state at the end of
-        the best stretch of steps, or the start if that was better.
+        the best stretch of steps, or the start if that is better on the same draws.
     """
     if optimizer.built:  # its moments belong to another fit
         optimizer = type(optimizer).from_config(optimizer.get_config())
     values, run, bad = [], Run(np.array(phi), np.inf), 0
+
+    def stopped(reason):
+        at_start, at_best = (float(objective.value_and_gradient(x, *draw(0), data)[0]) for x in (phi, run.phi))
+        if not (np.isfinite(run.value) and at_best <= at_start):
+            run.phi, run.value = np.array(phi), at_start
+        run.path = run.path or [(0, run.value, run.phi)]
+        run.diverged, run.message = True, f"diverged: {reason}; the last good state is kept"
+        return run
+
     with backend.precision("float64"):
         state = keras.Variable(np.array(phi), dtype="float64", name="phi")
         for step in range(steps):
@@ -192,31 +207,24 @@ def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
             if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
                 bad += 1
                 if bad >= _MAX_BAD_STEPS:
-                    return _stopped(run, values, f"diverged: {bad} objectives in a row were not finite")
+                    return stopped(f"{bad} objectives in a row were not finite")
                 continue
             bad = 0
             values.append(float(value))
-            if len(values) == 1:  # the state that a divergence in the first stretch goes back to
-                run.value = values[0]
+            if len(values) == 1:
+                run.path.append((0, values[0], current))
             optimizer.apply([ops.convert_to_tensor(gradient, dtype="float64")], [state])
             if len(values) % _WINDOW == 0:
                 average = float(np.mean(values[-_WINDOW:]))
                 run.path.append((step + 1, average, current))
                 if average > run.value + 100.0 * max(1.0, abs(run.value)):
-                    return _stopped(run, values, f"diverged: the objective grew to {average:.3g}")
+                    return stopped(f"the objective grew to {average:.3g}")
                 if average < run.value:
                     run.value, run.phi = average, current
         run.phi = np.array(ops.convert_to_numpy(state))
-    if not values:
-        return _stopped(run, values, "diverged: no objective was finite")
+        if not values:
+            return stopped("no objective was finite")
     run.value = float(np.mean(values[-_WINDOW:]))
     run.converged, run.message = True, f"{steps} steps taken"
     run.path.append((steps, run.value, run.phi))
-    return run
-
-
-def _stopped(run, values, message):
-    if not np.isfinite(run.value):
-        run.value = float(np.mean(values)) if values else np.nan
-    run.message = f"{message}; the last good state is kept"
     return run

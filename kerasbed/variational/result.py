@@ -11,9 +11,9 @@ from kerasbed.variational import diagnostics
 _MOMENT_POINTS = 2**14
 
 
-def fresh_points(family, num: int, seed: int) -> np.ndarray:
+def fresh_points(family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
     """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
-    rng, shape = np.random.default_rng([seed, 0x5A]), (num, family.base_dim)
+    rng, shape = np.random.default_rng([seed, stream]), (num, family.base_dim)
     return rng.standard_normal(shape) if family.base == "normal" else base_samples.open_unit(rng.random(shape))
 
 

@@ -83,7 +83,7 @@ def test_the_gradient_of_constrain_is_its_finite_difference(build):
 def test_encodings_are_centred_and_of_order_one(build):
     space = build(seed=0)
     features = ops.convert_to_numpy(space.encode(backend.to_tensor(space.sample(2000, seed=0), "float32")))
-    assert features.shape == (2000, space.encoded_width)
+    assert features.shape == (2000, space.encoding_width())
     # The mean of 2,000 draws of spread at most 1: 4.5 standard errors of each entry, false alarm 7e-6.
     assert np.abs(features.mean(axis=0)).max() < 0.1
     assert features.std(axis=0).min() > 0.25

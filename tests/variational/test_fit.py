@@ -206,6 +206,56 @@ def test_a_fit_starts_at_the_moments_of_prior_draws_weighted_by_the_likelihood(b
     np.testing.assert_allclose(scale, np.sqrt(variance), rtol=5.0 / np.sqrt(2 * 1000))
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_fit_beside_an_edge_of_the_likelihood_falls_back_to_the_prior(seed):
+    """The narrow start makes L-BFGS leap over the edge at 4 and come back to where it was."""
+
+    def log_likelihood(parameters):
+        x = parameters["x"][..., 0]
+        return -2.0 * ops.square(x - 3.0) + ops.log(4.0 - x)
+
+    prior = kb.Prior(x=stats.norm(0.0, 1.0))
+    fit = kb.variational.fit(log_likelihood, prior, seed=seed, num_fresh=2000)
+    from_prior = kb.variational.fit(log_likelihood, prior, seed=seed, num_fresh=2000, initial="prior")
+    assert fit.converged
+    np.testing.assert_allclose(fit.phi, from_prior.phi)
+    assert fit.evaluations > from_prior.evaluations
+
+
+class Isotropic(kb.variational.Family):
+    """One scale for all coordinates: a family of the user's own, with no more than `Family` asks for."""
+
+    is_gaussian = True
+
+    @property
+    def num_parameters(self):
+        return self.dim + 1
+
+    def initial(self, mean, covariance, draws):
+        return np.append(mean, 0.5 * np.log(np.mean(np.diag(covariance))))
+
+    def transform(self, phi, base):
+        mean, log_scale = phi[..., None, : self.dim], phi[..., None, self.dim :]
+        log_base = -0.5 * ops.sum(ops.square(base), axis=-1) - 0.5 * self.dim * float(np.log(2 * np.pi))
+        return mean + ops.exp(log_scale) * base, log_base - self.dim * log_scale[..., 0]
+
+    def gaussian(self, phi):
+        log_scale = phi[..., self.dim :]
+        identity = ops.eye(self.dim, dtype=phi.dtype)
+        return phi[..., : self.dim], ops.exp(log_scale)[..., None] * identity, 2.0 * self.dim * log_scale[..., 0]
+
+    def summary(self, phi):
+        return {"first": phi[0]}
+
+
+def test_a_gaussian_family_of_the_users_own_starts_at_weighted_draws(beam, beam_fits):
+    fit = kb.variational.fit(beam, beam.tip, OBSERVED, family=Isotropic(), optimizer="trust-exact")
+    assert fit.converged
+    assert fit.history["first"].iloc[0] == pytest.approx(fit.phi[0], abs=0.2)  # 0 at the prior
+    assert abs(fit.phi[0]) > 0.5
+    assert fit.negative_elbo > beam_fits["diagonal"].negative_elbo
+
+
 def test_a_fit_starts_at_the_prior_where_few_draws_count(beam):
     fit = kb.variational.fit(beam, beam.tip, OBSERVED, num_fresh=20, optimizer="trust-exact")
     assert fit.history["location[E1]"].iloc[0] == pytest.approx(12_000.0)
