@@ -74,7 +74,9 @@ class VariationalFit:
     def _draws(self, base, inputs=None):
         """{name: (datasets, S, d)} from base samples (S, base_dim)."""
         draws = self.objective.draws(self.phi, base, self._data(inputs))
-        return {name: values if self.family.is_conditional else values[None] for name, values in draws.items()}
+        if not self.family.is_conditional:
+            draws = {name: values[None] for name, values in draws.items()}
+        return {name: draws[name] for name in self.prior.names}  # dicts leave a program of JAX's sorted by key
 
     def sample(self, num_samples: int = 1000, seed: int = 0, inputs=None, corrected: bool = False) -> dict:
         """Draws in the user's units, in BayesFlow's shape.

@@ -222,6 +222,17 @@ def test_a_fit_beside_an_edge_of_the_likelihood_falls_back_to_the_prior(seed):
     assert fit.evaluations > from_prior.evaluations
 
 
+def test_moments_go_by_name_whatever_the_order_of_names():
+    """Two log-normal posteriors of known means and spreads, named against the alphabet."""
+    prior = kb.Prior(slow=stats.lognorm(s=0.4, scale=9.0), fast=stats.lognorm(s=0.2, scale=0.5))
+    fit = kb.variational.fit(lambda p: 0.0 * p["slow"][..., 0], prior, base_samples=kb.base_samples.GaussHermite(5))
+    assert list(fit.sample(5)) == ["slow", "fast"]
+    for name, law in {"slow": stats.lognorm(s=0.4, scale=9.0), "fast": stats.lognorm(s=0.2, scale=0.5)}.items():
+        np.testing.assert_allclose(fit.mean[name], law.mean(), rtol=1e-3)  # 16,384 Sobol points
+        np.testing.assert_allclose(fit.standard_deviation[name], law.std(), rtol=1e-2)
+    assert fit.covariance[0, 0] > fit.covariance[1, 1]
+
+
 class Isotropic(kb.variational.Family):
     """One scale for all coordinates: a family of the user's own, with no more than `Family` asks for."""
 
