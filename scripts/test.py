@@ -2,6 +2,7 @@
 
     python scripts/test.py                    environment in .venv-test, made at the first call
     python scripts/test.py --backends jax     one backend only
+    python scripts/test.py --all              the slow tests, too: coverage of errors, trainings
     python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
 
 Each backend runs in processes of its own, because Keras cannot change it later: one for the modules in `tests`, one for
@@ -43,8 +44,9 @@ def main() -> int:
         return 2
     python = _set_up(options.environment.absolute())
     pieces = _pieces(options)
+    tier = ["--all"] if options.all else []
     with ThreadPoolExecutor(options.processes) as pool:
-        results = list(pool.map(lambda piece: _run(python, *piece), pieces))
+        results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]]), pieces))
     summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
     print(*[f"{backend:<10} {part:<10} {closing}" for (backend, part, _), (_, closing) in summary], sep="\n")
     failed = sorted({backend for (backend, _, _), (code, _) in summary if code != 0})
@@ -66,6 +68,7 @@ def _options():
     parser = argparse.ArgumentParser(description="Set up an environment and run all tests on every backend.")
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv-test", help="folder of the environment")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--all", action="store_true", help="also run the tests marked slow")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="processes at a time (default all cores)")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()

@@ -24,6 +24,22 @@ gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is slow, unless asked for, and what no backend changes on all but one."""
+    left_out = [] if config.getoption("--all") else ["slow"]
+    left_out += [] if keras.backend.backend() == "jax" else ["one_backend"]
+    chosen, others = [], []
+    for item in items:
+        (others if any(item.get_closest_marker(mark) for mark in left_out) else chosen).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+    items[:] = chosen
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     keras.utils.set_random_seed(0)
