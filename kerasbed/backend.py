@@ -7,6 +7,7 @@ fused by `lax.scan` on JAX, `steps_per_execution` on TensorFlow, gradients switc
 """
 
 import contextlib
+import contextvars
 import copy
 import functools
 import importlib.util
@@ -61,6 +62,8 @@ else:
     raise ImportError(f"Keras runs on {NAME!r}; kerasbed needs jax, tensorflow or torch. Set KERAS_BACKEND.")
 
 
+FLOATS = ("float32", "float64")
+
 # Keras 3.15 promotes float64 to float32 on JAX and torch inside some operations (sin, tanh, matmul, maximum, var, ...),
 # whatever the floatx. Where float64 is asked for, its table is told to keep it.
 _PROMOTION = keras.src.backend.common.dtypes.BIT64_TO_BIT32_DTYPE
@@ -75,19 +78,30 @@ def _jax_keeps_float64() -> bool:
     return jax.dtypes.canonicalize_dtype("float64") == np.dtype("float64")
 
 
+def check_policy(what: str, policy) -> None:
+    """Refuse a dtype policy under which densities lose their digits, or that computes in another type than it stores.
+
+    Raises:
+        ValueError: a mixed policy, or one of fewer than 32 bits.
+    """
+    if policy.compute_dtype == policy.variable_dtype and policy.compute_dtype in FLOATS:
+        return
+    raise ValueError(
+        f"{what} is {policy.name!r}, but log densities need one precision throughout, of at least 32 bits. "
+        "Call keras.config.set_dtype_policy('float32'), and leave dtype= away."
+    )
+
+
 def check_precision() -> None:
     """Refuse settings under which a density would silently be computed in another precision than asked for.
 
     Raises:
-        ValueError: a mixed-precision policy, a float type other than float32 or float64, or float64 on JAX without x64.
+        ValueError: a mixed-precision or half-precision policy, a float type other than float32 or float64, or float64
+            on JAX without x64.
     """
     policy = keras.config.dtype_policy()
-    if policy.compute_dtype != policy.variable_dtype:
-        raise ValueError(
-            f"The dtype policy is {policy.name!r}, but log densities need one precision throughout. "
-            "Call keras.config.set_dtype_policy('float32')."
-        )
-    if keras.config.floatx() not in ("float32", "float64"):
+    check_policy("The dtype policy", policy)
+    if keras.config.floatx() not in FLOATS:
         raise ValueError(f"floatx is {keras.config.floatx()!r}; kerasbed needs 'float32' or 'float64'.")
     if keras.config.floatx() == "float64":
         _PROMOTION["float64"] = "float64"
@@ -111,13 +125,66 @@ def no_gradients():
     return torch.no_grad() if NAME == "torch" else contextlib.nullcontext()
 
 
+_WIDE = contextvars.ContextVar("wide", default=False)
+
+
+@contextlib.contextmanager
+def wide_simulation(wide: bool = True):
+    """Context in which experiments are simulated in float64 while networks and their weights keep their own type.
+
+    Tensors of float64 stay float64 through `keras.ops` (and on JAX), and `simulation_dtype` says "float64". Where
+    `wide` is False, nothing changes.
+    """
+    if not wide or _WIDE.get():
+        yield
+        return
+    token = _WIDE.set(True)
+    try:
+        with precision(keras.config.floatx()):
+            yield
+    finally:
+        _WIDE.reset(token)
+
+
+def simulates(method):
+    """A method of an object with the attribute `wide` that runs within `wide_simulation(self.wide)`."""
+
+    @functools.wraps(method)
+    def within(self, *args, **kwargs):
+        with wide_simulation(self.wide):
+            return method(self, *args, **kwargs)
+
+    return within
+
+
+def simulation_dtype() -> str:
+    """The float type of parameters, designs and outcomes: float64 in `wide_simulation`, else the process' floatx."""
+    return "float64" if _WIDE.get() else keras.config.floatx()
+
+
+def as_simulated(tensor):
+    """A float tensor in `simulation_dtype`."""
+    dtype = simulation_dtype()
+    return tensor if keras.backend.standardize_dtype(tensor.dtype) == dtype else ops.cast(tensor, dtype)
+
+
+def floats_as_simulated(structure):
+    """Nested tensors whose floats are of `simulation_dtype`; Keras would make them those of the networks."""
+    dtype = simulation_dtype()
+    return _map_leaves(lambda leaf: _in_type(leaf, dtype) if ops.is_tensor(leaf) else leaf, structure)
+
+
 @contextlib.contextmanager
 def precision(dtype: str):
-    """Context in which `keras.ops` computes in `dtype` and creates constants in it, whatever the process' floatx."""
+    """Context in which `keras.ops` computes in `dtype` and creates constants in it, whatever the process' floatx.
+
+    Within `wide_simulation` float64 tensors stay what they are.
+    """
     previous, promotion = keras.config.floatx(), _PROMOTION["float64"]
-    x64 = jax.enable_x64(dtype == "float64") if NAME == "jax" else contextlib.nullcontext()
+    keeps_float64 = dtype == "float64" or _WIDE.get()
+    x64 = jax.enable_x64(keeps_float64) if NAME == "jax" else contextlib.nullcontext()
     keras.config.set_floatx(dtype)
-    _PROMOTION["float64"] = dtype if dtype == "float64" else promotion
+    _PROMOTION["float64"] = "float64" if keeps_float64 else promotion
     try:
         with x64:
             yield
@@ -182,10 +249,11 @@ def _numpy_interface(build, dtype, compiled=True):
     function = functools.cache(build)
 
     def call(*args):
+        given = "float64" if _WIDE.get() else dtype
         with precision(dtype):
             if NAME == "jax" and compiled:  # a program takes arrays quicker than tensors are made of them
-                return to_numpy(function()(*_map_leaves(lambda leaf: _in_type(leaf, dtype), args)))
-            return to_numpy(function()(*to_tensor(args, dtype)))
+                return to_numpy(function()(*_map_leaves(lambda leaf: _in_type(leaf, given), args)))
+            return to_numpy(function()(*to_tensor(args, given)))
 
     return call
 
@@ -377,15 +445,24 @@ class Trainer(KerasModel):
 
     Keras' `train_step`, `fit`, callbacks and metrics stay as they are; only the function that carries several batches
     through `train_step` is replaced, so that `compile(steps_per_execution=...)` works on all three backends.
+
+    Attributes:
+        wide: whether experiments are simulated in float64; see `wide_simulation`.
     """
 
+    wide = False
+
     def fit(self, *args, **kwargs):
-        with self._weights_kept(), self._last_group_may_be_short():
+        with wide_simulation(self.wide), self._weights_kept(), self._last_group_may_be_short():
             return super().fit(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        with self._weights_kept(), self._last_group_may_be_short():
+        with wide_simulation(self.wide), self._weights_kept(), self._last_group_may_be_short():
             return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        with wide_simulation(self.wide), self._weights_kept():
+            return super().predict(*args, **kwargs)
 
     @contextlib.contextmanager
     def _weights_kept(self):

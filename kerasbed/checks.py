@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend
+from kerasbed import backend, number_range
 from kerasbed.designs import Design
 from kerasbed.objectives import Objective
 from kerasbed.priors import Prior
@@ -75,6 +75,23 @@ def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
     return tuple(outcome.shape[1:])
 
 
+def needs_float64(simulator, design, noise_shape, num, seed, target) -> tuple:
+    """Pilot draws over the prior and the design space, and whether experiments must be simulated in float64.
+
+    `pilot_draws` goes on from there.
+
+    Returns:
+        Parameters, designs and noise, their outcomes in the process' float type, and a bool.
+
+    Raises:
+        ValueError: see `number_range.choose`.
+    """
+    draws = _draw(simulator, design, noise_shape, num, seed, over_space=True)
+    with np.errstate(over="ignore"):  # numbers beyond float32 are what is looked for
+        outcome = _measured(simulator, design, noise_shape, draws)
+    return draws, outcome, design.wide or number_range.choose(simulator, target, draws, outcome)
+
+
 def check_draws(draws, noise_shape, shape) -> None:
     """Raise ValueError where a batch lacks base samples, or has some of another shape. Costs time on torch only."""
     if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
@@ -96,9 +113,11 @@ def check_draws(draws, noise_shape, shape) -> None:
             )
 
 
-def pilot_draws(simulator, design, noise_shape, num, seed):
-    """Finite pilot draws over the prior and the design space: dict of (n, d), outcomes (n, *outcome_shape)."""
-    parameters, outcome = _simulate(simulator, design, noise_shape, num, seed, over_space=True)
+def pilot_draws(simulator, design, noise_shape, draws, outcome):
+    """Finite pilot draws, parameters {name: (n, d)} and outcomes (n, *outcome_shape), simulated as `fit` will."""
+    parameters = draws[0]
+    if backend.simulation_dtype() != outcome.dtype:
+        outcome = _measured(simulator, design, noise_shape, draws)
     finite = finite_rows(outcome, "The outcome")
     return {name: values[finite] for name, values in parameters.items()}, outcome[finite]
 
@@ -110,11 +129,15 @@ def _draw(simulator, design, noise_shape, num, seed, over_space):
     return parameters, values, noise
 
 
-def _simulate(simulator, design, noise_shape, num, seed, over_space=False):
-    """Parameters and outcomes as `fit` would compute them, compiled."""
-    parameters, values, noise = _draw(simulator, design, noise_shape, num, seed, over_space)
-    evaluate = backend.compile_function(simulator.measure_explained, keras.config.floatx())
-    return parameters, _explained(evaluate, simulator, design, noise_shape, parameters, values, noise)
+def _simulate(simulator, design, noise_shape, num, seed):
+    """Parameters and outcomes at the current design as `fit` would compute them, compiled."""
+    draws = _draw(simulator, design, noise_shape, num, seed, over_space=False)
+    return draws[0], _measured(simulator, design, noise_shape, draws)
+
+
+def _measured(simulator, design, noise_shape, draws):
+    evaluate = backend.compile_function(simulator.measure_explained, backend.simulation_dtype())
+    return _explained(evaluate, simulator, design, noise_shape, *draws)
 
 
 def _explained(evaluate, simulator, design, noise_shape, *arguments):
@@ -149,7 +172,7 @@ def check_gradient(simulator, design, noise_shape) -> None:
         outcome = ops.reshape(simulator.measure(parameters, values, noise), (GRADIENT_DRAWS, -1))[:, :PROJECTED_ENTRIES]
         return ops.sum(outcome * ops.convert_to_tensor(weights[:, : outcome.shape[1]], dtype=outcome.dtype))
 
-    evaluate = backend.value_and_gradient(projection, keras.config.floatx())
+    evaluate = backend.value_and_gradient(projection, backend.simulation_dtype())
     _, gradient = _explained(evaluate, simulator, design, noise_shape, values, parameters, noise)
     if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
         return

@@ -26,7 +26,7 @@ class Critic(keras.layers.Layer):
     """
 
     def __init__(self, features: int = 32, widths=(128, 128), **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.features, self.widths = int(features), tuple(int(width) for width in widths)
         self.parameter_network = self._network("parameter_network")
         self.outcome_network = self._network("outcome_network")

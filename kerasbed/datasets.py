@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from scipy import stats
 
+from kerasbed import backend
 from kerasbed.base_samples import draw_seed, open_unit, sobol
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
@@ -77,7 +78,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         dim = self.prior.dim + int(np.prod(self.noise_shape))
         self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
-        self.epoch, self.stream = 0, TRAINING
+        self.epoch, self.stream, self.dtype = 0, TRAINING, backend.simulation_dtype()
         self.providers = ()
         self.log_prior_of = log_prior_of(self.prior, None)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
@@ -105,7 +106,7 @@ class SimulatorDataset(keras.utils.PyDataset):
             for provider in self.providers:
                 extra |= provider.extra_draws(self.batch_size, rng)
             if extra:
-                batch["extra"] = as_floats(extra)
+                batch["extra"] = as_floats(extra, self.dtype)
         return (batch,)
 
     # -- what kerasbed calls ---
@@ -126,6 +127,8 @@ class SimulatorDataset(keras.utils.PyDataset):
                 )
             self.base_samples, self._block_key = "monte_carlo", None
         self.log_prior_of, self._block_key = log_prior_of(self.prior, model.target), None
+        with backend.wide_simulation(model.wide):  # kept here: threads that draw ahead do not know the context
+            self.dtype = backend.simulation_dtype()
         return self
 
     def with_steps(self, steps: int | None) -> "SimulatorDataset":
@@ -168,7 +171,34 @@ class SimulatorDataset(keras.utils.PyDataset):
             block["log_prior"] = self.log_prior_of(parameters)
         if self.draw_designs is not None:
             block["design"] = self.draw_designs(num, rng)
-        return as_floats(block)
+        return as_floats(block, self.dtype)
+
+
+class ArrayDataset(keras.utils.PyDataset):
+    """Batches of a dict of arrays in their own float type; Keras' own adapter makes all floats those of the process.
+
+    Args:
+        arrays: nested arrays with the same number of rows.
+        batch_size: rows in a batch; the last one may be shorter.
+        shuffle: whether every epoch has an order of its own.
+        seed: of the orders.
+    """
+
+    def __init__(self, arrays, batch_size: int, shuffle: bool, seed):
+        super().__init__()
+        self.arrays, self.batch_size, self.num = arrays, int(batch_size), len(keras.tree.flatten(arrays)[0])
+        self.rng = np.random.default_rng(seed) if shuffle else None
+        self.on_epoch_end()
+
+    def on_epoch_end(self):
+        self.order = np.arange(self.num) if self.rng is None else self.rng.permutation(self.num)
+
+    def __len__(self) -> int:
+        return -(-self.num // self.batch_size)
+
+    def __getitem__(self, index: int):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return (keras.tree.map_structure(lambda leaf: leaf[rows], self.arrays),)
 
 
 def log_prior_of(prior, target):
@@ -212,10 +242,10 @@ def complete_draws(draws: Mapping, simulator, providers, seed, target=None) -> d
     return as_floats(draws)
 
 
-def as_floats(structure):
-    """Floating leaves in the process' float type."""
-    floatx = keras.config.floatx()
+def as_floats(structure, dtype: str | None = None):
+    """Floating leaves in the float type that experiments are simulated in."""
+    dtype = dtype or backend.simulation_dtype()
     return keras.tree.map_structure(
-        lambda leaf: np.asarray(leaf).astype(floatx, copy=False) if np.asarray(leaf).dtype.kind == "f" else leaf,
+        lambda leaf: np.asarray(leaf).astype(dtype, copy=False) if np.asarray(leaf).dtype.kind == "f" else leaf,
         structure,
     )

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import networks, numerics
+from kerasbed import backend, networks, numerics
 from kerasbed.classifier import Classifier
 from kerasbed.scaling import Standardize
 
@@ -109,9 +109,9 @@ class Head(keras.layers.Layer):
 
     def log_prob(self, parameters, conditions, auxiliary=None, training=False):
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
-        total = ops.zeros_like(conditions[:, 0])
+        total = backend.as_simulated(ops.zeros_like(conditions[:, 0]))
         if self.classifier is not None:
-            total = self.classifier.log_prob(parameters, conditions, training)
+            total = backend.as_simulated(self.classifier.log_prob(parameters, conditions, training))
         for value, branch in enumerate(self.branches):
             given = branch.log_prob(parameters, conditions, auxiliary, training)
             total = total + ops.where(self._is_value(parameters, value), given, ops.zeros_like(given))
@@ -126,17 +126,23 @@ class Head(keras.layers.Layer):
     def _with_discrete(self, parameters, conditions):
         if self.classifier is None:
             return conditions
-        return ops.concatenate([conditions, self.classifier.encode(parameters)], axis=-1)
+        encoded = self.classifier.encode(parameters)
+        return ops.concatenate([conditions, ops.cast(encoded, conditions.dtype)], axis=-1)
 
     def _continuous_log_prob(self, parameters, conditions, auxiliary, training):
         z, log_det = self.encode_parameters(parameters)
         if not self.auxiliary_dim:
-            return self.network.log_prob(z, conditions=conditions, training=training) + log_det
+            return self._summed(self.network.log_prob(z, conditions=conditions, training=training), log_det)
         if auxiliary is None:
-            return self._marginal_log_prob(z, conditions) + log_det
+            return self._summed(self._marginal_log_prob(z, conditions), log_det)
+        auxiliary = ops.cast(auxiliary, z.dtype)
         pair = ops.concatenate([z, auxiliary], axis=-1)
         joint = self.network.log_prob(pair, conditions=conditions, training=training)
-        return joint - numerics.standard_normal_log_density(auxiliary) + log_det
+        return self._summed(joint - numerics.standard_normal_log_density(auxiliary), log_det)
+
+    def _summed(self, log_q, log_det):
+        """A network's log density of z and log |dz/dtheta|, in the float type of the simulation."""
+        return backend.as_simulated(log_q) + backend.as_simulated(log_det)
 
     def _marginal_log_prob(self, z, conditions):
         points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
@@ -158,9 +164,11 @@ class Head(keras.layers.Layer):
             Dict of (batch, d), NaN where a parameter belongs to another branch; and (batch,): log q(theta | .), or
             log q(theta, a | .) - log N(a) with the auxiliary coordinate a that was drawn along (zeros without density).
         """
-        drawn, log_q, base = {}, ops.zeros_like(base[:, 0]), base[:, : self.base_dim]
+        base = ops.cast(base[:, : self.base_dim], conditions.dtype)
+        drawn, log_q = {}, backend.as_simulated(ops.zeros_like(base[:, 0]))
         if self.classifier is not None:
             drawn, log_q = self.classifier.sample(base[:, 0], conditions, training)
+            drawn, log_q = {n: backend.as_simulated(v) for n, v in drawn.items()}, backend.as_simulated(log_q)
             base = base[:, 1:]
         for value, branch in enumerate(self.branches):
             found, log_q_of = branch.sample(base, conditions, training, density)
@@ -180,10 +188,10 @@ class Head(keras.layers.Layer):
         u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
         parameters = self.continuous.from_unconstrained(u)
         if not density:
-            return parameters, log_q
+            return parameters, backend.as_simulated(log_q)
         if self.auxiliary_dim:
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
-        return parameters, log_q + self.encode_parameters(parameters)[1]
+        return parameters, self._summed(log_q, self.encode_parameters(parameters)[1])
 
     def parts(self) -> list:
         """The networks with weights to learn."""

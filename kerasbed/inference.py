@@ -22,6 +22,7 @@ INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prio
 class Inference(backend.KerasModel):
     """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
 
+    @backend.simulates
     def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
@@ -105,11 +106,13 @@ class Inference(backend.KerasModel):
                 stacklevel=3,
             )
 
+    @backend.simulates
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
         values = [self._contributions_of(draws) for draws in self._estimation_draws(num_samples, seed)]
         return np.concatenate(values)[:num_samples]
 
+    @backend.simulates
     def contributions_at(self, designs, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
         count = len(keras.tree.flatten(designs)[0])
@@ -162,6 +165,7 @@ class Inference(backend.KerasModel):
             )
         return self.objective.posterior
 
+    @backend.simulates
     def sample(self, num_samples: int, conditions, seed: int | None = None) -> dict[str, np.ndarray]:
         """Draws from the amortised posterior.
 
@@ -199,6 +203,7 @@ class Inference(backend.KerasModel):
         base = ops.convert_to_numpy(head.network.base_distribution.sample((num,), seed=seed))
         return np.concatenate([rng.standard_normal((num, head.base_dim - base.shape[1])), base], axis=1)
 
+    @backend.simulates
     def log_prob(self, parameters, conditions) -> np.ndarray:
         """Log density of the amortised posterior in the user's units.
 
@@ -232,6 +237,7 @@ class Inference(backend.KerasModel):
         inside = self.posterior.prior.contains(parameters)
         return np.where(inside, np.concatenate(found).reshape(leading), -np.inf)
 
+    @backend.simulates
     def probabilities(self, conditions) -> dict[str, np.ndarray]:
         """Posterior probabilities of discrete parameters, or of a discrete target.
 
@@ -265,6 +271,7 @@ class Inference(backend.KerasModel):
             raise ValueError(f"{type(self.simulator).__name__} is no kb.ModelChoice, so it has no model probabilities.")
         return self.probabilities(conditions)[self.simulator.prior.branching][:, 0]
 
+    @backend.simulates
     def _encoded_conditions(self, conditions, caller) -> np.ndarray:
         """Check conditions and encode them for the network, (datasets, width)."""
         self._warn_untrained(caller)

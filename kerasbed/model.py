@@ -10,7 +10,7 @@ import warnings
 import keras
 from keras import ops
 
-from kerasbed import backend, checks, datasets, objectives, optimizers, ranking, refit, score
+from kerasbed import backend, checks, datasets, objectives, optimizers, pairs, ranking, refit, score
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.costs import TOLERANCE, Cost
@@ -19,6 +19,7 @@ from kerasbed.inference import Inference
 from kerasbed.landscape import Landscape
 
 PILOT_DRAWS = 4096
+PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form
 BATCH_SIZE = 128
 STEPS_PER_EPOCH = 100
 
@@ -76,9 +77,11 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         name="design_model",
         pilot=True,
         fitted_posterior=None,
+        wide=False,
+        direct_pairs=False,
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
         checks.set_starts(design, starts)
@@ -97,30 +100,48 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.design_history = None
         self.design.build()
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
-        self.gradient, self.fitted_posterior = gradient, fitted_posterior
+        self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
         if pilot:
             self._set_up_by_pilot()
         else:
-            self._set_up(checks.probe_outcome(simulator, design, self.noise_shape))
+            self.wide = self.design.wide = wide
+            with backend.wide_simulation(wide):
+                self._set_up(checks.probe_outcome(simulator, design, self.noise_shape))
         self.built = True
 
     def _set_up(self, outcome_shape):
         self.outcome_shape = tuple(outcome_shape)
-        self.objective.setup(self.simulator, self.design, self.outcome_shape)
+        simulator = pairs.with_direct_pairs(self.simulator) if self.direct_pairs else self.simulator
+        self.objective.setup(simulator, self.design, self.outcome_shape)
         if self.fitted_posterior is not None:
             self.fitted_posterior.setup(self.simulator, self.design, self.outcome_shape)
             self.fitted_posterior.freeze()
 
     def _set_up_by_pilot(self):
         """Check the simulator and fix the standardisation by draws over the prior and the design space."""
+        problem = self.simulator, self.design, self.noise_shape
+        draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
+        self.wide = self.design.wide = wide
+        with backend.wide_simulation(wide):
+            self._set_up_from(*checks.pilot_draws(*problem, draws, outcome))
+
+    def _set_up_from(self, parameters, outcome):
         self.gradient = score.choose(self.gradient, self.simulator, self.design, self.noise_shape)
-        parameters, outcome = checks.pilot_draws(self.simulator, self.design, self.noise_shape, PILOT_DRAWS, self.seed)
+        if self.objective.needs_likelihood and self.simulator.has_likelihood:
+            self.direct_pairs = self._needs_direct_pairs()
         self._set_up(outcome.shape[1:])
         if self.objective.needs_likelihood or self.gradient == "score":
             check_likelihood(self.simulator, self.design)
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
             self.objective.adapt(parameters, outcome)
+
+    def _needs_direct_pairs(self) -> bool:
+        """Whether the matrix product for pairs loses too many digits at some designs of the space."""
+        designs = self.design.sample(PAIR_DESIGNS, [self.seed, 19])
+        check = pairs.PairCheck(self.simulator, backend.simulation_dtype())
+        singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(PAIR_DESIGNS)]
+        return not all(check.product_is_exact(design, self.seed) for design in singles)
 
     @property
     def needs_independent_draws(self) -> bool:
@@ -133,6 +154,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     def call(self, draws, training=False):
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
+        draws = backend.floats_as_simulated(draws)
         contributions = score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
         if not training:
             return contributions
@@ -144,7 +166,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         self.eig_tracker.update_state(y_pred)
         self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), self.compute_dtype))
-        return self.objective.loss(y_pred, x) + sum(self.losses)
+        return ops.cast(self.objective.loss(y_pred, x) + sum(self.losses), self.compute_dtype)
 
     # -- training ---
 
@@ -172,6 +194,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    @backend.simulates
     def fit(
         self,
         x=None,
@@ -201,7 +224,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         """
         if not self.compiled:
             self.compile()
-        data, steps, batch_size = self._training_data(x, steps_per_epoch, batch_size)
+        data, steps, batch_size = self._training_data(x, steps_per_epoch, batch_size, shuffle)
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
@@ -243,6 +266,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         self.train_function = self.test_function = None  # a compiled step holds the old list of weights
         return history
 
+    @backend.simulates
     def evaluate(self, x=None, *, steps=None, batch_size=None, **kwargs):
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
         if not self.compiled:
@@ -252,18 +276,19 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             x, steps, batch_size = self._online(x, steps, batch_size), None, None
             x.stream = datasets.VALIDATION
         elif isinstance(x, dict):
-            x = self._complete(x)
+            x = self._arrays(x, batch_size or BATCH_SIZE)
+            batch_size = batch_size if isinstance(x, dict) else None
         return super().evaluate(backend.dicts_as_batches(x), steps=steps, batch_size=batch_size, **kwargs)
 
-    def _training_data(self, x, steps_per_epoch, batch_size):
+    def _training_data(self, x, steps_per_epoch, batch_size, shuffle):
         """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
         if x is None or isinstance(x, datasets.SimulatorDataset):
             data = self._online(x, steps_per_epoch, batch_size)
             return data, len(data), data.batch_size
         batch_size = batch_size or BATCH_SIZE
         if isinstance(x, dict):
-            data = self._complete(x)
-            return data, steps_per_epoch or -(-len(data["noise"]) // batch_size), batch_size
+            data = self._arrays(x, batch_size, shuffle)
+            return data, steps_per_epoch or -(-len(x["noise"]) // batch_size), batch_size
         x = backend.dicts_as_batches(x)
         try:
             return x, steps_per_epoch or len(x), batch_size
@@ -286,13 +311,18 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             )
         return dataset.with_steps(steps).bind(self)
 
+    def _arrays(self, arrays, batch_size, shuffle=False):
+        """A dict of arrays as Keras gets it."""
+        data = self._complete(arrays)
+        return datasets.ArrayDataset(data, batch_size, shuffle, [self.seed, self.fits]) if self.wide else data
+
     def _complete(self, arrays):
         return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)
 
     def _validation_data(self, data):
         if isinstance(data, datasets.SimulatorDataset):
             return data.in_stream(datasets.VALIDATION).bind(self)
-        return self._complete(data) if isinstance(data, dict) else backend.dicts_as_batches(data)
+        return self._arrays(data, BATCH_SIZE) if isinstance(data, dict) else backend.dicts_as_batches(data)
 
     def _plan(self, epochs, steps, initial_epoch):
         """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
@@ -306,6 +336,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     @property
+    @backend.simulates
     def reached_cost(self) -> float:
         """What the current design costs, in the units of `cost`.
 
@@ -327,6 +358,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
                 stacklevel=3,
             )
 
+    @backend.simulates
     def explain_nonfinite(self) -> str:
         """The likely cause of draws without a finite log density, in words."""
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
@@ -348,6 +380,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
             "starts": self.design.starts,
             "target": None if self.target is None else self.target.config(),
+            "wide": self.wide,
+            "direct_pairs": self.direct_pairs,
         } | (self.cost.config() if self.cost else {})
 
     @classmethod

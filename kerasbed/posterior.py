@@ -56,7 +56,8 @@ class Posterior(keras.layers.Layer):
         if self.summary_network is None:
             return int(np.prod(self.outcome_shape))
         elements = self.elements(
-            ops.zeros((2, *self.outcome_shape)), backend.to_tensor(self.space.sample(2, 0), self.compute_dtype)
+            backend.as_simulated(ops.zeros((2, *self.outcome_shape))),
+            backend.to_tensor(self.space.sample(2, 0), backend.simulation_dtype()),
         )
         if not self.summary_network.built:
             self.summary_network.build(tuple(elements.shape))
@@ -65,7 +66,7 @@ class Posterior(keras.layers.Layer):
     def adapt(self, parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
         if self.target is not None:
-            parameters = self.select(backend.to_tensor(parameters, self.compute_dtype))
+            parameters = self.select(backend.to_tensor(parameters, backend.simulation_dtype()))
         self.head.adapt(parameters)
         self.standardize_outcome.adapt(outcome)
 
@@ -81,11 +82,12 @@ class Posterior(keras.layers.Layer):
         Where the design has one row for each element of the set, an element carries its design's features: a
         permutation-invariant summary must know which setting produced which measurement.
         """
-        z = self.standardize_outcome(outcome)
+        z = ops.cast(self.standardize_outcome(outcome), self.compute_dtype)
         z = z if len(z.shape) > 2 else z[..., None]
         length = z.shape[1]
         if not isinstance(design, dict) and design.shape[1] == length:
-            settings = ops.reshape(self.space.encode(design), (-1, length, self.design_width // length))
+            encoded = ops.cast(self.space.encode(design), z.dtype)
+            settings = ops.reshape(encoded, (-1, length, self.design_width // length))
             settings = ops.broadcast_to(settings, (ops.shape(z)[0], length, settings.shape[-1]))
             z = ops.concatenate([ops.reshape(z, (-1, length, int(np.prod(z.shape[2:])))), settings], axis=-1)
         return ops.reshape(z, (-1, length, int(np.prod(z.shape[2:]))))
@@ -94,7 +96,7 @@ class Posterior(keras.layers.Layer):
         """What the network is conditioned on, (batch, width)."""
         if self.space.detach_condition:
             design = detach(design)
-        features = ops.cast(self.space.encode(design), outcome.dtype)
+        features = ops.cast(self.space.encode(design), self.compute_dtype)
         if training:
             self._record_region(features)
         if self.summary_network is not None:

@@ -1,5 +1,9 @@
 """Constants that standardise, fixed once by a pilot run.
 
+Where experiments are simulated in float64, because float32 cannot hold them beside their spread, the constants need
+more than float32 as well: x = 2^e (m + m' + s z), with a mean in two float32 parts and an exponent, all exact to about
+1e-15 of the spread. The standardised z is in the network's own type.
+
 Running moments would make the network's inputs, and so its density, drift while the design moves; batch moments would
 let gradients through. A pilot over draws of the prior and of the design space sets the constants before training, they
 are saved as non-trainable weights, and their log-determinants enter every density.
@@ -13,6 +17,8 @@ from keras import ops
 
 from kerasbed import backend, numerics
 
+LARGEST_SQUARED = 1e150  # values beyond it have no finite square
+
 
 @keras.saving.register_keras_serializable("kerasbed")
 class Standardize(keras.layers.Layer):
@@ -23,10 +29,13 @@ class Standardize(keras.layers.Layer):
     """
 
     def __init__(self, shape, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, autocast=False, **kwargs)
         self.shape = tuple(shape)
         self.mean = self._constant("mean", 0.0)
         self.scale = self._constant("scale", 1.0)
+        self.wide = backend.simulation_dtype() != self.compute_dtype
+        if self.wide:
+            self.rest, self.exponent = self._constant("rest", 0.0), self._constant("exponent", 0.0)
         self.built = True
 
     def _constant(self, name, value):
@@ -38,19 +47,41 @@ class Standardize(keras.layers.Layer):
     def adapt(self, values: np.ndarray) -> None:
         """Set the constants to the mean and standard deviation of pilot values, (num, *shape)."""
         values = np.asarray(values, "float64")
-        self.mean.assign(backend.to_tensor(values.mean(axis=0), self.mean.dtype))
-        self.scale.assign(backend.to_tensor(numerics.safe_scale(values.std(axis=0)), self.scale.dtype))
+        unit = 1.0
+        if not np.all(np.abs(values) < LARGEST_SQUARED):
+            unit = numerics.safe_scale(np.abs(values).max(axis=0))
+        mean, scale = unit * (values / unit).mean(axis=0), numerics.safe_scale(unit * (values / unit).std(axis=0))
+        if self.wide:
+            exponent = np.round(np.log2(scale))
+            mean, scale = np.ldexp(mean, -exponent.astype(int)), np.ldexp(scale, -exponent.astype(int))
+            self.exponent.assign(exponent.astype(self.exponent.dtype))
+            self.rest.assign((mean - mean.astype("float32")).astype(self.rest.dtype))
+        self.mean.assign(backend.to_tensor(mean, self.mean.dtype))
+        self.scale.assign(backend.to_tensor(scale, self.scale.dtype))
 
     def call(self, x):
-        return (x - self.mean) / self.scale
+        if not self.wide:
+            return (x - self.mean) / self.scale
+        mean, rest, scale, unit = self._in_float64()
+        return ops.cast((x / unit - mean - rest) / scale, self.compute_dtype)
 
     def inverse(self, z):
-        """z * scale + mean."""
-        return z * self.scale + self.mean
+        """z * scale + mean, in the float type of the simulation."""
+        if not self.wide:
+            return z * self.scale + self.mean
+        mean, rest, scale, unit = self._in_float64()
+        return unit * (ops.cast(z, "float64") * scale + rest + mean)
+
+    def _in_float64(self):
+        mean, rest, scale, exponent = (
+            ops.cast(v, "float64") for v in (self.mean, self.rest, self.scale, self.exponent)
+        )
+        return mean, rest, scale, ops.exp(exponent * float(np.log(2.0)))
 
     def log_scale(self):
         """Sum of log scale: minus the log-determinant of the standardisation."""
-        return ops.sum(ops.log(self.scale))
+        total = ops.sum(ops.log(self.scale))
+        return total if not self.wide else backend.as_simulated(total + float(np.log(2.0)) * ops.sum(self.exponent))
 
     def get_config(self):
         return super().get_config() | {"shape": self.shape}

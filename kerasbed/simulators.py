@@ -157,8 +157,8 @@ class Simulator:
         noise_shape = self.resolve_noise_shape(design_shape(design))
         parameters = self.prior.sample(num_samples, rng)
         noise = self.draw_noise(num_samples, noise_shape, rng)
-        with backend.no_gradients():
-            outcome = self.measure_explained(*cast((parameters, design, noise)))
+        with backend.precision("float64"), backend.no_gradients():
+            outcome = self.measure_explained(*backend.to_tensor((parameters, design, noise), "float64"))
         return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
 
     def measure(self, parameters, design, noise):
@@ -326,5 +326,5 @@ def design_shape(values):
 
 
 def cast(structure):
-    """NumPy arrays to tensors of the process' float type."""
-    return backend.to_tensor(structure, keras.config.floatx())
+    """NumPy arrays to tensors of the float type that experiments are simulated in."""
+    return backend.to_tensor(structure, backend.simulation_dtype())

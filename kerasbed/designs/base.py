@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
-from kerasbed import backend
+from kerasbed import backend, number_range
 from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
@@ -50,8 +50,12 @@ class Design(keras.layers.Layer):
     # How many designs are learned side by side; `DesignModel(..., starts=16)` sets it before the weight exists.
     starts = 1
 
+    # Whether float32 cannot hold the values of this space, or those of the experiments made with it.
+    wide = False
+
     def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
-        super().__init__(name=name, trainable=trainable, dtype=dtype)
+        super().__init__(name=name, trainable=trainable, dtype=dtype, autocast=False)
+        backend.check_policy(f"The dtype of {type(self).__name__}", self.dtype_policy)
         self.shape = checked_shape(shape)
         self.seed = draw_seed() if seed is None else int(seed)
         self.initial = None if initial is None else self.check(initial)
@@ -125,7 +129,9 @@ class Design(keras.layers.Layer):
     def build(self, input_shape=None):
         if self.built:
             return
-        self.unconstrained = self._weight("unconstrained", self._start())
+        self.wide = self.wide or number_range.design_needs_float64(self)
+        with backend.wide_simulation(self.wide):
+            self.unconstrained = self._weight("unconstrained", self._start())
         if self.explores:
             self.chosen = self._weight("chosen", np.zeros((1, *self.unconstrained_shape)), trainable=False)
             self.is_chosen = self._weight("is_chosen", np.zeros(()), trainable=False)
@@ -155,7 +161,8 @@ class Design(keras.layers.Layer):
 
     def _tensor(self, value):
         """Values of one design as tensors with a leading axis."""
-        return tree.map_structure(lambda v: backend.to_tensor(np.asarray(v, "float64")[None], self.dtype), value)
+        dtype = backend.simulation_dtype()
+        return tree.map_structure(lambda v: backend.to_tensor(np.asarray(v, "float64")[None], dtype), value)
 
     def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
         """Base samples that decide which design a draw belongs to, each with `num` rows."""
@@ -173,11 +180,13 @@ class Design(keras.layers.Layer):
         if draws is not None and "design" in draws:
             return draws["design"]
         if not self.explores:
-            return self.constrain(self.unconstrained)
+            return self.constrain(backend.as_simulated(self.unconstrained[:]))
         extra = {} if draws is None else draws.get("extra", {})
         if not any(name in extra for name in self.exploration_draws):
-            return self.constrain(ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1]))
-        return self.relax(self._coordinates(extra), extra, ops.minimum(self.done / self.planned, 1.0))
+            u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
+            return self.constrain(backend.as_simulated(u))
+        u = backend.as_simulated(self._coordinates(extra))
+        return self.relax(u, extra, ops.minimum(self.done / self.planned, 1.0))
 
     def _coordinates(self, extra):
         if START not in extra:
@@ -193,7 +202,7 @@ class Design(keras.layers.Layer):
         extra = draws.get("extra", {})
         if "design" in draws or START not in extra or self.choice_draws(1, np.random.default_rng(0)):
             return None
-        return extra[START], self.constrain(self.unconstrained[:])
+        return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))
 
     # -- choosing after training ---
 
@@ -218,16 +227,16 @@ class Design(keras.layers.Layer):
             return learned
         sampled = self.propose(np.repeat(learned, -(-PROPOSALS // len(learned)), axis=0), rng)
         proposed = np.concatenate([learned, sampled])
-        values = tree.flatten(self.constrain(backend.to_tensor(proposed, self.dtype)))
-        rows = np.concatenate([ops.convert_to_numpy(v).reshape(len(proposed), -1) for v in values], axis=-1)
+        values = tree.flatten(self.values_at(proposed))
+        rows = np.concatenate([v.reshape(len(proposed), -1) for v in values], axis=-1)
         return proposed[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
 
     def choose(self, u: np.ndarray) -> None:
         """Make coordinates (*unconstrained_shape) the design."""
         if not self.explores:
-            self.unconstrained.assign(np.asarray(u)[None])
+            self.unconstrained.assign(np.asarray(u, self.dtype)[None])
             return
-        self.chosen.assign(np.asarray(u)[None])
+        self.chosen.assign(np.asarray(u, self.dtype)[None])
         self.is_chosen.assign(1.0)
 
     # -- values ---
@@ -237,9 +246,16 @@ class Design(keras.layers.Layer):
         design = self.call(draws)
         return design, simulator.measure(draws["parameters"], design, draws["noise"])
 
+    def values_at(self, u: np.ndarray):
+        """Designs at unconstrained coordinates, (num, *unconstrained_shape) -> (num, *shape), NumPy."""
+        with backend.wide_simulation(self.wide), backend.no_gradients():
+            return backend.to_numpy(self.constrain(backend.to_tensor(np.asarray(u), backend.simulation_dtype())))
+
     def numpy(self) -> np.ndarray:
         """The current design in the user's units, (*shape)."""
-        return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
+        self.build()
+        with backend.wide_simulation(self.wide):
+            return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
 
     def encoding_width(self) -> int:
         """Number of features that networks are given for a design."""
@@ -252,10 +268,11 @@ class Design(keras.layers.Layer):
             ValueError: the shape differs, or a value lies outside the space.
         """
         self.build()
-        u = self.unconstrain(self._tensor(self.check(value)))
-        self.unconstrained.assign(ops.repeat(u, self.starts, axis=0))
+        with backend.wide_simulation(self.wide):
+            u = ops.convert_to_numpy(self.unconstrain(self._tensor(self.check(value))))
+        self.unconstrained.assign(np.repeat(u.astype(self.dtype), self.starts, axis=0))
         if self.explores:
-            self.choose(ops.convert_to_numpy(u)[0])
+            self.choose(u[0])
 
     def check(self, value) -> np.ndarray:
         """Values as a float array (*shape), or an error that names what is wrong."""

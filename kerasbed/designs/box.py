@@ -81,7 +81,7 @@ class Box(Design):
 
     def encode(self, design):
         slope = 2.0 / (self.high - self.low)
-        return flatten(design * like(slope, design) - like(slope * self.low + 1.0, design))
+        return flatten((design - like(self.low, design)) * like(slope, design) - 1.0)
 
     def sample(self, num, seed=None):
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))

@@ -21,7 +21,7 @@ import warnings
 import numpy as np
 from keras import tree
 
-from kerasbed import backend, numerics
+from kerasbed import backend, numerics, pairs
 from kerasbed.eig import target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
@@ -122,6 +122,11 @@ class Contributions:
             self.target = target if isinstance(target, Target) else Target(simulator.prior, target)
             target_terms.check_target(simulator.prior, self.target)
             self.method = ", inner sums over the parameters that are not the target"
+        self._use(simulator)
+
+    def _use(self, simulator):
+        """Evaluate the pairs as this simulator does."""
+        self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
         self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
         self.add_block = backend.compile_function(self._add_block)
@@ -155,6 +160,8 @@ class Contributions:
         """log p(y_m | theta_m), parameters and outcomes of the outer draws, the design, and a stream for the inner."""
         streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)]
         values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
+        if not self.pair_check.product_is_exact(values):
+            self._use(pairs.with_direct_pairs(self.simulator))
         parameters = self.simulator.prior.sample(self.num_outer, streams[0])
         noise_shape = self.simulator.resolve_noise_shape(design_shape(values))
         noise = self.simulator.draw_noise(self.num_outer, noise_shape, streams[1])

@@ -19,6 +19,7 @@ References: Barber and Agakov (2003), eq. 3; Foster et al. (2019), eq. 12; Foste
 import keras
 from keras import ops
 
+from kerasbed import backend
 from kerasbed.objectives.base import Objective
 from kerasbed.posterior import Posterior
 
@@ -57,7 +58,7 @@ class BarberAgakov(Objective):
         """log p(theta); 0 where the prior has no density, and minus its entropy where the data lacks the column."""
         prior = self.posterior.prior
         if "log_prior" in draws:
-            return draws["log_prior"]
+            return backend.as_simulated(draws["log_prior"])
         return -float(prior.entropy()) if prior.has_density else 0.0
 
     def get_config(self):

@@ -32,7 +32,7 @@ class Objective(keras.layers.Layer):
         return False
 
     def __init__(self, posterior=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         # In the constructor and not on the class: torch looks submodules up after class attributes.
         self.posterior: Any = posterior
 
