@@ -146,6 +146,11 @@ def wide_simulation(wide: bool = True):
         _WIDE.reset(token)
 
 
+def is_wide() -> bool:
+    """Whether experiments are simulated in float64 here, beside networks of another type."""
+    return _WIDE.get()
+
+
 def simulates(method):
     """A method of an object with the attribute `wide` that runs within `wide_simulation(self.wide)`."""
 

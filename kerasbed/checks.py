@@ -87,9 +87,8 @@ def needs_float64(simulator, design, noise_shape, num, seed, target) -> tuple:
         ValueError: see `number_range.choose`.
     """
     draws = _draw(simulator, design, noise_shape, num, seed, over_space=True)
-    with np.errstate(over="ignore"):  # numbers beyond float32 are what is looked for
-        outcome = _measured(simulator, design, noise_shape, draws)
-    return draws, outcome, design.wide or number_range.choose(simulator, target, draws, outcome)
+    outcome = _measured(simulator, design, noise_shape, draws)
+    return draws, outcome, backend.is_wide() or design.wide or number_range.choose(simulator, target, draws, outcome)
 
 
 def check_draws(draws, noise_shape, shape) -> None:

@@ -19,15 +19,16 @@ class DensityFit(backend.Trainer, keras.Model):
     """
 
     def __init__(self, layer, log_prob, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.layer, self.log_prob = layer, log_prob
+        self.wide = backend.simulation_dtype() != keras.config.floatx()
         self.built = True
 
     def call(self, x, training=False):
-        return self.log_prob(x, training)
+        return self.log_prob(backend.floats_as_simulated(x), training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return -ops.mean(y_pred)
+        return -ops.mean(ops.cast(y_pred, self.compute_dtype))
 
     def train_on(self, arrays, steps: int, batch_size: int, seed: int, rate: float = 2e-3):
         """`steps` steps of Adam with cosine decay on batches of the arrays, shuffled once for each pass."""
@@ -46,8 +47,8 @@ class DensityFit(backend.Trainer, keras.Model):
 class _Batches(keras.utils.PyDataset):
     def __init__(self, arrays, rows):
         super().__init__()
-        floatx = keras.config.floatx()
-        self.arrays, self.rows = keras.tree.map_structure(lambda leaf: np.asarray(leaf, floatx), arrays), rows
+        dtype = backend.simulation_dtype()
+        self.arrays, self.rows = keras.tree.map_structure(lambda leaf: np.asarray(leaf, dtype), arrays), rows
 
     def __len__(self):
         return len(self.rows)

@@ -8,6 +8,7 @@ carries it to the device; `inference.py` holds what is done with a trained model
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasbed import backend, checks, datasets, objectives, optimizers, pairs, ranking, refit, score
@@ -120,13 +121,15 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
     def _set_up_by_pilot(self):
         """Check the simulator and fix the standardisation by draws over the prior and the design space."""
         problem = self.simulator, self.design, self.noise_shape
-        draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
+        # Numbers beyond float32 are what is looked for.
+        with backend.wide_simulation(self.design.wide), np.errstate(over="ignore"):
+            self.gradient = score.choose(self.gradient, *problem)
+            draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
             self._set_up_from(*checks.pilot_draws(*problem, draws, outcome))
 
     def _set_up_from(self, parameters, outcome):
-        self.gradient = score.choose(self.gradient, self.simulator, self.design, self.noise_shape)
         if self.objective.needs_likelihood and self.simulator.has_likelihood:
             self.direct_pairs = self._needs_direct_pairs()
         self._set_up(outcome.shape[1:])

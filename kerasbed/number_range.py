@@ -23,6 +23,7 @@ from kerasbed import backend
 TOLERANCE = 0.02  # rounding errors, in units of the spread that they disturb: 2e-4 nats
 SHARE = 0.01  # of the draws that may be disturbed more: tails, edges of a support
 PROBES, REPEATS = 256, 8  # draws of parameters and designs, and of the noise for each
+NO_NOISE = 1e-11  # of the noise: what rounding leaves of a combination from which it cancels
 DRAWS = 512  # of designs or parameters
 
 
@@ -75,6 +76,12 @@ def parameters_need_float64(prior, parameters) -> bool:
             )
         wide = wide or _disturbed(there, spread)
     return wide
+
+
+def values_need_float64(values) -> bool:
+    """Whether float32 is too coarse for simulations (num, ...), beside a hundredth of their spread."""
+    values = np.asarray(values, "float64")
+    return _disturbed(_rounding(values), 0.01 * _deviation(values))
 
 
 def _slope_and_coordinate(values, low, high):
@@ -151,7 +158,9 @@ def choose(simulator, target, draws, outcome) -> bool:
     spread = np.where(
         np.all(exact == exact[:, :1], axis=1), 0.0, np.std(exact, axis=1)
     )  # 0, and not the mean's rounding
-    _refuse_without_noise(simulator, target, spread, by_parameter)
+    if _noise_is_complete(simulator.prior, target):
+        _refuse_without_noise(simulator, spread, by_parameter)
+        _refuse_shared_noise(simulator, exact, by_parameter)
     first, rounded = exact[:, 0], outcome[:probes].reshape(probes, -1).astype("float64")
     finite = np.all(np.isfinite(exact), axis=(1, 2))
     if not finite.any():
@@ -188,11 +197,15 @@ def _simulate(simulator, target, parameters, values, noise, probes):
     return found[: len(rows)].reshape(probes, REPEATS, -1), found[len(rows) :]
 
 
-def _refuse_without_noise(simulator, target, spread, by_parameter):
+def _noise_is_complete(prior, target) -> bool:
+    """Whether what was redrawn is all that hides the continuous parameters that are learned about."""
+    if target is None:
+        return prior.continuous is not None
+    return target.continuous is not None and _has_redrawn_nuisance(prior, target)
+
+
+def _refuse_without_noise(simulator, spread, by_parameter):
     """An entry that is the same for every noise, and another for nearly every parameter."""
-    prior = simulator.prior if target is None else target
-    if prior.continuous is None or (target is not None and not _has_redrawn_nuisance(simulator.prior, target)):
-        return
     for entry in np.flatnonzero(np.all(spread == 0, axis=0)):
         if len(np.unique(by_parameter[:, entry])) > len(by_parameter) // 2:
             raise ValueError(
@@ -200,6 +213,27 @@ def _refuse_without_noise(simulator, target, spread, by_parameter):
                 "never changes, while other parameters give other values. It would determine them exactly, so the "
                 "expected information gain is infinite. Add the noise of the measurement, or the resolution of the "
                 "instrument, in outcome()."
+            )
+
+
+def _refuse_shared_noise(simulator, exact, by_parameter):
+    """A combination of entries from which the noise cancels, and the parameters do not."""
+    residuals = (exact - exact.mean(axis=1, keepdims=True)).reshape(-1, exact.shape[-1])
+    noisy = np.all(np.isfinite(residuals), axis=0) & np.any(residuals != 0, axis=0)
+    noisy &= np.all(np.isfinite(by_parameter), axis=0)
+    if not 1 < np.sum(noisy) <= PROBES:
+        return
+    unit = _deviation(residuals[:, noisy])
+    _, sizes, directions = np.linalg.svd(residuals[:, noisy] / unit, full_matrices=False)
+    values = by_parameter[:, noisy] / unit
+    for direction in directions[sizes < NO_NOISE * sizes[0]]:
+        combined = values @ direction
+        if np.ptp(combined) > 1e6 * NO_NOISE * np.abs(values).max() and len(np.unique(combined)) > len(combined) // 2:
+            raise ValueError(
+                f"The noise cancels from a combination of the entries of {type(simulator).__name__}.outcome, with "
+                f"weights {np.array2string((direction / unit)[:8], precision=3)} on entries "
+                f"{np.flatnonzero(noisy)[:8].tolist()}, while the parameters do not: it would determine them exactly, "
+                "so the expected information gain is infinite. Give every entry noise of its own (noise_shape)."
             )
 
 

@@ -106,6 +106,11 @@ class Posterior(keras.layers.Layer):
         features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
         return ops.concatenate([encoded, features], axis=-1)
 
+    @property
+    def wide(self) -> bool:
+        """Whether experiments are simulated in float64; see `kerasbed.number_range`."""
+        return self.standardize_outcome.wide
+
     # -- the density ---
 
     @property

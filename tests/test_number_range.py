@@ -129,6 +129,11 @@ REFUSED = {
         lambda p, d, e: ops.concatenate([p["t"] * d + e, p["t"] + 0.0 * d], axis=-1),
         "Entry 1",
     ),
+    "noise that cancels": (
+        stats.norm(),
+        lambda p, d, e: ops.concatenate([p["t"] * d + e, 2.0 * p["t"] + 0.0 * d + e], axis=-1),
+        "noise cancels",
+    ),
 }
 
 

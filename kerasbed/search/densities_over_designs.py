@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks, numerics
+from kerasbed import backend, networks, number_range, numerics
 from kerasbed.density_fit import DensityFit
 from kerasbed.posterior import Posterior
 from kerasbed.scaling import Standardize
@@ -109,6 +109,11 @@ class LearnedLikelihood(keras.layers.Layer):
         networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
         self.built = True
 
+    @property
+    def wide(self) -> bool:
+        """Whether simulations are taken and given in float64; see `kerasbed.number_range`."""
+        return self.standardize_outcome.wide
+
     def adapt(self, parameters, outcome):
         """Fix the standardisation by stored simulations."""
         self.standardize_parameters.adapt(self.prior.coordinates(parameters))
@@ -117,27 +122,28 @@ class LearnedLikelihood(keras.layers.Layer):
     def conditions(self, parameters, design):
         """What each row is given, (batch * entries, width)."""
         u, _ = self.prior.to_unconstrained(parameters)
-        features = ops.cast(self.space.encode(design), u.dtype)
+        features = ops.cast(self.space.encode(design), self.compute_dtype)
         features = ops.broadcast_to(features, (ops.shape(u)[0], features.shape[-1]))
         features = ops.reshape(features, (-1, features.shape[-1] // self.entries))
         return ops.concatenate([ops.repeat(self.standardize_parameters(u), self.entries, axis=0), features], axis=-1)
 
     def sample(self, noise, parameters, design):
         """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, entries * dim)."""
-        rows = ops.reshape(noise, (-1, self.dim))
+        rows = ops.cast(ops.reshape(noise, (-1, self.dim)), self.compute_dtype)
         z = self.network(rows, conditions=self.conditions(parameters, design), inverse=True)
         return ops.reshape(self.standardize_outcome.inverse(z[:, : self.size]), (-1, *self.outcome_shape))
 
     def log_prob(self, outcome, auxiliary, parameters, design, training=False):
         """log q of outcomes (batch, *outcome_shape) beside the auxiliary (batch, entries * (dim - size)): (batch,)."""
         z = self.standardize_outcome(ops.reshape(outcome, (-1, self.size)))
-        auxiliary = ops.reshape(auxiliary, (ops.shape(z)[0], self.dim - self.size))
+        auxiliary = ops.cast(ops.reshape(auxiliary, (ops.shape(z)[0], self.dim - self.size)), z.dtype)
         joint = self.network.log_prob(
             ops.concatenate([z, auxiliary], axis=-1),
             conditions=self.conditions(parameters, design),
             training=training,
         )
-        rows = joint - numerics.standard_normal_log_density(auxiliary) - self.standardize_outcome.log_scale()
+        rows = backend.as_simulated(joint - numerics.standard_normal_log_density(auxiliary))
+        rows = rows - self.standardize_outcome.log_scale()
         return ops.sum(ops.reshape(rows, (-1, self.entries)), axis=-1)
 
 
@@ -155,10 +161,20 @@ class LearnedSimulator(Simulator):
 def posterior_over(simulator, design, stored: Stored) -> Posterior:
     """An untrained posterior network, amortised over designs, its inputs standardised by stored simulations."""
     posterior = Posterior(name="posterior")
-    posterior.setup(simulator, design, stored.outcome.shape[1:])
-    with backend.no_gradients():
+    with backend.wide_simulation(_need_float64(simulator, design, stored)), backend.no_gradients():
+        posterior.setup(simulator, design, stored.outcome.shape[1:])
         posterior.adapt(stored.parameters, stored.outcome)
     return posterior
+
+
+def _need_float64(simulator, design, stored: Stored) -> bool:
+    """Whether float32 is too coarse for stored simulations, beside a small part of their spread.
+
+    What they spread by at fixed parameters, the noise, is not known of simulations that were each made once.
+    """
+    design.build()
+    parameters = number_range.parameters_need_float64(simulator.prior, stored.parameters)
+    return design.wide or parameters or number_range.values_need_float64(stored.outcome)
 
 
 def train_posterior(posterior: Posterior, stored: Stored, steps: int, batch_size: int, seed: int) -> None:
@@ -169,15 +185,17 @@ def train_posterior(posterior: Posterior, stored: Stored, steps: int, batch_size
         return posterior.log_prob(x["parameters"], conditions, x.get("auxiliary"), training=training)
 
     arrays = stored._asdict() | posterior.extra_draws(len(stored), np.random.default_rng(seed))
-    DensityFit(posterior, log_prob).train_on(arrays, steps, batch_size, seed)
+    with backend.wide_simulation(posterior.wide):
+        DensityFit(posterior, log_prob).train_on(arrays, steps, batch_size, seed)
 
 
 def fit_likelihood(
     simulator, design, stored: Stored, separate: bool, steps: int, batch_size: int, seed: int
 ) -> LearnedLikelihood:
     """The likelihood network, amortised over designs, trained on stored simulations."""
-    likelihood = LearnedLikelihood(simulator, design, stored.outcome.shape[1:], separate, seed=seed, name="likelihood")
-    with backend.no_gradients():
+    shape = stored.outcome.shape[1:]
+    with backend.wide_simulation(_need_float64(simulator, design, stored)), backend.no_gradients():
+        likelihood = LearnedLikelihood(simulator, design, shape, separate, seed=seed, name="likelihood")
         likelihood.adapt(stored.parameters, stored.outcome)
 
     def log_prob(x, training):
@@ -186,5 +204,7 @@ def fit_likelihood(
     width = likelihood.entries * (likelihood.dim - likelihood.size)
     auxiliary = np.random.default_rng(seed).standard_normal((len(stored), width))
     simulations = -(-batch_size // likelihood.entries)  # `batch_size` rows
-    DensityFit(likelihood, log_prob).train_on(stored._asdict() | {"auxiliary": auxiliary}, steps, simulations, seed)
+    arrays = stored._asdict() | {"auxiliary": auxiliary}
+    with backend.wide_simulation(likelihood.wide):
+        DensityFit(likelihood, log_prob).train_on(arrays, steps, simulations, seed)
     return likelihood

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasbed import eig, numerics
+from kerasbed import backend, eig, numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.density_fit import FUSED_STEPS
 from kerasbed.eig import EIGEstimate
@@ -127,7 +127,8 @@ def _by_gradient(simulator, design, stored, separate, training):
     likelihood = learned.fit_likelihood(simulator, design, stored, separate, **training)
     surrogate = learned.LearnedSimulator(likelihood)
     space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
-    model = DesignModel(surrogate, space, seed=training["seed"])
+    with backend.wide_simulation(likelihood.wide):
+        model = DesignModel(surrogate, space, seed=training["seed"])
     model.compile(steps_per_execution=FUSED_STEPS)
     model.fit(epochs=1, steps_per_epoch=training["steps"] // 2, batch_size=training["batch_size"], verbose=0)
 

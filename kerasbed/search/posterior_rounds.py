@@ -117,7 +117,7 @@ def contributions_of(posterior, simulator, design, drawn) -> np.ndarray:
     A prior without a density is left out: then differences between designs are what the numbers mean.
     """
     outcome = drawn["outcome"].reshape(len(drawn["outcome"]), *posterior.outcome_shape)
-    with backend.no_gradients():
+    with backend.wide_simulation(posterior.wide), backend.no_gradients():
         own = tree.map_structure(lambda value: np.asarray(value)[None], design)
         conditions = posterior.conditions(*cast((outcome, own)))
         log_q = ops.convert_to_numpy(posterior.log_prob(cast(drawn["parameters"]), conditions))
