@@ -16,9 +16,11 @@ can be trusted (the identity of bridge sampling; Meng and Wong, 1996). It is ask
 Where outcomes take few values, the frequency of each value must be its probability.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from keras import ops, tree
-from scipy import special
+from scipy import special, stats
 
 from kerasbed import backend
 from kerasbed.eig.imitation import Imitation
@@ -28,12 +30,15 @@ NUM_PARAMETERS = 3
 NUM_OUTCOMES = 1024
 # With some hundred comparisons a check, 6 standard errors raise a false alarm less than once in a million checks.
 ALARM = 6.0
+ALARM_TAIL = 1e-9  # six standard errors of a normal law, on one side
 # What is off by less than this has no visible effect on an EIG, however many standard errors it is.
 NEGLIGIBLE = 0.05
 # The same for a share of the outcomes.
 VISIBLE = 0.02
 # Importance weights carried by fewer draws than this say nothing.
 LEAST_EFFECTIVE = 100
+# Moments by importance weights raise an alarm by themselves where this share of the draws carries the weights.
+EVEN = 0.5
 # Share of simulated outcomes that may be impossible under their own parameters, by rounding.
 IMPOSSIBLE = 0.001
 # Two parameters are compared where their laws overlap at least so much (1/2 for equal ones).
@@ -72,8 +77,11 @@ def check_likelihood(simulator: Simulator, design, seed: int = 0) -> None:
     singles = [{name: block[i : i + 1] for name, block in parameters.items()} for i in range(NUM_PARAMETERS)]
     own = [_log_likelihood(simulator, outcome, theta, values) for outcome, theta in zip(fresh, singles, strict=True)]
     _check_possible(simulator, own)
-    for i, theta in enumerate(singles):
-        _check_law(simulator, outcomes[i], fresh[i], own[i], theta, values, rng)
+    found = [
+        _against_imitation(simulator, outcomes[i], fresh[i], own[i], theta, values, rng)
+        for i, theta in enumerate(singles)
+    ]
+    _check_all(simulator, [pair for pair in found if pair is not None])
     for partners in _neighbours(simulator, singles, fresh, own, values):
         _check_contrasts(simulator, singles, partners, fresh, own, values, rng)
 
@@ -147,31 +155,63 @@ def _check_possible(simulator, own):
 # -- against a law that imitates the outcomes -------------------------------------------------------------------------
 
 
-def _check_law(simulator, outcomes, fresh, own, theta, design, rng):
-    """Compare p(y | theta) with the law fitted to `outcomes`, at `fresh` ones."""
+class Pair(NamedTuple):
+    """Outcomes of p, and of another law q, with what both laws say about them; (num,) each but for `scores`."""
+
+    log_p: np.ndarray
+    log_q: np.ndarray
+    log_p_of_q: np.ndarray
+    log_q_of_q: np.ndarray
+    scores: np.ndarray  # (num, entries): where in their range the entries are, roughly standard normal
+    scores_of_q: np.ndarray
+    inside: np.ndarray  # whether outcomes are in the region that is asked about
+    inside_of_q: np.ndarray
+    labels: np.ndarray  # patterns of atoms
+    labels_of_q: np.ndarray
+    described: tuple = ()  # patterns in words
+
+    def log_weights(self):
+        """log p / q of the outcomes of q, the weights of importance sampling."""
+        log_p = np.where(self.inside_of_q, np.nan_to_num(self.log_p_of_q, nan=-np.inf), -np.inf)
+        return np.minimum(log_p - self.log_q_of_q, 700.0)
+
+
+def _against_imitation(simulator, outcomes, fresh, own, theta, design, rng) -> Pair | None:
+    """p(y | theta) and the law fitted to `outcomes`, at `fresh` ones; None where they cannot be compared."""
     shape, flat, fresh = outcomes.shape[1:], outcomes.reshape(len(outcomes), -1), fresh.reshape(len(fresh), -1)
     law = Imitation(flat)
     if law.is_told:
         _check_probabilities(simulator, law, flat, fresh, own)
     if not law.is_comparable or not len(law.kept):
-        return
+        return None
     draws = law.sample(NUM_OUTCOMES, rng)
     log_p = _log_likelihood(simulator, draws.reshape(len(draws), *shape), theta, design)
-    simulated, imitated = law.evaluate(fresh), law.evaluate(draws)
-    features = [_law_features(*pair) for pair in ((own, simulated), (log_p, imitated))]
-    disagree = differs(own, simulated[0], imitated[0], log_p, *features, simulated[2], imitated[2]) is not None
-    weights = np.where(imitated[2], np.exp(np.minimum(np.nan_to_num(log_p, nan=-np.inf) - imitated[0], 700.0)), 0.0)
-    effective = weights.sum() ** 2 / max(np.sum(weights**2), np.finfo(float).tiny)
-    if not disagree and effective < 0.5 * len(draws):
-        return
-    moment = ""
-    if effective >= LEAST_EFFECTIVE:
-        moment = _moment_that_is_off(weights, draws, imitated[1], fresh, simulated[1], simulated[2], law)
-    if disagree or moment:
-        raise ValueError(f"{type(simulator).__name__}.log_likelihood does not match outcome: " + (moment or DISAGREE))
+    (log_q, z, inside), (log_q_of_q, z_of_q, inside_of_q) = law.evaluate(fresh), law.evaluate(draws)
+    words = tuple(_described(law.patterns[index], law.atoms) for index in law.kept[:MOST_FEATURES])
+    labels = law.places(fresh), law.places(draws)
+    return Pair(own, log_q, log_p, log_q_of_q, z, z_of_q, inside, inside_of_q, *labels, words)
 
 
-def differs(log_p, log_q, log_q_of_q, log_p_of_q, features, features_of_q, inside=1.0, inside_of_q=1.0):
+def _check_all(simulator, pairs):
+    """Each pair by itself, then all together, which finds what is a little wrong for all parameters."""
+    if len(pairs) > 1:
+        joined = Pair(*(np.concatenate(arrays) for arrays in list(zip(*pairs, strict=True))[:-1]))
+        pairs = [*pairs, joined]
+    for pair in pairs:
+        features = _law_features(pair.scores, pair.log_p, pair.log_q)
+        features_of_q = _law_features(pair.scores_of_q, pair.log_p_of_q, pair.log_q_of_q)
+        disagree = differs(*pair[:4], features, features_of_q, pair.inside, pair.inside_of_q) is not None
+        weights = np.exp(pair.log_weights())
+        effective = weights.sum() ** 2 / max(np.sum(weights**2), np.finfo(float).tiny)
+        if not disagree and effective < EVEN * len(weights):
+            continue
+        moment = _moment_that_is_off(pair, weights) if effective >= LEAST_EFFECTIVE else ""
+        if disagree or moment:
+            name = f"{type(simulator).__name__}.log_likelihood"
+            raise ValueError(f"{name} does not match outcome: {moment or DISAGREE}")
+
+
+def differs(log_p, log_q, log_p_of_q, log_q_of_q, features, features_of_q, inside=1.0, inside_of_q=1.0):
     """By how much the two sides of the identity differ, and its standard error, for the worst feature that alarms.
 
     Terms of a rare kind may be missing among the draws of one side, and with them their variance: what one side has
@@ -190,11 +230,10 @@ def differs(log_p, log_q, log_q_of_q, log_p_of_q, features, features_of_q, insid
     return (off[worst], error[worst]) if off[worst] > max(ALARM * error[worst], VISIBLE) else None
 
 
-def _law_features(log_p, evaluated):
+def _law_features(scores, log_p, log_q):
     """Bounded functions of outcomes: 1, the log ratio of the laws, location and spread of entries, (num, features)."""
-    log_q, scores, _ = evaluated
-    varies = scores[:, :MOST_FEATURES]
-    return np.column_stack([np.ones(len(log_p)), _bounded_ratio(log_p, log_q), np.tanh(varies), np.tanh(varies**2 / 2)])
+    z = scores[:, :MOST_FEATURES]
+    return np.column_stack([np.ones(len(z)), _bounded_ratio(log_p, log_q), np.tanh(z), np.tanh(z**2 / 2.0)])
 
 
 def _bounded_ratio(log_p, log_q):
@@ -215,33 +254,33 @@ def _check_probabilities(simulator, law, outcomes, fresh, own):
     rows = np.nonzero(seen)[0][first]
     if not len(rows):
         return
-    num = len(outcomes) + len(fresh)
-    probability = np.exp(np.minimum(own[rows], 700.0))
-    frequency = counts[places_of_fresh[rows]] / num
-    error = np.sqrt(np.maximum(np.minimum(probability, 1.0) * (1.0 - np.minimum(probability, 1.0)), 1.0 / num) / num)
-    off = np.abs(probability - frequency)
-    worst = int(np.argmax(off / error))
-    if off[worst] > ALARM * error[worst] and off[worst] > NEGLIGIBLE * max(probability[worst], frequency[worst]):
+    num, count = len(outcomes) + len(fresh), counts[places_of_fresh[rows]]
+    claimed = np.exp(np.minimum(own[rows], 700.0))
+    chance = np.minimum(claimed, 1.0)
+    tails = np.minimum(stats.binom.cdf(count, num, chance), stats.binom.sf(count - 1, num, chance))
+    off = np.abs(claimed - count / num) > NEGLIGIBLE * np.maximum(claimed, count / num)
+    worst = int(np.argmin(np.where(off, tails, 1.0) - (claimed > 1.0 + NEGLIGIBLE)))
+    if off[worst] and (tails[worst] < ALARM_TAIL or claimed[worst] > 1.0 + NEGLIGIBLE):
         raise ValueError(
             f"{type(simulator).__name__}.log_likelihood does not match outcome: a value seen with frequency "
-            f"{frequency[worst]:.4f} in {num} simulations has probability {probability[worst]:.4g} +- "
-            f"{error[worst]:.2g}. Check constants such as binomial coefficients, and that both use the same law."
+            f"{count[worst] / num:.4f} in {num} simulations has probability {claimed[worst]:.4g}. Check constants such "
+            "as binomial coefficients, and that both use the same law."
         )
 
 
-def _moment_that_is_off(weights, draws, scores, fresh, scores_of_fresh, inside, law) -> str:
+def _moment_that_is_off(pair, weights) -> str:
     """What disagrees by importance weights p / q, in words: the integral, a mean or a variance; "" where nothing."""
-    weights, inside = weights / inside.mean(), inside / inside.mean()  # given the range that was seen
+    inside = pair.inside / pair.inside.mean()  # given the range that was seen
+    weights = weights / pair.inside.mean()
     found, expected, names = [weights], [inside], ["integral"]
-    places, simulated = law.places(draws), law.places(fresh)
-    for place in np.unique(simulated[inside > 0])[:MOST_FEATURES] if len(law.kept) > 1 else []:
-        found.append(weights * (places == place))
-        expected.append(inside * (simulated == place))
-        names.append(f"probability of {_described(law.patterns[law.kept[place]], law.atoms)}")
+    for place, words in enumerate(pair.described if len(pair.described) > 1 else ()):
+        found.append(weights * (pair.labels_of_q == place))
+        expected.append(inside * (pair.labels == place))
+        names.append(f"probability of {words}")
     for power, word in ((1, "mean"), (2, "variance")):
-        found += list((weights[:, None] * scores**power).T)
-        expected += list((inside[:, None] * scores_of_fresh**power).T)
-        names += [f"{word} of entry {i}" for i in range(scores.shape[1])]
+        found += list((weights[:, None] * pair.scores_of_q**power).T)
+        expected += list((inside[:, None] * pair.scores**power).T)
+        names += [f"{word} of entry {i}" for i in range(pair.scores.shape[1])]
     for name, a, b in zip(names, found, expected, strict=True):
         error = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
         if abs(a.mean() - b.mean()) > max(ALARM * error, NEGLIGIBLE):
@@ -303,7 +342,7 @@ def _check_contrasts(simulator, singles, partners, outcomes, own, design, rng):
         log_q, log_q_of_q = (_log_likelihood(simulator, y, partner, design) for y in (left, right))
         log_p_of_q = _log_likelihood(simulator, right, theta, design)
         features = _contrast_features(left, right, (log_p, log_q), (log_p_of_q, log_q_of_q))
-        found = differs(log_p, log_q, log_q_of_q, log_p_of_q, *features)
+        found = differs(log_p, log_q, log_p_of_q, log_q_of_q, *features)
         if found is not None:
             raise ValueError(
                 f"{type(simulator).__name__}.log_likelihood does not match outcome: between the parameters "
