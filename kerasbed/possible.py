@@ -1,0 +1,109 @@
+r"""Draws of an amortised posterior that the likelihood rules out.
+
+Where the support of the outcome depends on the parameters (x ~ U(0, u)), a network's density leaks to parameters under
+which the data have probability zero. With A(y) the parameters under which y is possible, what is used in its place is
+
+    q_A(theta | y) = q(theta | y) 1{theta in A(y)} / q(A(y) | y):
+
+draws of q are rejected until they are possible, and log q(A(y) | y) is found from draws where a density is asked for.
+"""
+
+import warnings
+
+import numpy as np
+from keras import tree
+
+from kerasbed import backend
+from kerasbed.simulators import cast, design_shape
+
+ROUNDS = 30
+# Of all draws; fewer impossible ones are replaced without a word.
+TOLD = 0.01
+NUM_PAIRS = 512
+NUM_SHARE = 1024  # draws from which q(A(y) | y) is found
+ROWS = 2**16
+
+
+def is_possible(simulator, outcome, parameters, design) -> np.ndarray:
+    """Whether each outcome is possible under each parameter, in the shape of the leading axes; NaN counts as possible."""
+    with backend.precision("float64"), backend.no_gradients():
+        arguments = backend.to_tensor((outcome, parameters, design), "float64")
+        return ~np.isneginf(backend.to_numpy(simulator.log_likelihood(*arguments)))
+
+
+def support_varies(simulator, design) -> bool:
+    """Whether outcomes at one design (1, *shape) are impossible under other draws of the prior."""
+    rng = np.random.default_rng(0)
+    parameters = simulator.prior.sample(NUM_PAIRS, rng)
+    noise = simulator.draw_noise(NUM_PAIRS, simulator.resolve_noise_shape(design_shape(design)), rng)
+    with backend.no_gradients():
+        outcome = backend.to_numpy(simulator.measure(*cast((parameters, design, noise))))
+    others = {name: np.roll(values, 1, axis=0) for name, values in parameters.items()}
+    finite = np.all(np.isfinite(outcome.reshape(NUM_PAIRS, -1)), axis=1)
+    return bool(np.any(~is_possible(simulator, outcome, others, design) & finite))
+
+
+def possible_draws(simulator, draw, outcome, design, num: int):
+    """Draws under which the data are possible.
+
+    Args:
+        simulator: with a likelihood.
+        draw: round -> {name: (datasets, num, d)}, draws of the posterior; each round its own.
+        outcome: (datasets, *outcome_shape).
+        design: one (1, *shape) or one for each data set, or dicts of those.
+        num: draws for each data set.
+
+    Returns:
+        The draws, {name: (datasets, num, d)}, the share of impossible ones in the first round, (datasets,), and how
+        many are still impossible after the last, (datasets,).
+    """
+    found = draw(0)
+    possible = of_draws(simulator, outcome, found, design)
+    share = 1.0 - possible.mean(axis=1)
+    for index in range(1, ROUNDS):
+        if possible.all() or not np.any(possible.any(axis=1) | (index < 4)):
+            break
+        fresh = draw(index)
+        accepted = of_draws(simulator, outcome, fresh, design)
+        for row in np.nonzero(~possible.all(axis=1))[0]:
+            free, new = np.nonzero(~possible[row])[0], np.nonzero(accepted[row])[0]
+            count = min(len(free), len(new))
+            for name in found:
+                found[name][row, free[:count]] = fresh[name][row, new[:count]]
+            possible[row, free[:count]] = True
+    return found, share, num - possible.sum(axis=1)
+
+
+def of_draws(simulator, outcome, draws, design):
+    """`is_possible` of draws for each data set, (datasets, num), a few data sets at a time."""
+    count, num = next(iter(draws.values())).shape[:2]
+    rows = max(1, ROWS // num)
+    found = []
+    for start in range(0, count, rows):
+        piece = slice(start, start + rows)
+        lifted = tree.map_structure(lambda v, piece=piece: (v if len(v) == 1 else v[piece])[:, None], design)
+        parameters = {name: values[piece] for name, values in draws.items()}
+        found.append(is_possible(simulator, outcome[piece][:, None], parameters, lifted))
+    return np.concatenate(found)
+
+
+def warn_impossible(share: np.ndarray, left: np.ndarray, caller: str, stacklevel: int) -> None:
+    """Say which share of the posterior was impossible, and where no possible draw was found."""
+    if np.any(left > 0):
+        warnings.warn(
+            f"For {np.sum(left > 0)} of {len(left)} data sets the amortised posterior gives too few parameters under "
+            f"which the data are possible ({share.max():.1%} of its draws are impossible under the likelihood); up to "
+            f"{int(left.max())} impossible draws of a data set are left. Check that the data are possible, or train "
+            "longer.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+    elif share.mean() > TOLD:
+        done = "were drawn again" if caller == "sample" else "have density zero, and the others are renormalised"
+        warnings.warn(
+            f"{share.mean():.1%} of the amortised draws (up to {share.max():.1%} for a data set) are impossible under "
+            f"the likelihood and {done}: the posterior's edge, which depends on the data, is not learned. Train longer, "
+            "or compare with kb.reference or kb.variational.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
