@@ -411,9 +411,9 @@ def _warn_not_finite(draws) -> None:
     bad = np.any([np.any(~np.isfinite(values), axis=-1) for values in draws.values()], axis=0)
     if bad.any():
         warnings.warn(
-            f"{bad.sum()} of {bad.size} draws of the amortised posterior are not finite, for {bad.any(axis=1).sum()} of "
-            f"{len(bad)} data sets (the first is {int(np.argmax(bad.any(axis=1)))}): the network overflowed. Are these "
-            "data far from what it was trained on?",
+            f"{bad.sum()} of {bad.size} draws of the amortised posterior are not finite, for "
+            f"{bad.any(axis=1).sum()} of {len(bad)} data sets (the first is {int(np.argmax(bad.any(axis=1)))}): "
+            "the network overflowed. Are these data far from what it was trained on?",
             UserWarning,
             stacklevel=3,
         )

@@ -65,9 +65,9 @@ class SeenOutcomes:
         row, entry = np.unravel_index(np.argmax(excess / allowed.clip(np.finfo(float).tiny)), flat.shape)
         return (
             f"{np.sum(np.any(excess > 0, axis=1))} of {len(flat)} outcomes are far from everything that was simulated: "
-            f"entry {self._index(entry)} of data set {row} is {flat[row, entry]:.6g}, but {self.num} simulated outcomes "
-            f"lie in [{self.least[entry]:.6g}, {self.most[entry]:.6g}]. What a network says there is an extrapolation. "
-            "Check units and order of the entries, or widen the prior or the noise."
+            f"entry {self._index(entry)} of data set {row} is {flat[row, entry]:.6g}, but {self.num} simulated "
+            f"outcomes lie in [{self.least[entry]:.6g}, {self.most[entry]:.6g}]. What a network says there "
+            "is an extrapolation. Check units and order of the entries, or widen the prior or the noise."
         )
 
     def _impossible(self, flat) -> str:

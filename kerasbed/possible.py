@@ -25,7 +25,7 @@ ROWS = 2**16
 
 
 def is_possible(simulator, outcome, parameters, design) -> np.ndarray:
-    """Whether each outcome is possible under each parameter, in the shape of the leading axes; NaN counts as possible."""
+    """Whether outcomes are possible under parameters, in the shape of the leading axes; NaN counts as possible."""
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
         return ~np.isneginf(backend.to_numpy(simulator.log_likelihood(*arguments)))
@@ -102,8 +102,8 @@ def warn_impossible(share: np.ndarray, left: np.ndarray, caller: str, stacklevel
         done = "were drawn again" if caller == "sample" else "have density zero, and the others are renormalised"
         warnings.warn(
             f"{share.mean():.1%} of the amortised draws (up to {share.max():.1%} for a data set) are impossible under "
-            f"the likelihood and {done}: the posterior's edge, which depends on the data, is not learned. Train longer, "
-            "or compare with kb.reference or kb.variational.",
+            f"the likelihood and {done}: the posterior's edge, which depends on the data, is not learned. Train "
+            "longer, or compare with kb.reference or kb.variational.",
             UserWarning,
             stacklevel=stacklevel + 1,
         )
