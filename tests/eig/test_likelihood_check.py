@@ -236,11 +236,8 @@ def test_right_likelihoods_pass_without_a_word(name):
 
 
 @pytest.mark.slow
-QUICK = ["hurdle", "censored, four", "trials", "bounded, ten", "ordered", "determined"]
-
-
 @pytest.mark.one_backend
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", RIGHT)
 def test_right_likelihoods_pass_for_many_seeds(name):
     given, design = RIGHT[name]()
     for seed in range(40):
