@@ -191,7 +191,14 @@ class Inference(backend.KerasModel):
 
         if self._may_rule_out(design):
             found, share, left = possible.possible_draws(self.simulator, draw, outcome, design, num_samples)
-            possible.warn_impossible(share, left, "sample", stacklevel=2)
+            corrected, rng = np.zeros(len(share), bool), np.random.default_rng(None if seed is None else [seed, 0xC0])
+            for row, draws, log_weights in self._corrections(share, encoded, outcome, design, 4 * num_samples, rng):
+                weights = np.exp(log_weights - log_weights.max())
+                picked = rng.choice(len(weights), num_samples, p=weights / weights.sum())
+                for name, values in draws.items():
+                    found[name][row] = values[picked]
+                corrected[row] = True
+            possible.warn_impossible(share, np.where(corrected, 0, left), corrected, stacklevel=2)
         else:
             found = draw(0)
         _warn_not_finite(found)
@@ -213,6 +220,18 @@ class Inference(backend.KerasModel):
             name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
             for name, dim in posterior.prior.dims.items()
         }
+
+    def _corrections(self, share, encoded, outcome, design, num, rng):
+        """(row, weighted draws, log weights) of data sets of which more than 1% leaks, where weights are known."""
+        if not self._can_weigh_posterior() or self.posterior.head.branches:
+            return
+        for row in np.nonzero(share > possible.TOLD)[0]:
+            one = slice(row, row + 1)
+            executed = keras.tree.map_structure(lambda v, one=one: v if len(v) == 1 else v[one], design)
+            given = (self.posterior, encoded[one], outcome[one], executed, max(num, possible.POOL), rng)
+            draws, log_weights = possible.weighted_draws(self.simulator, *given)
+            if possible.is_enough(log_weights):
+                yield row, draws, log_weights
 
     def _may_rule_out(self, design) -> bool:
         """Whether the likelihood can rule out what was learned: it is all parameters, and the support varies with them.
@@ -285,12 +304,20 @@ class Inference(backend.KerasModel):
             return log_density
         num = int(np.clip(2**18 // len(outcome), 64, possible.NUM_SHARE))
         allowed = possible.of_draws(self.simulator, outcome, self._draws(encoded, num, 0), design).mean(axis=1)
-        possible.warn_impossible(1.0 - allowed, allowed == 0.0, "log_prob", stacklevel=3)
         shape = log_density.shape
         rows = {name: values.reshape(shape[0], -1, values.shape[-1]) for name, values in parameters.items()}
         inside = possible.of_draws(self.simulator, outcome, rows, design).reshape(shape)
         normalised = log_density - np.log(np.maximum(allowed, 1.0 / num)).reshape(-1, *[1] * (len(shape) - 1))
-        return np.where(inside, normalised, -np.inf)
+        found, corrected = np.where(inside, normalised, -np.inf), np.zeros(len(outcome), bool)
+        rng = np.random.default_rng(0)
+        for row, _, log_weights in self._corrections(1.0 - allowed, encoded, outcome, design, 0, rng):
+            theta, y = {name: values[row] for name, values in rows.items()}, outcome[row : row + 1]
+            executed = keras.tree.map_structure(lambda v, row=row: v if len(v) == 1 else v[row : row + 1], design)
+            log_evidence = special.logsumexp(log_weights) - np.log(len(log_weights))
+            density = possible.log_joint(self.simulator, y, theta, executed) - log_evidence
+            found[row], corrected[row] = density.reshape(shape[1:]), True
+        possible.warn_impossible(1.0 - allowed, allowed == 0.0, corrected, stacklevel=3)
+        return found
 
     def probabilities(self, conditions) -> dict[str, np.ndarray]:
         """Posterior probabilities of discrete parameters, or of a discrete target.

@@ -14,6 +14,7 @@ FAR = 2.0
 HUNDREDTH = 0.99
 # Outcomes are simulated in float32, and observed values are often rounded to a few digits.
 ROUNDING = 1e-4
+FLOAT32 = 1e-6
 
 
 class SeenOutcomes:
@@ -34,7 +35,8 @@ class SeenOutcomes:
             return
         self.middle = np.median(flat, axis=0)
         self.least, self.most = flat.min(axis=0), flat.max(axis=0)
-        self.slack = ROUNDING * np.maximum(self.most - self.least, np.maximum(np.abs(self.least), np.abs(self.most)))
+        width, size = self.most - self.least, np.maximum(np.abs(self.least), np.abs(self.most))
+        self.slack = ROUNDING * width + np.where(width > 0, FLOAT32, ROUNDING) * size
         self.below = self._reach(self.middle - flat)
         self.above = self._reach(flat - self.middle)
         self.atoms = [_only_values(column) for column in flat.T]

@@ -6,12 +6,16 @@ which the data have probability zero. With A(y) the parameters under which y is 
     q_A(theta | y) = q(theta | y) 1{theta in A(y)} / q(A(y) | y):
 
 draws of q are rejected until they are possible, and log q(A(y) | y) is found from draws where a density is asked for.
+Where more than 1% leaks, q is smooth over an edge that the posterior has, and so is wrong inside as well: it then
+serves as a proposal, with weights w = p(y | theta) p(theta) / q(theta | y). Draws are resampled by w from a pool, and
+log densities are log p(y | theta) p(theta) - log mean w, as long as enough draws carry the weights.
 """
 
 import warnings
 
 import numpy as np
 from keras import tree
+from scipy import special
 
 from kerasbed import backend
 from kerasbed.simulators import cast, design_shape
@@ -21,6 +25,8 @@ ROUNDS = 30
 TOLD = 0.01
 NUM_PAIRS = 512
 NUM_SHARE = 1024  # draws from which q(A(y) | y) is found
+POOL = 4096  # weighted draws for a data set, at least
+LEAST_EFFECTIVE = 200  # of them, for a corrected posterior
 ROWS = 2**16
 
 
@@ -29,6 +35,34 @@ def is_possible(simulator, outcome, parameters, design) -> np.ndarray:
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
         return ~np.isneginf(backend.to_numpy(simulator.log_likelihood(*arguments)))
+
+
+def log_joint(simulator, outcome, parameters, design) -> np.ndarray:
+    """log p(y | theta) p(theta), -inf where either is impossible, in the shape of the leading axes."""
+    with backend.precision("float64"), backend.no_gradients():
+        arguments = backend.to_tensor((outcome, parameters, design), "float64")
+        log_p = backend.to_numpy(simulator.log_likelihood(*arguments)) + simulator.prior.log_prob(parameters)
+    return np.nan_to_num(log_p, nan=-np.inf, neginf=-np.inf)
+
+
+def weighted_draws(simulator, posterior, encoded, outcome, design, num: int, rng):
+    """Draws of the posterior for one data set and their log weights: {name: (num, d)}, (num,).
+
+    Args:
+        encoded, outcome, design: of the data set, with a leading axis of one.
+    """
+    base = rng.standard_normal((num, posterior.base_dim))
+    with backend.no_gradients():
+        drawn = posterior.sample_with_log_prob(*cast((base, np.repeat(encoded, num, axis=0))))
+        draws, log_q = backend.to_numpy(drawn)
+    return draws, np.nan_to_num(log_joint(simulator, outcome, draws, design) - log_q, nan=-np.inf, neginf=-np.inf)
+
+
+def is_enough(log_weights) -> bool:
+    """Whether enough draws carry the weights."""
+    if np.all(np.isneginf(log_weights)):
+        return False
+    return 2.0 * special.logsumexp(log_weights) - special.logsumexp(2.0 * log_weights) >= np.log(LEAST_EFFECTIVE)
 
 
 def support_varies(simulator, design) -> bool:
@@ -87,8 +121,8 @@ def of_draws(simulator, outcome, draws, design):
     return np.concatenate(found)
 
 
-def warn_impossible(share: np.ndarray, left: np.ndarray, caller: str, stacklevel: int) -> None:
-    """Say which share of the posterior was impossible, and where no possible draw was found."""
+def warn_impossible(share: np.ndarray, left: np.ndarray, corrected: np.ndarray, stacklevel: int) -> None:
+    """Say which share of the posterior was impossible, what was done, and where no possible draw was found."""
     if np.any(left > 0):
         warnings.warn(
             f"For {np.sum(left > 0)} of {len(left)} data sets the amortised posterior gives too few parameters under "
@@ -99,11 +133,12 @@ def warn_impossible(share: np.ndarray, left: np.ndarray, caller: str, stacklevel
             stacklevel=stacklevel + 1,
         )
     elif share.mean() > TOLD:
-        done = "were drawn again" if caller == "sample" else "have density zero, and the others are renormalised"
+        leaks = np.sum(share > TOLD)
+        done = f"were replaced: by importance weights for {int(corrected.sum())} of {leaks} such data sets, else by "
         warnings.warn(
             f"{share.mean():.1%} of the amortised draws (up to {share.max():.1%} for a data set) are impossible under "
-            f"the likelihood and {done}: the posterior's edge, which depends on the data, is not learned. Train "
-            "longer, or compare with kb.reference or kb.variational.",
+            f"the likelihood; they {done}rejection, which leaves the others as they are. The posterior's edge, which "
+            "depends on the data, is not learned: train longer, or compare with kb.reference or kb.variational.",
             UserWarning,
             stacklevel=stacklevel + 1,
         )
