@@ -13,6 +13,7 @@ from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.eig.grid import BLOCK_PAIRS, check_grid_applies, default_grid_size, grid_ends, parameter_grid, tensor_grid
+from kerasbed.finite import finite_values
 from kerasbed.simulators import design_values
 
 NEGLIGIBLE = 1e-8  # of the highest density on the grid: below it a grid point is outside a posterior
@@ -85,7 +86,7 @@ def _checked(simulator, conditions):
     if set(conditions) != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
-    return np.asarray(conditions["outcome"], "float64"), design
+    return finite_values(conditions["outcome"], "outcome"), design
 
 
 def _compiled_log_joint(simulator):

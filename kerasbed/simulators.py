@@ -14,6 +14,7 @@ from keras import ops, tree
 from scipy import stats
 
 from kerasbed import backend, numerics
+from kerasbed.finite import finite_values
 from kerasbed.priors import Prior
 
 
@@ -315,7 +316,7 @@ def design_values(design):
     values = design.numpy() if isinstance(design, keras.layers.Layer) else design
     if isinstance(values, dict):
         return {name: design_values(value) for name, value in values.items()}
-    return np.asarray(values, "float64")
+    return finite_values(values, "design")
 
 
 def design_shape(values):

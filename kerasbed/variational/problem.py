@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kerasbed import simulators
+from kerasbed.finite import finite_values
 from kerasbed.priors import Prior
 from kerasbed.variational import conditional, families
 from kerasbed.variational.coordinates import Coordinates
@@ -76,14 +77,12 @@ class Problem:
     def _checked_outcome(self, outcome):
         """(*outcome_shape) for one data set, (datasets, *outcome_shape) for several."""
         shape = self.outcome_shape
-        outcome = np.asarray(outcome, "float64")
+        outcome = finite_values(outcome, "outcome")
         if outcome.shape != shape and outcome.shape[1:] != shape:
             raise ValueError(
                 f"outcome has shape {outcome.shape}, but this design measures {shape}; pass one outcome of that shape, "
                 f"or (datasets, {', '.join(map(str, shape))}) with a conditional family."
             )
-        if bad := int(np.sum(~np.isfinite(outcome))):
-            raise ValueError(f"outcome has {bad} NaN or infinite entries; remove or repair them.")
         return outcome
 
     def _simulator_likelihood(self, parameters, data):

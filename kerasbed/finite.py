@@ -1,0 +1,39 @@
+"""Values given by the user that must be finite real numbers: observed outcomes and designs."""
+
+import numpy as np
+
+
+def finite_values(values, name: str) -> np.ndarray:
+    """Values as a float64 array.
+
+    Raises:
+        ValueError: masked entries, no real numbers, NaN or infinite entries; the message says how many and where.
+    """
+    if np.ma.isMaskedArray(values) and (masked := np.ma.getmaskarray(values)).any():
+        raise ValueError(
+            f"{name} has {masked.sum()} masked entries (the first at {_first(masked)}), but every entry must have a "
+            "value: leave incomplete data sets out, or model what is missing in the simulator."
+        )
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        try:
+            if array.dtype.kind != "O":
+                raise TypeError
+            array = array.astype("float64")
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{name} has values of type {array.dtype}, but real numbers were expected; convert them first."
+            ) from None
+    array = array.astype("float64")
+    if (bad := ~np.isfinite(array)).any():
+        raise ValueError(
+            f"{name} has {bad.sum()} NaN or infinite entries of {array.size} (the first at {_first(bad)}), but finite "
+            "numbers were expected: remove or repair them, or model what is missing in the simulator."
+        )
+    return array
+
+
+def _first(mask) -> str:
+    """Where an array is first true, as an index."""
+    where = np.argwhere(mask)[0]
+    return "[" + ", ".join(map(str, where)) + "]" if len(where) else "the only entry"
