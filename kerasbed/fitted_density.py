@@ -20,7 +20,7 @@ from scipy import linalg
 from kerasbed import numerics
 from kerasbed.gaussian_mixture import GaussianMixture
 from kerasbed.kernel_fit import fit_kernels
-from kerasbed.mixture_fit import expectation_maximisation, fit_mixture, smallest_deviation
+from kerasbed.mixture_fit import expectation_maximisation, fit_mixture, penalty, smallest_deviation
 from kerasbed.tail_maps import choose_maps, linear_maps
 
 HELD_OUT = 0.2
@@ -114,12 +114,16 @@ def fit_density(u, weights, bounded, most_centres: int, rng, bandwidth=None) -> 
 
 
 def _choices(u, bounded, most_centres, rng):
-    """Functions of draws and weights: mixtures in bent and in straight coordinates, and kernels."""
+    """Functions of draws and weights: a mixture, in bent or in straight coordinates, and kernels."""
     maps = choose_maps(u, bounded, rng)
-    fits = [functools.partial(fit_mixture_on, maps, rng=rng)]
-    if not maps.are_linear:
-        fits.append(functools.partial(fit_mixture_on, maps.linear(), rng=rng))
-    return [*fits, functools.partial(_kernels_on, maps, most=most_centres, rng=rng)]
+    mixture = functools.partial(_better_mixture, maps, rng=rng)
+    return [mixture, functools.partial(_kernels_on, maps, most=most_centres, rng=rng)]
+
+
+def _better_mixture(maps, u, weights, rng):
+    """Maps are chosen coordinate by coordinate; for all of them together straight ones may serve better."""
+    fitted = [fit_mixture_on(each, u, weights, rng) for each in ([maps] if maps.are_linear else [maps, maps.linear()])]
+    return max(fitted, key=lambda each: weights @ each.log_prob(u) / weights.sum() - penalty(each.mixture, weights))
 
 
 def _equal_kernels(most, bandwidth):

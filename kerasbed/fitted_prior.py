@@ -7,7 +7,6 @@ fitted prior samples from what it evaluates, and says where that is not what it 
 import warnings
 
 import numpy as np
-from keras import ops
 
 from kerasbed import backend, draw_checks
 from kerasbed.fitted_density import HeldOut, fit_density

@@ -4,7 +4,8 @@ One object serves a few components with full covariances and a kernel for each o
 of differences, z_k = L_k^-1 (x - c_k): expanded into x'x - 2 x'c + c'c they would lose every digit in float32 where
 components are narrow beside their distance.
 
-**Points of the unit cube.** In one coordinate the inverse CDF is found from a table by Newton's steps. In more, the first coordinate of a point chooses the component,
+**Points of the unit cube.** In one coordinate the inverse CDF is found from a table and Newton's steps. In more, the
+first coordinate of a point chooses the component,
 
     k = min {k: u_1 <= W_k},  W_k = w_1 + ... + w_k,   u_1' = (u_1 - W_(k-1)) / w_k,   x = c_k + L_k Phi^-1(u_1', u_2, ...)
 
@@ -17,11 +18,14 @@ import functools
 import numpy as np
 from keras import ops
 from scipy import special
+from scipy.interpolate import CubicHermiteSpline
 
 from kerasbed import numerics
 
 BLOCK = 2**20  # pairs of points and components in memory at once
-TABLE = 4096  # places at which the CDF in one coordinate is tabulated, about
+TABLE = 16_384  # places at which the CDF in one coordinate is tabulated, about
+MOST_EXACT = 64  # components whose CDF is evaluated at each quantile
+CLOSE = 1e-6  # of a cell of the table
 FARTHEST = 39.0  # standard deviations, beyond which a normal law has less mass than float64's smallest number
 STEPS = 60  # of Newton's method or bisection, at most
 
@@ -106,35 +110,47 @@ class GaussianMixture:
     def quantiles(self, u) -> np.ndarray:
         """Inverse CDF of a mixture in one coordinate: (N,) -> (N,).
 
-        Newton's steps inside a bracket, which a table of the CDF gives and every step shrinks; a step that would leave
-        it is replaced by its middle.
+        From a table of places x, CDF F and density f, whose cells the result never leaves: by cubics with the slope
+        1 / f for many components, whose CDF takes long; else by Newton's steps, and by halving where one would leave.
         """
-        places, values = self._table
+        places, values, slopes = self._table
         cell = np.clip(np.searchsorted(values, u), 1, len(values) - 1)
         low, high = places[cell - 1], places[cell]
+        if self.count > MOST_EXACT:
+            return np.clip(self._cubics(u), low, high)
         x = 0.5 * (low + high)
+        close = CLOSE * (high - low)
         for _ in range(STEPS):
-            z = (x[:, None] - self.centres[:, 0]) / self._deviations
-            excess = special.ndtr(z) @ self.weights - u
-            low, high = np.where(excess < 0.0, x, low), np.where(excess < 0.0, high, x)
-            slope = np.exp(-0.5 * np.square(z)) @ (self.weights / self._deviations) / np.sqrt(2.0 * np.pi)
-            newton = x - excess / np.maximum(slope, np.finfo("float64").tiny)
-            moved = np.where((newton > low) & (newton < high), newton, 0.5 * (low + high))
-            if np.all(np.abs(moved - x) <= 1e-14 * (1.0 + np.abs(x))):
-                return moved
-            x = moved
+            cdf, density = self._cdf_and_density(x)
+            low, high = np.where(cdf < u, x, low), np.where(cdf < u, high, x)
+            step = (u - cdf) / np.maximum(density, np.finfo("float64").tiny)
+            inside = (x + step > low) & (x + step < high)
+            x = np.where(inside, x + step, 0.5 * (low + high))
+            # Newton's error is squared in each step, so that the last one leaves none.
+            if np.all(np.where(inside, np.abs(step), high - low) <= close):
+                break
         return x
 
-    @functools.cached_property
-    def _deviations(self):
-        return self.roots.reshape(self.count)
+    def _cdf_and_density(self, x):
+        """Of a mixture in one coordinate: (N,) -> (N,), (N,)."""
+        deviations = self.roots.reshape(self.count)
+        rows = max(1, BLOCK // self.count)
+        z = [(x[i : i + rows, None] - self.centres[:, 0]) / deviations for i in range(0, len(x), rows)]
+        density = [np.exp(-0.5 * np.square(part)) @ (self.weights / deviations) for part in z]
+        cdf = np.concatenate([special.ndtr(part) @ self.weights for part in z])
+        return cdf, np.concatenate(density) / np.sqrt(2.0 * np.pi)
 
     @functools.cached_property
     def _table(self):
-        """Places between the least and the largest quantile that float64 tells from 0 and 1, and the CDF there."""
-        ends = [(self.centres[:, 0] - FARTHEST * self._deviations).min(), (self.centres[:, 0] + FARTHEST * self._deviations).max()]
-        places = np.unique(self.centres + self._deviations[:, None] * np.linspace(-8.0, 8.0, 65))
+        """Places between the quantiles that float64 tells from 0 and 1, CDF and density there, (T,) each."""
+        centres, deviations = self.centres[:, 0], self.roots.reshape(self.count)
+        places = np.unique(centres[:, None] + deviations[:, None] * np.linspace(-8.0, 8.0, 65))
+        ends = [(centres - FARTHEST * deviations).min(), (centres + FARTHEST * deviations).max()]
         places = np.unique(np.append(places[:: max(1, len(places) // TABLE)], ends))
-        blocks = np.array_split(places, 1 + len(places) * self.count // BLOCK)
-        values = [special.ndtr((block[:, None] - self.centres[:, 0]) / self._deviations) @ self.weights for block in blocks]
-        return places, np.concatenate(values)
+        return places, *self._cdf_and_density(places)
+
+    @functools.cached_property
+    def _cubics(self):
+        places, values, slopes = self._table
+        rising = np.append(True, values[1:] > np.maximum.accumulate(values)[:-1]) & (slopes > 0.0)
+        return CubicHermiteSpline(values[rising], places[rising], 1.0 / slopes[rising])

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasbed import approximator, backend, certificate, datasets, numerics, score
 from kerasbed.designs import Design
+from kerasbed.draws import Draws
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import importance
@@ -172,7 +173,8 @@ class Inference(backend.KerasModel):
             seed: integer, or None for fresh draws.
 
         Returns:
-            {name: (datasets, num_samples, d)}, as BayesFlow returns it.
+            {name: (datasets, num_samples, d)}, as BayesFlow returns it; `kerasbed.draws.Draws`, a dict that knows the
+            supports.
 
         Raises:
             ValueError: keys or shapes of the conditions do not fit.
@@ -186,10 +188,11 @@ class Inference(backend.KerasModel):
             rows = slice(start, start + ROWS_PER_CALL)
             with backend.no_gradients():
                 drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
-        return {
+        values = {
             name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
             for name, dim in self.posterior.prior.dims.items()
         }
+        return Draws.of(self.posterior.prior, values)
 
     def _base_draws(self, num, seed):
         """Base samples of the networks; a network's own base distribution is asked where that is not N(0, I)."""

@@ -64,11 +64,15 @@ def parameters_of(dim: int) -> int:
     return 1 + dim + dim * (dim + 1) // 2
 
 
-def schwarz(mixture, x, weights) -> float:
-    """Mean log likelihood minus log(n) / (2 n) for each parameter, n the effective number of draws."""
+def penalty(mixture, weights) -> float:
+    """Of Schwarz' criterion: log(n) / (2 n) for each parameter, n the effective number of draws."""
     total = float(weights.sum() ** 2 / (weights @ weights))
-    parameters = mixture.count * parameters_of(mixture.dim) - 1
-    return float(weights @ mixture.log_prob(x) / weights.sum()) - 0.5 * parameters * np.log(total) / total
+    return 0.5 * (mixture.count * parameters_of(mixture.dim) - 1) * float(np.log(total)) / total
+
+
+def schwarz(mixture, x, weights) -> float:
+    """Mean log likelihood minus the penalty."""
+    return float(weights @ mixture.log_prob(x) / weights.sum()) - penalty(mixture, weights)
 
 
 def smallest_deviation(x) -> float:

@@ -22,7 +22,7 @@ from kerasbed.mixture_fit import fit_mixture, schwarz
 
 IDENTITY, ROOT, ARSINH = "identity", "root", "arsinh"
 BEND = 2.0  # c: below it the root map is near the identity
-MOST_DRAWS = 1000  # by which a map is chosen
+MOST_DRAWS = 2000  # by which a map is chosen
 LEAST_DRAWS = 50
 MOST_COMPONENTS = 4
 ADVANTAGE = 0.004  # in nats, by which a map must be better than the identity
