@@ -148,7 +148,7 @@ def _pack(structure, leaves):
 
 
 def register_dict(kind):
-    """Let the trees of Keras and JAX take a class derived from dict for a dict; what comes out of them is a plain one."""
+    """Let the trees of Keras and JAX take a class derived from dict for a dict; what they give back is a plain one."""
 
     def flatten(values):
         return [values[name] for name in sorted(values)], tuple(sorted(values))

@@ -116,13 +116,15 @@ def fit_density(u, weights, bounded, most_centres: int, rng, bandwidth=None) -> 
 def _choices(u, bounded, most_centres, rng):
     """Functions of draws and weights: a mixture, in bent or in straight coordinates, and kernels."""
     maps = choose_maps(u, bounded, rng)
-    mixture = functools.partial(_better_mixture, maps, rng=rng)
+    several = [maps, maps.linear(), maps.bent(bounded)]
+    several = list({each.kinds: each for each in several[: 3 if u.shape[1] == 1 else 2]}.values())
+    mixture = functools.partial(_best_mixture, several, rng=rng)
     return [mixture, functools.partial(_kernels_on, maps, most=most_centres, rng=rng)]
 
 
-def _better_mixture(maps, u, weights, rng):
-    """Maps are chosen coordinate by coordinate; for all of them together straight ones may serve better."""
-    fitted = [fit_mixture_on(each, u, weights, rng) for each in ([maps] if maps.are_linear else [maps, maps.linear()])]
+def _best_mixture(maps, u, weights, rng):
+    """Maps are chosen coordinate by coordinate from few draws; for all together others may serve better."""
+    fitted = [fit_mixture_on(each, u, weights, rng) for each in maps]
     return max(fitted, key=lambda each: weights @ each.log_prob(u) / weights.sum() - penalty(each.mixture, weights))
 
 

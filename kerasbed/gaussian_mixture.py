@@ -7,7 +7,8 @@ components are narrow beside their distance.
 **Points of the unit cube.** In one coordinate the inverse CDF is found from a table and Newton's steps. In more, the
 first coordinate of a point chooses the component,
 
-    k = min {k: u_1 <= W_k},  W_k = w_1 + ... + w_k,   u_1' = (u_1 - W_(k-1)) / w_k,   x = c_k + L_k Phi^-1(u_1', u_2, ...)
+    k = min {k: u_1 <= W_k},   W_k = w_1 + ... + w_k,   u_1' = (u_1 - W_(k-1)) / w_k,
+    x = c_k + L_k Phi^-1(u_1', u_2, ...),
 
 which keeps the law exactly: given k, u_1' is uniform and independent of the rest. Components are in the order of their
 first coordinate, so that neighbouring points have neighbouring components.
@@ -113,7 +114,7 @@ class GaussianMixture:
         From a table of places x, CDF F and density f, whose cells the result never leaves: by cubics with the slope
         1 / f for many components, whose CDF takes long; else by Newton's steps, and by halving where one would leave.
         """
-        places, values, slopes = self._table
+        places, values, _ = self._table
         cell = np.clip(np.searchsorted(values, u), 1, len(values) - 1)
         low, high = places[cell - 1], places[cell]
         if self.count > MOST_EXACT:

@@ -2,17 +2,16 @@ r"""Draws with discrete parameters as a prior: a table of joint values, and a de
 
     p(k, theta) = f_k q_k(theta),    f_k = n_k / n,
 
-k the joint values of the discrete coordinates that were drawn, n_k how often, and q_k a density fitted to the continuous
-parameters of those draws. Frequencies are not smoothed: a joint value that was never drawn has probability zero. An
-estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint values (Miller, 1955).
+k the joint values of the discrete coordinates that were drawn, n_k how often, and q_k a density fitted to the
+continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never drawn has probability
+zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint values (Miller, 1955).
 """
 
 import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import numerics
-from kerasbed.discrete import nearest_of_tensor
+from kerasbed import discrete, numerics
 from kerasbed.fitted_prior import PosteriorPrior
 from kerasbed.priors import Entropy
 
@@ -102,7 +101,7 @@ class TablePrior(PosteriorPrior):
         table = np.zeros(len(self.rows), "int64")
         for name, coordinates in self._discrete.items():
             for i, values in enumerate(coordinates):
-                index = index * len(values) + nearest_of_tensor(parameters[name][..., i], values)
+                index = index * len(values) + discrete.nearest_of_tensor(parameters[name][..., i], values)
                 table = table * len(values) + np.searchsorted(values, self._named(self.rows)[name][:, i])
                 size *= len(values)
         others = {name: values for name, values in parameters.items() if name not in self._discrete}
@@ -165,10 +164,8 @@ def _listed(name, draws, values):
     Raises:
         ValueError: a draw is none of them.
     """
-    nearest = [
-        found[np.abs(column[:, None] - found).argmin(axis=1)] for column, found in zip(draws.T, values, strict=True)
-    ]
-    nearest = np.stack(nearest, axis=-1)
+    columns = [found[discrete.nearest(column, found)] for column, found in zip(draws.T, values, strict=True)]
+    nearest = np.stack(columns, axis=-1)
     if np.any(away := np.abs(draws - nearest) > 1e-6 * (1.0 + np.abs(nearest))):
         raise ValueError(
             f"{int(away.any(axis=1).sum())} of {len(draws)} draws of {name!r} are none of its possible values, such as "

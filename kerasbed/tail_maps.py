@@ -8,8 +8,8 @@ With t = (u - m) / s, m the median and s the interquartile range over 1.349 (sd 
 
 A density that is finite or a power of the distance at the edge of its support has exponential tails in the logarithm
 or logit u, exp(-a |u|); where v grows like the root of |u| they are normal ones. All maps increase. For each coordinate
-the one is taken with which a small mixture describes it best (Schwarz, 1978); arsinh for whole lines alone, since powers
-of a logarithm have no moments.
+the one is taken with which a small mixture describes it best (Schwarz, 1978); arsinh for whole lines alone, since
+powers of a logarithm have no moments.
 """
 
 from dataclasses import dataclass, replace
@@ -67,6 +67,10 @@ class TailMaps:
     def linear(self) -> "TailMaps":
         """The same centres and scales without bends."""
         return replace(self, kinds=(IDENTITY,) * len(self.kinds))
+
+    def bent(self, bounded) -> "TailMaps":
+        """The same centres and scales with a bend in every coordinate."""
+        return replace(self, kinds=tuple(ROOT if edge else ARSINH for edge in bounded))
 
     def forward(self, u) -> tuple[np.ndarray, np.ndarray]:
         """v (N, D) and the log-determinant (N,), in NumPy."""
