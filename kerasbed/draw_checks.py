@@ -82,10 +82,11 @@ def _off_edge(name, column, edge, sign, width):
     rounding = 16.0 * np.finfo("float64").eps * max(abs(edge), width if np.isfinite(width) else 0.0)
     on = distance <= rounding
     if on.sum() > max(2, AT_EDGE * len(column)):
+        nearest = max(rounding, float(np.finfo("float64").tiny))
         raise ValueError(
-            f"{on.sum()} of {len(column)} draws of {name!r} lie on the edge {edge:g} of its support, so they have no "
-            "density there. If the edge has a probability of its own, make it a discrete parameter; if the draws were "
-            "rounded or cut off, pass them as they were."
+            f"{on.sum()} of {len(column)} draws of {name!r} lie on the edge {edge:g} of its support, or nearer to it "
+            f"than {nearest:.2g}, so they have no density there. If the edge has a probability of its own, make it a "
+            "discrete parameter; if the draws were rounded or cut off, pass them as they were."
         )
     if not on.any() or on.all():
         return column

@@ -15,6 +15,7 @@ from kerasbed.joint_prior import JointPrior
 VISIBLE = 0.1  # distance of two laws, beyond what chance explains, above which a fit is warned about
 LOST = 0.25  # nats of held-out log density below the fit's own, likewise
 BEYOND = 10.0  # draws expected beyond the ends of the draws: by chance there is none with probability exp(-10)
+ACROSS = 3.0  # draws expected beyond zero, where all are on one side of it: a likely edge
 PROBES = 20_000
 
 
@@ -97,19 +98,20 @@ class FittedPrior(PosteriorPrior):
     def _warn_beyond(self, draws):
         """Where draws pile up at an edge that nobody named, the density leaks over it."""
         own = self.sample(PROBES, 0)
+        effective = self._counts.sum() ** 2 / (self._counts @ self._counts)
         for name, (low, high) in self.supports().items():
-            values = draws[name]
-            for side, edge, ends, beyond in (
-                ("below", low, values.min(axis=0), own[name] < values.min(axis=0)),
-                ("above", high, values.max(axis=0), own[name] > values.max(axis=0)),
-            ):
-                share = np.where(np.isfinite(edge), 0.0, beyond.mean(axis=0))
-                worst = int(np.argmax(share))
-                if share[worst] * self.num_draws > BEYOND:
+            least, most = draws[name].min(axis=0), draws[name].max(axis=0)
+            for side, edge, ends, sign in (("below", low, least, 1.0), ("above", high, most, -1.0)):
+                share = np.where(np.isfinite(edge), 0.0, np.mean(sign * own[name] < sign * ends, axis=0))
+                across = np.where(
+                    np.isfinite(edge) | (sign * ends <= 0.0), 0.0, np.mean(sign * own[name] < 0.0, axis=0)
+                )
+                worst = int(np.argmax(np.maximum(share, across)))
+                if effective * share[worst] > BEYOND or effective * across[worst] > ACROSS:
                     warnings.warn(
                         f"The density fitted to {self.num_draws} draws puts {share[worst]:.2%} of {name!r} {side} "
-                        f"{ends[worst]:.4g}, where none of the draws lies: they pile up at an edge. Say where it is, "
-                        f"supports={{{name!r}: (low, high)}}, or pass like=, the prior of the model that made the "
+                        f"{ends[worst]:.4g}, where none of the draws lies. If they pile up at an edge, say where it "
+                        f"is, supports={{{name!r}: (low, high)}}, or pass like=, the prior of the model that made the "
                         "draws.",
                         UserWarning,
                         stacklevel=6,

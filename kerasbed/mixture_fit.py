@@ -23,8 +23,9 @@ from scipy.spatial import cKDTree
 from kerasbed.gaussian_mixture import GaussianMixture
 
 MOST_COMPONENTS = 48
-PATIENCE = 3  # components added without a better criterion
-STEPS = 400  # of EM after an insertion, at most
+PATIENCE = 4  # components added without a better criterion
+GROWING_STEPS = 60  # of EM after an insertion, at most
+STEPS = 400  # of EM at the end
 TOLERANCE = 2e-6  # of the mean log likelihood, in nats
 CANDIDATES = 16  # draws around which a new component is tried, for each size of neighbourhood
 RESCALED = 8  # components tried with half and double their width
@@ -55,8 +56,9 @@ def fit_mixture(x, weights, rng, most: int = MOST_COMPONENTS) -> GaussianMixture
         best, kept, waited = (criterion, mixture, 0) if criterion > best else (best, kept, waited + 1)
         full = mixture.count >= most or len(x) < 3 * per_component * (mixture.count + 1)
         if waited == PATIENCE or full:
-            return kept
-        mixture = expectation_maximisation(x, weights, _with_insertion(x, weights, mixture, floor, rng), floor)
+            return expectation_maximisation(x, weights, kept, floor)
+        grown = _with_insertion(x, weights, mixture, floor, rng)
+        mixture = expectation_maximisation(x, weights, grown, floor, GROWING_STEPS)
 
 
 def parameters_of(dim: int) -> int:
