@@ -73,18 +73,19 @@ class FittedPrior(PosteriorPrior):
             for name, (low, high) in self.supports().items()
         }
 
-    def _end_of_fit(self, draws):
-        """Warn where the density is not that of the draws; what served the fit alone is let go."""
-        self._warn_visible()
-        self._warn_beyond(draws)
+    def _end_of_fit(self, draws, warned=False):
+        """Warn once where the density is not that of the draws; what served the fit alone is let go."""
+        if not (warned or self._warn_visible()):
+            self._warn_beyond(draws)
         del self._distinct, self._counts
 
-    def _warn_visible(self):
+    def _warn_visible(self) -> bool:
         held = self.held_out
         if held is None:
-            return
+            return False
         far = held.distance > held.noise + VISIBLE
-        if far or held.expected - held.log_density > LOST + 4.0 * held.standard_error:
+        far = far or held.expected - held.log_density > LOST + 4.0 * held.standard_error
+        if far:
             warnings.warn(
                 f"The density fitted to {self.num_draws} draws of {list(self.dims)} is not theirs: draws held out from "
                 f"the fit have log density {held.log_density:.3f} +- {held.standard_error:.3f} on average where "
@@ -94,6 +95,7 @@ class FittedPrior(PosteriorPrior):
                 UserWarning,
                 stacklevel=6,
             )
+        return far
 
     def _warn_beyond(self, draws):
         """Where draws pile up at an edge that nobody named, the density leaks over it."""

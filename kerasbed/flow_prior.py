@@ -74,8 +74,7 @@ class FlowPrior(FittedPrior):
         # After training: a compiled function may hold the weights it was compiled with.
         self._log_prob = backend.compile_function(self.log_density, keras.config.floatx())
         self._inverse = backend.compile_function(self._from_base, keras.config.floatx())
-        self._judge(held, rest, rng)
-        self._end_of_fit(draws)
+        self._end_of_fit(draws, warned=self._judge(held, rest, rng))
 
     def _train(self, held_out, z, probability, rng):
         fit = DensityFit(self.network, self._log_density_of)
@@ -91,8 +90,8 @@ class FlowPrior(FittedPrior):
                 break
         fit.set_weights(kept)
 
-    def _judge(self, held, rest, rng):
-        """Held-out draws under the flow, and under a mixture fitted to the same draws."""
+    def _judge(self, held, rest, rng) -> bool:
+        """Whether held-out draws have a higher density under a mixture fitted to the same draws; warns where so."""
         weights, rest = self._counts[held], rest[: fitted_density.MOST_DRAWS]
         log_prob = backend.compile_function(self._log_density_of_coordinates, keras.config.floatx())
         of_flow = log_prob(self._distinct[held])
@@ -100,7 +99,7 @@ class FlowPrior(FittedPrior):
         self.held_out = fitted_density.compare(of_flow, weights, own)
         mixture = fitted_density.fit_mixture_on(self.maps, self._distinct[rest], self._counts[rest], rng)
         gain = fitted_density.compare(mixture.log_prob(self._distinct[held]) - of_flow, weights, own)
-        if gain.log_density > WORSE + 2.0 * gain.standard_error:
+        if worse := gain.log_density > WORSE + 2.0 * gain.standard_error:
             warnings.warn(
                 f"Held-out draws have log density {self.held_out.log_density:.3f} under the flow and "
                 f"{gain.log_density:.3f} +- {gain.standard_error:.3f} more under a mixture of normal laws; leave out "
@@ -108,6 +107,7 @@ class FlowPrior(FittedPrior):
                 UserWarning,
                 stacklevel=6,
             )
+        return worse
 
     def _log_density_of(self, draws, training):
         return self.network.log_prob(draws["z"], conditions=_no_conditions(draws["z"]), training=True)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy import stats
+from scipy import integrate, stats
 
 import kerasbed as kb
 from kerasbed import backend, flow_prior
@@ -139,11 +139,12 @@ def test_the_density_keeps_its_digits_in_float32(two_modes, bandwidth):
 def test_points_of_the_unit_cube_are_quantiles_in_one_coordinate(two_modes):
     draws, prior = two_modes
     levels = np.array([1e-6, 0.02, 0.3, 0.49, 0.51, 0.9, 1.0 - 1e-6])
-    for each, error in ((prior, 1e-7), (kb.Prior.from_samples({"x": draws}, bandwidth=0.01), 1e-5)):
+    for each, error in ((prior, 1e-7), (kb.Prior.from_samples({"x": draws}, bandwidth=0.01, max_centres=100), 1e-5)):
         ends = each.transform(levels[:, None])["x"][:, 0]
-        assert each.has_transform and np.all(np.diff(ends) > 0)
-        grid = np.linspace(-6.5, 6.5, 200_001)
-        cdf = np.cumsum(np.exp(each.log_prob({"x": grid[:, None]}))) * (grid[1] - grid[0])
+        assert each.has_transform
+        assert np.all(np.diff(ends) > 0)
+        grid = np.linspace(-6.5, 6.5, 20_001)
+        cdf = integrate.cumulative_trapezoid(np.exp(each.log_prob({"x": grid[:, None]})), grid, initial=0.0)
         np.testing.assert_allclose(np.interp(ends, grid, cdf), levels, atol=1e-4 + error)
 
 
@@ -160,7 +161,7 @@ def test_points_of_the_unit_cube_have_the_moments_of_the_draws(density):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
-    "law, support",
+    ("law", "support"),
     [
         (stats.uniform(), (0.0, 1.0)),
         (stats.beta(0.5, 0.5), (0.0, 1.0)),
@@ -194,7 +195,8 @@ def test_a_draw_on_the_edge_is_moved_inside_its_support():
     x[:2] = 0.0
     prior = kb.Prior.from_samples({"x": x}, supports={"x": (0.0, np.inf)})
     draws = prior.sample(20_000, 0)["x"]
-    assert 0.0 < draws.min() and draws.mean() == pytest.approx(x.mean(), rel=0.15)
+    assert draws.min() > 0.0
+    assert draws.mean() == pytest.approx(x.mean(), rel=0.15)
     assert np.isneginf(prior.log_prob({"x": [[-1.0]]})).all()
 
 
