@@ -219,6 +219,23 @@ def _pack(structure, leaves):
     return leaves[0] if ops.is_tensor(structure) else keras.tree.pack_sequence_as(structure, leaves)
 
 
+def register_dict(kind):
+    """Let the trees of Keras and JAX take a class derived from dict for a dict; what they give back is a plain one."""
+
+    def flatten(values):
+        return [values[name] for name in sorted(values)], tuple(sorted(values))
+
+    def unflatten(names, leaves):
+        return dict(zip(names, leaves, strict=True))
+
+    if importlib.util.find_spec("optree"):
+        import optree
+
+        optree.register_pytree_node(kind, lambda v: (*flatten(v), sorted(v)), unflatten, namespace="keras")
+    if NAME == "jax":
+        jax.tree_util.register_pytree_node(kind, flatten, unflatten)
+
+
 def to_numpy(structure):
     """Nested tensors to nested NumPy arrays."""
     return _map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)

@@ -9,6 +9,7 @@ from scipy import special
 
 from kerasbed import approximator, backend, certificate, datasets, numerics, observed, possible, score
 from kerasbed.designs import Design
+from kerasbed.draws import Draws
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import importance
@@ -178,7 +179,8 @@ class Inference(backend.KerasModel):
             seed: integer, or None for fresh draws.
 
         Returns:
-            {name: (datasets, num_samples, d)}, as BayesFlow returns it.
+            {name: (datasets, num_samples, d)}, as BayesFlow returns it; `kerasbed.draws.Draws`, a dict that knows the
+            supports.
 
         Raises:
             ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers.
@@ -220,10 +222,11 @@ class Inference(backend.KerasModel):
             rows = slice(start, start + ROWS_PER_CALL)
             with backend.no_gradients():
                 drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
-        return {
+        values = {
             name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
             for name, dim in posterior.prior.dims.items()
         }
+        return Draws.of(self.posterior.prior, values)
 
     def _corrections(self, share, encoded, outcome, design, num, rng):
         """(row, weighted draws, log weights) of data sets of which more than 1% leaks, where weights are known."""

@@ -1,76 +1,94 @@
 """Yesterday's posterior as the prior of the next design: draws and density from one fitted object.
 
-A density estimated from draws is not the density of those draws: entropies and EIGs that mix the two are biased. So the
-prior made here samples from what it evaluates: a fitted variational posterior, or a kernel density estimate.
-
-The kernel density estimate lives in unconstrained coordinates u (`kerasbed.priors`). With mean m and covariance S of
-n draws in D dimensions it is the mixture (West, 1993)
-
-    p(u) = 1/n sum_i N(u; m + sqrt(1 - h^2) (u_i - m), h^2 S),    h = n^(-1 / (D + 4))    (Scott, 1992)
-
-whose mean and covariance are those of the draws: centres are pulled in by what the kernels add.
-
-A normalizing flow instead, q(u) = N(f(u); 0, I) |det df/du|, is fitted to the standardised draws by maximum likelihood;
-draws of it are f's inverse of normal base samples.
+A fitted variational posterior is used as it is. To draws a density is fitted in unconstrained coordinates: a mixture of
+normal laws or kernels, whichever held-out draws prefer (`kerasbed.fitted_density`), or a normalizing flow
+(`kerasbed.flow_prior`). Where parameters are discrete, the joint values that were drawn get their frequencies, and the
+continuous parameters a density given each of them (`kerasbed.table_prior`).
 """
 
 import numpy as np
-from keras import ops
-from scipy import linalg, special
+from scipy import special
 
-from kerasbed import backend, numerics
-from kerasbed.joint_prior import JointPrior
+from kerasbed import draw_checks
+from kerasbed.draws import Draws
+from kerasbed.fitted_prior import DensityPrior, PosteriorPrior
 from kerasbed.priors import Prior
 
 
-def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0) -> Prior:
+def from_posterior(
+    posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0, like=None, discrete=None
+) -> Prior:
     """See `Prior.from_posterior`."""
     from kerasbed.variational.result import VariationalFit
 
     if isinstance(posterior, VariationalFit):
-        if supports is not None:
-            raise ValueError("A variational fit has the supports of its prior; leave out supports=.")
+        if supports is not None or like is not None or discrete is not None:
+            raise ValueError("A variational fit has the supports of its prior; leave out supports=, like=, discrete=.")
         return VariationalPrior(posterior)
-    draws = {name: _one_dataset(name, values, dataset) for name, values in posterior.items()}
-    return KernelDensityPrior(draws, supports or {}, max_centres, seed)
+    draws = {name: draw_checks.one_dataset(name, values, dataset) for name, values in posterior.items()}
+    return _fitted(draws, _origin(posterior, draws, like), supports, discrete, max_centres, seed)
 
 
-def from_samples(samples, supports=None, bandwidth=None, flow=None, max_centres: int = 1000, seed: int = 0) -> Prior:
+def from_samples(
+    samples,
+    supports=None,
+    bandwidth=None,
+    flow=None,
+    max_centres: int = 1000,
+    seed: int = 0,
+    like=None,
+    discrete=None,
+) -> Prior:
     """See `Prior.from_samples`."""
     draws = {name: np.asarray(values, "float64") for name, values in samples.items()}
-    draws = {name: _one_dataset(name, v[:, None] if v.ndim == 1 else v, 0) for name, v in draws.items()}
-    if flow is not None and flow is not False:
+    draws = {name: draw_checks.one_dataset(name, v[:, None] if v.ndim == 1 else v, 0) for name, v in draws.items()}
+    flow = None if flow is False else flow
+    return _fitted(draws, _origin(samples, draws, like), supports, discrete, max_centres, seed, bandwidth, flow)
+
+
+def _origin(given, draws, like) -> Draws:
+    """Supports and discrete values that the draws, or the prior they are like, come with.
+
+    Raises:
+        ValueError: names or sizes of the draws are not those of `like`.
+    """
+    if like is None:
+        return given if isinstance(given, Draws) else Draws(given)
+    sizes = {name: values.shape[1] for name, values in draws.items()}
+    if wrong := {name: dim for name, dim in sizes.items() if like.dims.get(name) != dim}:
+        raise ValueError(
+            f"The draws are of {wrong} (name: coordinates), but like= is a prior of {like.dims}; draws of the "
+            "parameters of that prior were expected."
+        )
+    return Draws.of(like, draws)
+
+
+def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None, flow=None):
+    dims = {name: values.shape[1] for name, values in draws.items()}
+    limits = draw_checks.limits(dims, supports or {}, origin.supports)
+
+    def fit(parts):
+        chosen = {name: limits[name] for name in parts}
+        if flow is None:
+            return DensityPrior(parts, chosen, max_centres, seed, bandwidth)
         from kerasbed.flow_prior import FlowPrior
 
-        return FlowPrior(draws, supports or {}, None if flow is True else flow, seed)
-    return KernelDensityPrior(draws, supports or {}, max_centres, seed, bandwidth)
+        return FlowPrior(parts, chosen, None if flow is True else flow, seed)
+
+    known = {name: values for name, values in origin.discrete.items() if name in draws}
+    values = known | _possible_values(discrete or {}, dims)
+    if not values:
+        return fit(draws)
+    from kerasbed.table_prior import TablePrior
+
+    return TablePrior(draws, values, limits, fit)
 
 
-def _one_dataset(name, values, dataset):
-    values = np.asarray(values, "float64")
-    values = values[dataset] if values.ndim == 3 else values
-    if values.ndim != 2 or not np.all(np.isfinite(values)):
-        raise ValueError(
-            f"Draws of {name!r} have shape {np.shape(values)}, but finite values (num, d), or (datasets, num, d) as a "
-            "model's sample returns them, were expected."
-        )
-    return values
-
-
-class PosteriorPrior(JointPrior):
-    """What the two kinds share: names and shapes, and densities through `log_density` in `keras.ops`."""
-
-    def __init__(self, dims, supports):
-        super().__init__()
-        self._dims, self._supports = dict(dims), dict(supports)
-        self._log_prob = backend.compile_function(self.log_density)
-        self._parameters = backend.compile_light(self.from_unconstrained)
-
-    def supports(self):
-        return dict(self._supports)
-
-    def log_prob(self, parameters):
-        return self._log_prob(self.check(parameters))
+def _possible_values(discrete, dims):
+    """Name -> sorted values of each coordinate, from values that all coordinates share."""
+    if unknown := set(discrete) - set(dims):
+        raise ValueError(f"discrete names {sorted(unknown)}, but the draws are of {sorted(dims)}.")
+    return {name: (np.unique(np.asarray(values, "float64")),) * dims[name] for name, values in discrete.items()}
 
 
 class VariationalPrior(PosteriorPrior):
@@ -102,99 +120,3 @@ class VariationalPrior(PosteriorPrior):
             )
         base = uniform if family.base == "uniform" else special.ndtri(uniform)
         return {name: values[0] for name, values in self.fit._draws(base).items()}
-
-
-class FittedPrior(PosteriorPrior):
-    """What densities fitted to draws share: checks of the draws, and their unconstrained coordinates.
-
-    Args:
-        draws: {name: (num, d)}.
-        supports: name -> (low, high) where a parameter is not on the whole real line.
-
-    Raises:
-        ValueError: unequal numbers of draws, too few, or draws outside the supports.
-    """
-
-    def __init__(self, draws, supports):
-        dims = {name: values.shape[1] for name, values in draws.items()}
-        if unknown := set(supports) - set(dims):
-            raise ValueError(f"supports name {sorted(unknown)}, but the draws are of {sorted(dims)}.")
-        limits = {name: supports.get(name, (-np.inf, np.inf)) for name in dims}
-        super().__init__(dims, {name: tuple(np.full(dims[name], x) for x in pair) for name, pair in limits.items()})
-        for name, (low, high) in limits.items():
-            if np.any((draws[name] < low) | (draws[name] > high)):
-                raise ValueError(f"Draws of {name!r} leave the support ({low}, {high}) given; correct supports=.")
-        counts = {len(values) for values in draws.values()}
-        if len(counts) > 1 or counts.pop() <= self.dim:
-            raise ValueError(
-                f"Numbers of draws are { {name: len(values) for name, values in draws.items()} }, but the same number, "
-                f"above {self.dim}, was expected for every parameter."
-            )
-
-
-class KernelDensityPrior(FittedPrior):
-    """A kernel density estimate as a prior; made by `Prior.from_posterior` and `Prior.from_samples`.
-
-    Args:
-        draws, supports: see `FittedPrior`.
-        max_centres: kernels; more draws are thinned at random.
-        seed: of the thinning.
-        bandwidth: h, in (0, 1); default Scott's rule.
-
-    Raises:
-        ValueError: as `FittedPrior`, draws that lie in a plane, or a bandwidth outside (0, 1).
-    """
-
-    has_transform = False
-
-    def __init__(self, draws, supports, max_centres, seed, bandwidth=None):
-        super().__init__(draws, supports)
-        if bandwidth is not None and not 0.0 < bandwidth < 1.0:
-            raise ValueError(
-                f"bandwidth is {bandwidth!r}, but a kernel's width relative to the draws' spread, between 0 and 1, was "
-                "expected."
-            )
-        self._fit_kernels(self.coordinates(draws), max_centres, seed)
-        self.width = self.width if bandwidth is None else float(bandwidth)
-        self.centres = np.sqrt(1.0 - self.width**2) * self.centres
-
-    def _fit_kernels(self, u, max_centres, seed):
-        self.mean, covariance = u.mean(axis=0), np.atleast_2d(np.cov(u, rowvar=False))
-        try:
-            self.root = np.linalg.cholesky(covariance)
-        except np.linalg.LinAlgError:
-            raise ValueError(
-                "The draws have a singular covariance: a parameter is constant or a function of the others, so they "
-                "have no density. Leave such a parameter out."
-            ) from None
-        white = linalg.solve_triangular(self.root, (u - self.mean).T, lower=True).T
-        if len(white) > max_centres:
-            white = white[np.random.default_rng(seed).choice(len(white), max_centres, replace=False)]
-        self.width = len(white) ** (-1.0 / (self.dim + 4))
-        self.centres = white
-
-    def sample(self, num, seed=None):
-        rng = np.random.default_rng(seed)
-        chosen = self.centres[rng.integers(len(self.centres), size=num)]
-        white = chosen + self.width * rng.standard_normal((num, self.dim))
-        return self._parameters(self.mean + white @ self.root.T)
-
-    def log_density(self, parameters):
-        u, log_det = self.to_unconstrained(parameters)
-        inverse = linalg.solve_triangular(self.root, np.eye(self.dim), lower=True)
-        white = ops.matmul(u - numerics.like(self.mean, u), numerics.like(inverse.T, u))
-        centres = numerics.like(self.centres, u)
-        # |x - c|^2 expanded into a matrix product: no (..., centres, dim) array; values here are of order one.
-        cross = ops.matmul(white, ops.transpose(centres))
-        squares = ops.sum(ops.square(white), axis=-1, keepdims=True) + ops.sum(ops.square(centres), axis=-1)
-        exponent = -0.5 * (squares - 2.0 * cross) / self.width**2
-        norming = self.dim * (0.5 * numerics.LOG_2PI + float(np.log(self.width))) + float(
-            np.sum(np.log(np.diag(self.root)))
-        )
-        log_sum = ops.logsumexp(exponent, axis=-1)  # over the centres, whose number is known
-        return log_sum - float(np.log(len(self.centres))) - norming + log_det
-
-    def transform(self, uniform):
-        raise ValueError(
-            "A kernel density estimate has no inverse CDF for Sobol or quadrature points; use Monte Carlo base samples."
-        )

@@ -113,42 +113,68 @@ class Prior:
         flow=None,
         max_centres: int = 1000,
         seed: int = 0,
+        like: "Prior | None" = None,
+        discrete: Mapping[str, Sequence[float]] | None = None,
     ) -> "Prior":
         """Draws of any origin as a prior: a density is fitted to them, and draws are taken from that density.
 
+        A mixture of normal laws in unconstrained coordinates, or kernels with a bandwidth of their own for each draw:
+        the one under which held-out draws have the higher density. Repeated draws count by their number.
+
         Args:
             samples: {name: (num, d)} or {name: (num,)}.
-            supports: name -> (low, high) for a parameter that is not on the whole real line; the fit is made in
-                unconstrained coordinates.
-            bandwidth: kernels' width relative to the draws' spread; default Scott's rule.
-            flow: fit a normalizing flow instead of kernels: True, or a `bayesflow.networks.CouplingFlow`, for two or
-                more coordinates.
-            max_centres, seed: kernels; the seed by which more draws are thinned, and of the flow's training.
+            supports: name -> (low, high) for a parameter that is not on the whole real line.
+            bandwidth: kernels of this one width, in units of the draws' spread, in place of that choice.
+            flow: fit a normalizing flow instead: True, or a `bayesflow.networks.CouplingFlow`, for two or more
+                coordinates.
+            max_centres, seed: kernels; the seed by which more draws are thinned, and of the fit.
+            like: a prior of the same names, such as that of the model which made the draws; its supports and discrete
+                values are those of the draws.
+            discrete: name -> possible values of each coordinate; their joint values get the frequencies drawn,
+                unsmoothed, so that a value never drawn has probability zero.
 
         Raises:
-            ValueError: draws that are not finite, outside their support, too few, or without a density.
+            ValueError: draws that are not finite, outside their support, many on its edge, too few, or without a
+                density.
+
+        Warns:
+            UserWarning: held-out draws show that the density is not theirs, or it leaks over an edge that was not
+                named.
         """
         from kerasbed.posterior_prior import from_samples
 
-        return from_samples(samples, supports, bandwidth, flow, max_centres, seed)
+        return from_samples(samples, supports, bandwidth, flow, max_centres, seed, like, discrete)
 
     @staticmethod
-    def from_posterior(posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0) -> "Prior":
+    def from_posterior(
+        posterior,
+        supports: Mapping[str, tuple[float, float]] | None = None,
+        dataset: int = 0,
+        max_centres: int = 1000,
+        seed: int = 0,
+        like: "Prior | None" = None,
+        discrete: Mapping[str, Sequence[float]] | None = None,
+    ) -> "Prior":
         """A posterior as the prior of the next design; draws and density come from the same fitted object.
 
         Args:
             posterior: a `kerasbed.variational` fit, which is used as it is; or draws {name: (num, d)} or
-                {name: (datasets, num, d)}, such as `DesignModel.sample` returns, to which a kernel density is fitted.
-            supports: name -> (low, high) for draws of a parameter that is not on the whole real line.
+                {name: (datasets, num, d)}, such as `DesignModel.sample` returns, to which a density is fitted as by
+                `from_samples`. Draws of a model, of `kerasbed.reference` and of a variational fit know their supports.
+            supports: name -> (low, high) for other draws of a parameter that is not on the whole real line.
             dataset: which data set of draws with a data-set axis.
-            max_centres, seed: kernels of the density estimate, and the seed by which more draws are thinned.
+            max_centres, seed, like, discrete: as for `from_samples`.
 
         Raises:
-            ValueError: draws that are not finite, outside their support, too few, or without a density.
+            ValueError: draws that are not finite, outside their support, many on its edge, too few, or without a
+                density.
+
+        Warns:
+            UserWarning: as `from_samples`.
         """
         from kerasbed.posterior_prior import from_posterior
 
-        return from_posterior(posterior, supports, dataset, max_centres, seed)
+        return from_posterior(posterior, supports, dataset, max_centres, seed, like, discrete)
 
     # -- shape ---
 

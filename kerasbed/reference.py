@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.draws import Draws
 from kerasbed.eig.grid import BLOCK_PAIRS, check_grid_applies, default_grid_size, grid_ends, parameter_grid, tensor_grid
 from kerasbed.finite import finite_values
 from kerasbed.simulators import design_values
@@ -50,7 +51,7 @@ def sample(simulator, num_samples: int, conditions, seed: int | None = None, gri
         drawn.append(_draw(axes, values, num_samples, rng))
     with backend.precision("float64"):
         draws = backend.to_numpy(prior.from_unconstrained(backend.to_tensor(np.stack(drawn), "float64")))
-    return draws
+    return Draws.of(prior, draws)
 
 
 def log_prob(simulator, parameters, conditions, grid_size: int | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kerasbed import base_samples, numerics
+from kerasbed.draws import Draws
 from kerasbed.variational import diagnostics
 
 _MOMENT_POINTS = 2**14
@@ -92,7 +93,7 @@ class VariationalFit:
             {name: (datasets, num_samples, d)}.
         """
         if not corrected:
-            return self._draws(fresh_points(self.family, num_samples, seed), inputs)
+            return Draws.of(self.prior, self._draws(fresh_points(self.family, num_samples, seed), inputs))
         if inputs is not None:
             raise ValueError("A corrected sample needs the likelihood of the fitted data sets; leave out inputs=.")
         pool = max(10 * num_samples, 10_000)
@@ -105,10 +106,11 @@ class VariationalFit:
         for values in log_weights:
             probability = np.exp(diagnostics.smoothed_weights(values)[0])
             chosen.append(rng.choice(pool, num_samples, p=probability / probability.sum()))
-        return {
+        picked = {
             name: np.stack([row[pick] for row, pick in zip(values, chosen, strict=True)])
             for name, values in draws.items()
         }
+        return Draws.of(self.prior, picked)
 
     def log_prob(self, parameters, inputs=None) -> np.ndarray:
         """Log density in the user's units: {name: (S, d)} or {name: (datasets, S, d)} -> (S,) or (datasets, S)."""

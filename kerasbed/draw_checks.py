@@ -1,0 +1,117 @@
+"""What draws must be before a density is fitted to them: finite, inside their supports, distinct, not discrete."""
+
+import numpy as np
+
+AT_EDGE = 0.02  # share of draws on the edge of a support that may be rounding
+FEW_VALUES = 20  # of a coordinate, with ten times as many draws: no density
+
+
+def one_dataset(name, values, dataset):
+    """Draws of one parameter as (num, d).
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    values = np.asarray(values, "float64")
+    values = values[dataset] if values.ndim == 3 else values
+    if values.ndim != 2 or not np.all(np.isfinite(values)):
+        bad = f", {np.sum(~np.isfinite(values))} of them not finite," if values.size else ""
+        raise ValueError(
+            f"Draws of {name!r} have shape {np.shape(values)}{bad} but finite values (num, d), or (datasets, num, d) "
+            "as a model's sample returns them, were expected."
+        )
+    return values
+
+
+def check_counts(draws, dim: int) -> None:
+    """Raise ValueError where parameters have unequal or too few draws."""
+    counts = {len(values) for values in draws.values()}
+    if len(counts) > 1 or counts.pop() <= dim:
+        raise ValueError(
+            f"Numbers of draws are { {name: len(values) for name, values in draws.items()} }, but the same number, "
+            f"above {dim}, was expected for every parameter."
+        )
+
+
+def limits(dims, supports, origin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Name -> (low, high), each (d,): the user's supports before those of the prior that the draws come from.
+
+    Raises:
+        ValueError: an unknown name, or limits that do not fit the parameter's coordinates.
+    """
+    if unknown := set(supports) - set(dims):
+        raise ValueError(f"supports name {sorted(unknown)}, but the draws are of {sorted(dims)}.")
+    found = {}
+    for name, dim in dims.items():
+        low, high = supports.get(name, origin.get(name, (-np.inf, np.inf)))
+        try:
+            low, high = (np.broadcast_to(np.asarray(edge, "float64"), (dim,)).copy() for edge in (low, high))
+        except ValueError:
+            raise ValueError(
+                f"The support of {name!r} is {(low, high)}, but a number or {dim} of them was expected for each edge."
+            ) from None
+        if not np.all(low < high):
+            raise ValueError(f"The support of {name!r} is {(low, high)}, but low < high was expected.")
+        found[name] = low, high
+    return found
+
+
+def inside(name, values, low, high) -> np.ndarray:
+    """Draws (num, d) with those on an edge moved in, half as far as the nearest draw that is not on it.
+
+    Raises:
+        ValueError: draws outside, or so many on an edge that rounding does not explain them.
+    """
+    if np.any((values < low) | (values > high)):
+        outside = int(np.sum(np.any((values < low) | (values > high), axis=1)))
+        shown = (low[0], high[0]) if np.all(low == low[0]) and np.all(high == high[0]) else (low, high)
+        raise ValueError(
+            f"{outside} of {len(values)} draws of {name!r} leave the support {shown} given; correct supports=."
+        )
+    values = values.copy()
+    for i, column in enumerate(values.T):
+        for edge, sign in ((low[i], 1.0), (high[i], -1.0)):
+            if np.isfinite(edge):
+                column[:] = _off_edge(name, column, edge, sign, high[i] - low[i])
+    return values
+
+
+def _off_edge(name, column, edge, sign, width):
+    distance = sign * (column - edge)
+    # As `numerics.inside_open_interval`: nearer than this a distance is rounding.
+    rounding = 16.0 * np.finfo("float64").eps * max(abs(edge), width if np.isfinite(width) else 0.0)
+    on = distance <= rounding
+    if on.sum() > max(2, AT_EDGE * len(column)):
+        nearest = max(rounding, float(np.finfo("float64").tiny))
+        raise ValueError(
+            f"{on.sum()} of {len(column)} draws of {name!r} lie on the edge {edge:g} of its support, or nearer to it "
+            f"than {nearest:.2g}, so they have no density there. If the edge has a probability of its own, make it a "
+            "discrete parameter; if the draws were rounded or cut off, pass them as they were."
+        )
+    if not on.any() or on.all():
+        return column
+    return np.where(on, edge + sign * max(0.5 * distance[~on].min(), 2.0 * rounding), column)
+
+
+def check_spread(names, u) -> None:
+    """Raise ValueError for coordinates (N, D) that have no joint density.
+
+    Args:
+        names: the parameter of each coordinate.
+        u: all draws, repeats among them.
+    """
+    for name, column in zip(names, u.T, strict=True):
+        values = len(np.unique(column))
+        if 1 < values < FEW_VALUES and len(column) >= 10 * values:
+            raise ValueError(
+                f"{name!r} takes only {values} values in {len(column)} draws, so it has no density. If it is "
+                "discrete, pass discrete={name: possible values}, or like=, the prior of the model that made the "
+                "draws; if a Markov chain stood still, run it longer."
+            )
+    spread = np.std(u, axis=0)
+    correlation = np.atleast_2d(np.corrcoef(u, rowvar=False)) if np.all(spread > 0) else np.zeros((1, 1))
+    if np.linalg.eigvalsh(correlation)[0] < 1e-12:
+        raise ValueError(
+            "The draws have a singular covariance: a parameter is constant or a function of the others, so they "
+            "have no density. Leave such a parameter out."
+        )

@@ -1,0 +1,131 @@
+"""Maps of single coordinates after which tails are near those of a normal law, so that few components describe them.
+
+With t = (u - m) / s, m the median and s the interquartile range over 1.349 (sd of a normal law),
+
+    identity                  v = t
+    root    (exponential)     v = t / (1 + (t / c)^2)^(1/4),   dv/dt = (1 + (t / c)^2 / 2) (1 + (t / c)^2)^(-5/4)
+    arsinh  (powers)          v = arsinh(t),                   dv/dt = (1 + t^2)^(-1/2)
+
+A density that is finite or a power of the distance at the edge of its support has exponential tails in the logarithm
+or logit u, exp(-a |u|); where v grows like the root of |u| they are normal ones. All maps increase. For each coordinate
+the one is taken with which a small mixture describes it best (Schwarz, 1978); arsinh for whole lines alone, since
+powers of a logarithm have no moments.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from keras import ops
+
+from kerasbed import numerics
+from kerasbed.mixture_fit import fit_mixture, schwarz
+
+IDENTITY, ROOT, ARSINH = "identity", "root", "arsinh"
+BEND = 2.0  # c: below it the root map is near the identity
+MOST_DRAWS = 2000  # by which a map is chosen
+LEAST_DRAWS = 50
+MOST_COMPONENTS = 4
+ADVANTAGE = 0.004  # in nats, by which a map must be better than the identity
+
+
+def _forward(kind, t, module):
+    """v and log dv/dt, in NumPy or `keras.ops`."""
+    if kind == ROOT:
+        grown = module.square(t / BEND)
+        root = module.log1p(grown)
+        return t * module.exp(-0.25 * root), module.log1p(0.5 * grown) - 1.25 * root
+    if kind == ARSINH:
+        return module.arcsinh(t), -0.5 * module.log1p(module.square(t))
+    return t, module.zeros_like(t)
+
+
+def _inverse(kind, v, module=np):
+    """t, in NumPy or `keras.ops`: with a = v / c and b = t / c, a^4 (1 + b^2) = b^4 is a quadratic equation in b^2."""
+    if kind == ROOT:
+        square = module.square(v / BEND)
+        return v * module.sqrt(0.5 * (square + module.sqrt(module.square(square) + 4.0)))
+    return module.sinh(v) if kind == ARSINH else v
+
+
+@dataclass(frozen=True)
+class TailMaps:
+    """A map for each of D coordinates.
+
+    Attributes:
+        centre, scale: m and s, (D,).
+        kinds: names of the maps.
+    """
+
+    centre: np.ndarray
+    scale: np.ndarray
+    kinds: tuple
+
+    @property
+    def are_linear(self) -> bool:
+        return all(kind == IDENTITY for kind in self.kinds)
+
+    def linear(self) -> "TailMaps":
+        """The same centres and scales without bends."""
+        return replace(self, kinds=(IDENTITY,) * len(self.kinds))
+
+    def bent(self, bounded) -> "TailMaps":
+        """The same centres and scales with a bend in every coordinate."""
+        return replace(self, kinds=tuple(ROOT if edge else ARSINH for edge in bounded))
+
+    def forward(self, u) -> tuple[np.ndarray, np.ndarray]:
+        """v (N, D) and the log-determinant (N,), in NumPy."""
+        t = (u - self.centre) / self.scale
+        v, slopes = zip(*[_forward(kind, t[:, i], np) for i, kind in enumerate(self.kinds)], strict=True)
+        return np.stack(v, axis=-1), sum(slopes) - np.log(self.scale).sum()
+
+    def inverse(self, v) -> np.ndarray:
+        """u from v, (N, D), in NumPy."""
+        t = np.stack([_inverse(kind, v[:, i]) for i, kind in enumerate(self.kinds)], axis=-1)
+        return self.centre + self.scale * t
+
+    def forward_of_tensor(self, u):
+        """`forward` in `keras.ops`: (..., D) -> (..., D), (...,)."""
+        t = (u - numerics.like(self.centre, u)) / numerics.like(self.scale, u)
+        v, slopes = zip(*[_forward(kind, t[..., i], ops) for i, kind in enumerate(self.kinds)], strict=True)
+        return ops.stack(v, axis=-1), sum(slopes[1:], slopes[0]) - float(np.log(self.scale).sum())
+
+    def inverse_of_tensor(self, v):
+        """`inverse` in `keras.ops`: (..., D) -> (..., D)."""
+        t = ops.stack([_inverse(kind, v[..., i], ops) for i, kind in enumerate(self.kinds)], axis=-1)
+        return numerics.like(self.centre, v) + numerics.like(self.scale, v) * t
+
+
+def linear_maps(u) -> TailMaps:
+    """Median and interquartile range, and no bends: (N, D)."""
+    low, centre, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)
+    # Where more than half of the draws are equal, what is left is the standard deviation.
+    scale = np.where(high > low, (high - low) / 1.349, numerics.safe_scale(u.std(axis=0)))
+    return TailMaps(centre, scale, (IDENTITY,) * u.shape[1])
+
+
+def choose_maps(u, bounded, rng) -> TailMaps:
+    """The map for each coordinate with which a small mixture describes it best.
+
+    Args:
+        u: draws (N, D).
+        bounded: whether the parameter of each coordinate has an edge, (D,).
+        rng: `np.random.Generator`.
+    """
+    maps = linear_maps(u)
+    rows = rng.choice(len(u), min(len(u), MOST_DRAWS), replace=False)
+    t = (u[rows] - maps.centre) / maps.scale
+    kinds = [_best_kind(column, edge, rng) for column, edge in zip(t.T, bounded, strict=True)]
+    return replace(maps, kinds=tuple(kinds))
+
+
+def _best_kind(t, bounded, rng):
+    distinct, counts = np.unique(t, return_counts=True)
+    if len(distinct) < LEAST_DRAWS:
+        return IDENTITY
+    counts, values = counts.astype("float64"), {}
+    for kind in (IDENTITY, ROOT) if bounded else (IDENTITY, ARSINH):
+        v, slope = _forward(kind, distinct, np)
+        mixture = fit_mixture(v[:, None] / v.std(), counts, rng, MOST_COMPONENTS)
+        values[kind] = schwarz(mixture, v[:, None] / v.std(), counts) - np.log(v.std()) + counts @ slope / counts.sum()
+    values[IDENTITY] += ADVANTAGE
+    return max(values, key=values.get)
