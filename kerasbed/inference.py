@@ -207,7 +207,7 @@ class Inference(backend.KerasModel):
             possible.warn_impossible(share, np.where(corrected, 0, left), corrected, stacklevel=2)
         else:
             found = draw(0)
-        _warn_not_finite(found)
+        _warn_not_finite(found, has_branches=bool(self.posterior.head.branches))
         return found
 
     def _draws(self, encoded, num_samples, seed, index=0):
@@ -443,9 +443,10 @@ class Inference(backend.KerasModel):
         return approximator.from_model(self)
 
 
-def _warn_not_finite(draws) -> None:
-    """Say how many draws overflowed."""
-    bad = np.any([np.any(~np.isfinite(values), axis=-1) for values in draws.values()], axis=0)
+def _warn_not_finite(draws, has_branches) -> None:
+    """Say how many draws overflowed; parameters of branches that were not drawn are NaN by right."""
+    is_bad = np.isinf if has_branches else lambda values: ~np.isfinite(values)
+    bad = np.any([np.any(is_bad(values), axis=-1) for values in draws.values()], axis=0)
     if bad.any():
         warnings.warn(
             f"{bad.sum()} of {bad.size} draws of the amortised posterior are not finite, for "
