@@ -234,6 +234,10 @@ def register_dict(kind):
         optree.register_pytree_node(kind, lambda v: (*flatten(v), sorted(v)), unflatten, namespace="keras")
     if NAME == "jax":
         jax.tree_util.register_pytree_node(kind, flatten, unflatten)
+    elif NAME == "torch":  # Keras takes torch's own trees there
+        torch.utils._pytree.register_pytree_node(
+            kind, lambda v: flatten(v), lambda leaves, names: unflatten(names, leaves)
+        )
 
 
 def to_numpy(structure):

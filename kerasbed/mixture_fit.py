@@ -10,14 +10,17 @@ s^2, half the spacing of the densest draws: no component can shrink onto a singl
 
 From K components to K + 1 (Verbeek, Vlassis and Kroese, 2003): the neighbourhoods of random draws, of several sizes,
 and the components present, made wider or narrower, are candidates; the one which raises the log likelihood most is
-mixed in and EM goes on. A narrow mode inside a broad one is found so, which no partition by distance would find, and so
-are heavy tails. The number of
-components is the one with the best criterion of Schwarz (1978), log likelihood minus log(n) / 2 for each parameter.
-Akaike's, minus one for each, takes clusters by chance for components, since each is the best of many candidates.
+mixed in and EM goes on. A narrow mode inside a broad one is found so, and so are heavy tails. Its rival is EM from a
+partition of the draws by k means; the better of the two is kept. The number of components is the one with the best
+criterion of Schwarz (1978), log likelihood minus log(n) / 2 for each parameter. Akaike's, minus one for each, takes
+clusters by chance for components, since each is the best of many candidates.
 """
+
+import warnings
 
 import numpy as np
 from scipy import special
+from scipy.cluster.vq import kmeans2
 from scipy.spatial import cKDTree
 
 from kerasbed.gaussian_mixture import GaussianMixture
@@ -57,8 +60,12 @@ def fit_mixture(x, weights, rng, most: int = MOST_COMPONENTS) -> GaussianMixture
         full = mixture.count >= most or len(x) < 3 * per_component * (mixture.count + 1)
         if waited == PATIENCE or full:
             return expectation_maximisation(x, weights, kept, floor)
-        grown = _with_insertion(x, weights, mixture, floor, rng)
-        mixture = expectation_maximisation(x, weights, grown, floor, GROWING_STEPS)
+        starts = [
+            _with_insertion(x, weights, mixture, floor, rng),
+            _partitioned(x, weights, mixture.count + 1, floor, rng),
+        ]
+        grown = [expectation_maximisation(x, weights, start, floor, GROWING_STEPS) for start in starts]
+        mixture = max(grown, key=lambda each: schwarz(each, x, weights))
 
 
 def parameters_of(dim: int) -> int:
@@ -108,6 +115,14 @@ def _maximised(x, weights, responsibilities, floor):
         away = x - centre
         covariances[k] = ((away * shares[:, k : k + 1]).T @ away + floor**2 * np.eye(dim)) / counts[k]
     return GaussianMixture(counts / counts.sum(), centres, np.linalg.cholesky(covariances))
+
+
+def _partitioned(x, weights, count, floor, rng):
+    """A component for each cell of a partition by k means (Arthur and Vassilvitskii, 2007)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an empty cell, which is left out
+        cells = kmeans2(x, count, minit="++", rng=rng)[1]
+    return _maximised(x, weights, np.eye(count)[cells], floor)
 
 
 def _rescaled(mixture, rng):
