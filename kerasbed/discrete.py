@@ -74,6 +74,24 @@ def nearest_of_tensor(x, values):
     return ops.argmin(ops.abs(x[..., None] - numerics.like(values, x)), axis=-1)
 
 
+def cell(parameters, discrete) -> np.ndarray:
+    """Index of joint values among `joint_values(discrete)`: {name: (..., d)} -> (...,); the nearest values count."""
+    index = 0
+    for name, coordinates in discrete.items():
+        for i, values in enumerate(coordinates):
+            index = index * len(values) + nearest(parameters[name][..., i], values)
+    return index
+
+
+def cell_of_tensors(parameters, discrete):
+    """`cell` in `keras.ops`."""
+    index = 0
+    for name, coordinates in discrete.items():
+        for i, values in enumerate(coordinates):
+            index = index * len(values) + nearest_of_tensor(parameters[name][..., i], values)
+    return index
+
+
 def one_hot(index, size: int, dtype):
     """One-hot vectors of integers by comparison: torch's own reads values, so that no step can be recorded with it."""
     return ops.cast(ops.equal(index[..., None], ops.arange(size, dtype=index.dtype)), dtype)

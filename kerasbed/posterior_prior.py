@@ -3,7 +3,7 @@
 A fitted variational posterior is used as it is. To draws a density is fitted in unconstrained coordinates: a mixture of
 normal laws or kernels, whichever held-out draws prefer (`kerasbed.fitted_density`), or a normalizing flow
 (`kerasbed.flow_prior`). Where parameters are discrete, the joint values that were drawn get their frequencies, and the
-continuous parameters a density given each of them (`kerasbed.table_prior`).
+continuous parameters a density given each of them (`kerasbed.conditional_table`).
 """
 
 import numpy as np
@@ -79,9 +79,9 @@ def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None
     values = known | _possible_values(discrete or {}, dims)
     if not values:
         return fit(draws)
-    from kerasbed.table_prior import TablePrior
+    from kerasbed.conditional_table import table_of
 
-    return TablePrior(draws, values, limits, fit)
+    return table_of(draws, values, limits, fit)
 
 
 def _possible_values(discrete, dims):

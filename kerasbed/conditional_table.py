@@ -2,25 +2,25 @@ r"""Draws with discrete parameters as a prior: a table of joint values, and a de
 
     p(k, theta) = f_k q_k(theta),    f_k = n_k / n,
 
-k the joint values of the discrete coordinates that were drawn, n_k how often, and q_k a density fitted to the
-continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never drawn has probability
-zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint values (Miller, 1955).
+k the joint values of the discrete coordinates that were drawn, n_k how often (`kerasbed.table_prior`), and q_k a density
+fitted to the continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never drawn has
+probability zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint values (Miller,
+1955).
 """
 
 import numpy as np
 from keras import ops
-from scipy import special
 
-from kerasbed import discrete, numerics
+from kerasbed import discrete
 from kerasbed.fitted_prior import PosteriorPrior
-from kerasbed.priors import Entropy
+from kerasbed.table_prior import TablePrior
 
 LEAST_DRAWS = 30  # of a joint value, for a density of the continuous parameters given it
 MOST_PARTS = 64  # joint values with a density of their own
 
 
-class TablePrior(PosteriorPrior):
-    """A table of joint values with densities given them; made by `Prior.from_posterior` and `Prior.from_samples`.
+def table_of(draws, values, limits, fit):
+    """The prior of draws with discrete parameters: a `TablePrior` where all are, else a `ConditionalTablePrior`.
 
     Args:
         draws: {name: (num, d)}.
@@ -31,21 +31,29 @@ class TablePrior(PosteriorPrior):
     Raises:
         ValueError: draws of other values, or too few of a joint value for a density given it.
     """
+    listed = {name: _listed(name, drawn, values[name]) for name, drawn in draws.items() if name in values}
+    if len(listed) < len(draws):
+        return ConditionalTablePrior(draws | listed, {name: values[name] for name in listed}, limits, fit)
+    supports = {name: _ends(values[name]) for name in listed}
+    return TablePrior(listed, np.ones(len(next(iter(listed.values())))), supports)
+
+
+class ConditionalTablePrior(PosteriorPrior):
+    """A table of joint values with densities given them; arguments and errors are those of `table_of`."""
 
     def __init__(self, draws, values, limits, fit):
         dims = {name: drawn.shape[1] for name, drawn in draws.items()}
         supports = {name: limits[name] for name in dims} | {name: _ends(found) for name, found in values.items()}
         super().__init__(dims, supports)
-        self._discrete = {name: values[name] for name in dims if name in values}
-        coordinates = np.concatenate([_listed(name, draws[name], found) for name, found in self._discrete.items()], -1)
+        self._discrete = dict(values)
+        coordinates = np.concatenate([draws[name] for name in self._discrete], axis=-1)
         self.rows, index, counts = np.unique(coordinates, axis=0, return_inverse=True, return_counts=True)
-        self.frequencies, self.parts = counts / counts.sum(), None
+        self.frequencies = counts / counts.sum()
         others = {name: drawn for name, drawn in draws.items() if name not in self._discrete}
-        if others:
-            self._check_counts(counts, list(others))
-            index = np.reshape(index, -1)
-            self.parts = [fit({n: drawn[index == k] for n, drawn in others.items()}) for k in range(len(counts))]
-            self.has_transform = all(part.has_transform for part in self.parts)
+        self._check_counts(counts, list(others))
+        index = np.reshape(index, -1)
+        self.parts = [fit({n: drawn[index == k] for n, drawn in others.items()}) for k in range(len(counts))]
+        self.has_transform = all(part.has_transform for part in self.parts)
 
     def _check_counts(self, counts, others):
         if len(counts) > MOST_PARTS or counts.min() < LEAST_DRAWS:
@@ -64,7 +72,7 @@ class TablePrior(PosteriorPrior):
     def _with_parts(self, chosen, rng, uniform=None):
         """Parameters of chosen rows of the table, (num,): drawn given them, or from points of the unit cube."""
         found = self._named(self.rows[chosen])
-        for k in np.unique(chosen) if self.parts else ():
+        for k in np.unique(chosen):
             here = chosen == k
             part = self.parts[k]
             drawn = part.sample(int(here.sum()), rng) if uniform is None else part.transform(uniform[here])
@@ -92,42 +100,29 @@ class TablePrior(PosteriorPrior):
             here = np.all(coordinates == row, axis=-1)
             if here.any():
                 given = {n: v[here] for n, v in parameters.items() if n not in self._discrete}
-                found[here] = np.log(self.frequencies[k]) + (self.parts[k].log_prob(given) if self.parts else 0.0)
+                found[here] = np.log(self.frequencies[k]) + self.parts[k].log_prob(given)
         return found
 
     def log_density(self, parameters):
         """`log_prob` in `keras.ops`: a value off the support counts as the nearest one on it."""
-        index, size = 0, 1
-        table = np.zeros(len(self.rows), "int64")
-        for name, coordinates in self._discrete.items():
-            for i, values in enumerate(coordinates):
-                index = index * len(values) + discrete.nearest_of_tensor(parameters[name][..., i], values)
-                table = table * len(values) + np.searchsorted(values, self._named(self.rows)[name][:, i])
-                size *= len(values)
+        index = discrete.cell_of_tensors(parameters, self._discrete)
+        table = discrete.cell(self._named(self.rows), self._discrete)
         others = {name: values for name, values in parameters.items() if name not in self._discrete}
         some = next(iter(parameters.values()))
-        if self.parts is None:
-            terms = np.full(size, -np.inf)
-            terms[table] = np.log(self.frequencies)
-            return ops.take(numerics.like(terms, some), index)
         found = ops.full_like(some[..., 0], -np.inf)
         for k, part in enumerate(self.parts):
             value = float(np.log(self.frequencies[k])) + part.log_density(others)
             found = ops.where(ops.equal(index, int(table[k])), value, found)
         return found
 
-    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
-        if self.parts is None:
-            return Entropy(float(special.entr(self.frequencies).sum()), 0.0, "exact")
-        return self._sampled_entropy(num_samples, seed)
-
     # -- parts ---
 
     def marginal(self, names):
         if not set(names) <= set(self._discrete):
             return None
-        values = {name: self._discrete[name] for name in names}
-        return _marginal_table(self, values)
+        listed = self._named(self.rows)
+        supports = {name: self._supports[name] for name in names}
+        return TablePrior({name: listed[name] for name in names}, self.frequencies, supports)
 
     def can_sample_given(self, names) -> bool:
         return set(names) <= set(self._discrete)
@@ -140,18 +135,6 @@ class TablePrior(PosteriorPrior):
         ends = np.cumsum(fits * self.frequencies, axis=1)
         chosen = np.sum(ends <= rng.random((len(given), 1)) * ends[:, -1:], axis=1)
         return self._with_parts(np.minimum(chosen, len(self.rows) - 1), rng)
-
-
-def _marginal_table(prior, values):
-    """The table of some of the discrete parameters."""
-    table = TablePrior.__new__(TablePrior)
-    dims = {name: prior.dims[name] for name in values}
-    PosteriorPrior.__init__(table, dims, {name: _ends(found) for name, found in values.items()})
-    rows = np.concatenate([prior._named(prior.rows)[name] for name in values], axis=-1)
-    table.rows, index = np.unique(rows, axis=0, return_inverse=True)
-    table.frequencies = np.bincount(np.reshape(index, -1), prior.frequencies)
-    table._discrete, table.parts = dict(values), None
-    return table
 
 
 def _ends(values):
