@@ -11,8 +11,8 @@ import numpy as np
 
 from kerasbed.discrete import is_discrete
 from kerasbed.joint_prior import JointPrior
-from kerasbed.marginals import as_block
-from kerasbed.priors import Prior
+from kerasbed.marginals import as_block, quantiles_of_normal
+from kerasbed.priors import FAR, Prior
 
 PROBES = 256
 
@@ -179,6 +179,24 @@ class HierarchicalPrior(JointPrior):
         for name, u in zip(self.laws, pieces, strict=True):
             draws[name] = self._law(name, draws).ppf(u) if name in self.parents else self.laws[name].transform(u)
         return draws
+
+    @property
+    def normal_reach(self):
+        return FAR
+
+    def from_normal(self, z, given=None):
+        given, draws, log_p, first = given or {}, {}, np.zeros(len(z)), 0
+        for name, dim in self.dims.items():
+            law = self._law(name, draws) if name in self.parents else self.laws[name]
+            if name in given:
+                draws[name] = np.broadcast_to(given[name], (len(z), dim))
+                own = law.logpmf(draws[name]).sum(axis=-1) if name in self.parents else law.log_prob(draws[name])
+                log_p = log_p + own
+                continue
+            coordinates, first = z[:, first : first + dim], first + dim
+            is_root = name not in self.parents
+            draws[name] = law.from_normal(coordinates) if is_root else quantiles_of_normal(law, coordinates)
+        return draws, log_p
 
     def log_prob(self, parameters):
         parameters = self.check(parameters)
