@@ -92,8 +92,15 @@ def quantiles_of_normal(law, z):
 
     Phi(z) itself rounds to 1 beyond z = 8.3, where the upper tail still holds every digit.
     """
+    if isinstance(law.dist, type(stats.norm)):
+        return law.mean() + law.std() * z
     with np.errstate(all="ignore"):
-        return np.where(z > 0.0, law.isf(special.ndtr(-z)), law.ppf(special.ndtr(z)))
+        tail, upper = special.ndtr(-np.abs(z)), z > 0.0
+        if any(np.ndim(value) for value in (*law.args, *law.kwds.values())):
+            return np.where(upper, law.isf(tail), law.ppf(tail))
+        draws = np.empty_like(tail)
+        draws[upper], draws[~upper] = law.isf(tail[upper]), law.ppf(tail[~upper])
+        return draws
 
 
 def as_block(name: str, given: Any) -> Univariate | MultivariateNormal | Discrete:
