@@ -232,7 +232,7 @@ class _Block:
             keys = np.flatnonzero(split.any(axis=1))
             if not len(keys):
                 break
-            owner, lower, width = _halved(owner[keys], lower[keys], width[keys], split[keys])
+            owner, lower, width = halved(owner[keys], lower[keys], width[keys], split[keys])
             log_l, log_p = self._evaluate(owner, lower, width)
         return self._result(keep)
 
@@ -355,7 +355,14 @@ def _nodes(lower, width):
     return lower[:, None] + 0.5 * width[:, None] * (1.0 + _rule(lower.shape[1])[0])
 
 
-def _halved(owner, lower, width, split):
+def cell_nodes(lower, width):
+    """Nodes of all cells (C * Q, dim) and their log weights (C * Q,)."""
+    dim = lower.shape[1]
+    log_w = np.log(width).sum(axis=1)[:, None] + np.log(_rule(dim)[1])
+    return _nodes(lower, width).reshape(-1, dim), log_w.ravel()
+
+
+def halved(owner, lower, width, split):
     """Children of cells, halved along the axes marked."""
     for axis in range(lower.shape[1]):
         chosen = split[:, axis]

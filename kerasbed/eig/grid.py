@@ -75,10 +75,11 @@ def grid(
         RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect.
     """
     check_grid_applies(simulator)
-    if is_finite(simulator.prior) and simulator.outcome_space() is not None:
+    if simulator.outcome_space() is not None and grid_size is None:
         from kerasbed.eig.enumeration import exact_sum
 
-        return exact_sum(simulator, design)
+        if (exact := exact_sum(simulator, design)) is not None:
+            return exact
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
     value, error = numerics.mean_and_error(contributions)
     error = float(np.hypot(error, integration))
@@ -214,9 +215,7 @@ def parameter_grid(prior, grid_size: int | None = None):
     """
     (chart,) = charts(prior)
     size = grid_size or BEST_SIZES[prior.dim]
-    outer = [(edges[0], edges[-1]) for edges in chart.edges()]
-    outer = [(-PLAIN_END, PLAIN_END)] * prior.dim if isinstance(chart, NormalChart) else outer
-    axes = [np.linspace(low, high, size) for low, high in outer]
+    axes = [np.linspace(low, high, size) for low, high in zip(*grid_ends(prior, chart), strict=True)]
     points, log_p = chart.points(np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1))
     log_weights = log_p + np.sum(np.log([axis[1] - axis[0] for axis in axes]))
     mass = float(np.exp(log_weights).sum())
@@ -226,6 +225,14 @@ def parameter_grid(prior, grid_size: int | None = None):
             "grid_size, or leave it out for a grid that refines itself."
         )
     return points, log_weights
+
+
+def grid_ends(prior, chart=None):
+    """Lower and upper ends of a plain grid in the coordinates of the prior's chart, each (dim,)."""
+    (chart,) = charts(prior) if chart is None else (chart,)
+    if isinstance(chart, NormalChart):
+        return np.full(prior.dim, -PLAIN_END), np.full(prior.dim, PLAIN_END)
+    return tuple(np.array([edges[i] for edges in chart.edges()]) for i in (0, -1))
 
 
 def grid_applies(simulator) -> bool:
