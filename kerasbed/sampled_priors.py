@@ -144,21 +144,28 @@ class HierarchicalPrior(JointPrior):
         return {name: self._limits[name] for name in self.laws}
 
     def marginal(self, names):
-        return self.roots.marginal(names)
+        found = self.roots.marginal(names)
+        return super().marginal(names) if found is None else found
 
     def is_independent(self, names):
         """Groups without a path between them: no law of the others asks for one of these, nor these for others."""
         links = [(child, parent) for child, parents in self.parents.items() for parent in parents]
-        return all((child in names) == (parent in names) for child, parent in links)
+        apart = all((child in names) == (parent in names) for child, parent in links)
+        return apart or super().is_independent(names)
 
     def can_sample_given(self, names):
         """The rest can be drawn in order where these ask for nothing outside them."""
+        return self._in_order(names) or super().can_sample_given(names)
+
+    def _in_order(self, names):
         return all(set(self.parents.get(name, ())) <= set(names) for name in names)
 
     def sample(self, num, seed=None):
         return self._draw(num, np.random.default_rng(seed), {})
 
     def sample_given(self, parameters, rng):
+        if not self._in_order(parameters):
+            return super().sample_given(parameters, rng)
         return self._draw(len(next(iter(parameters.values()))), rng, parameters)
 
     def _draw(self, num, rng, given):
