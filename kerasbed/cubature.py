@@ -21,7 +21,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from kerasbed import backend
 from kerasbed.charts import NormalChart, charts
@@ -447,7 +447,10 @@ def _density_at_ends(lower, width, log_f, low, high, dim):
     found, q = np.full(len(lower), -np.inf), NODES[dim]
     index = np.stack(np.unravel_index(np.arange(q**dim), (q,) * dim), axis=-1)
     for axis in range(dim):
-        for touches, layer in ((lower[:, axis] <= low[axis] + 1e-9, 0), ((lower + width)[:, axis] >= high[axis] - 1e-9, q - 1)):
+        for touches, layer in (
+            (lower[:, axis] <= low[axis] + 1e-9, 0),
+            ((lower + width)[:, axis] >= high[axis] - 1e-9, q - 1),
+        ):
             rows = np.flatnonzero(touches)
             found[rows] = np.maximum(found[rows], log_f[rows][:, index[:, axis] == layer].max(axis=1))
     return found

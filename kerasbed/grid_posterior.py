@@ -77,7 +77,9 @@ class GridPosterior(JointPrior):
         leading = len(next(iter(parameters.values())).shape) - 1
         outcome = np.asarray(self.likelihood.outcomes[self.owner])
         outcome = as_tensor(outcome.reshape((1,) * leading + outcome.shape))
-        design = tree.map_structure(lambda d: as_tensor(np.reshape(d, (1,) * (leading - 1) + d.shape)), self.likelihood.design)
+        design = tree.map_structure(
+            lambda d: as_tensor(np.reshape(d, (1,) * (leading - 1) + d.shape)), self.likelihood.design
+        )
         log_l = self.simulator.log_likelihood(outcome, parameters, design)
         return log_l + self.source.log_density(parameters) - self.log_evidence
 

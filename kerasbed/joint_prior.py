@@ -52,7 +52,11 @@ class JointPrior(Prior):
         return self._listed is not None and set(names) <= set(self.names)
 
     def sample_given(self, parameters, rng):
-        return super().sample_given(parameters, rng) if self._listed is None else self._listed.sample_given(parameters, rng)
+        return (
+            super().sample_given(parameters, rng)
+            if self._listed is None
+            else self._listed.sample_given(parameters, rng)
+        )
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         if self._listed is not None:

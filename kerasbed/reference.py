@@ -20,7 +20,7 @@ from kerasbed.grid_posterior import GridPosterior, cells_of
 from kerasbed.simulators import design_values
 from kerasbed.table_prior import TablePrior
 
-WARNED = 1e-3  # relative error of an evidence
+WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
 AT_ENDS = 1e-4  # of a posterior's mass
 
@@ -46,7 +46,8 @@ def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> 
         RuntimeWarning: a posterior that the grid resolves in part.
     """
     rng = np.random.default_rng(seed)
-    draws = [posterior.sample(num_samples, rng) for posterior in _posteriors(simulator, conditions)]
+    posteriors = _posteriors(simulator, conditions)
+    draws = [own.sample(num_samples, rng) for own in posteriors]
     return {name: np.stack([own[name] for own in draws]) for name in simulator.prior.names}
 
 
@@ -115,7 +116,7 @@ def _outcome_axes(simulator, conditions):
 def _posteriors(simulator, conditions) -> list:
     """The posterior of every data set, as priors."""
     outcomes, design = _checked(simulator, conditions)
-    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True)
+    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True, stacklevel=5)
     if is_finite(simulator.prior):
         values, log_joint = parts
         return [TablePrior(values, np.exp(row - row.max()), supports=simulator.prior.supports()) for row in log_joint]
@@ -125,7 +126,7 @@ def _posteriors(simulator, conditions) -> list:
     ]
 
 
-def _evidence(simulator, outcomes, design, keep=False):
+def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
     """log p(y), (datasets,), the charts with their cells (or the table with joint probabilities), the likelihood."""
     likelihood = Likelihood(simulator, outcomes, design)
     if is_finite(simulator.prior):
@@ -136,7 +137,7 @@ def _evidence(simulator, outcomes, design, keep=False):
         return log_evidence, (values, log_joint), likelihood
     found, parts = over_prior(simulator.prior, likelihood, keep)
     _refuse_impossible(found.log_value)
-    _judge(found)
+    _judge(found, stacklevel)
     return found.log_value, parts, likelihood
 
 
@@ -148,7 +149,7 @@ def _refuse_impossible(log_evidence):
         )
 
 
-def _judge(found):
+def _judge(found, stacklevel):
     """Refuse posteriors that the grid cannot hold, warn of those it holds in part."""
     if np.any(beyond := found.ends > AT_ENDS):
         raise ValueError(
@@ -166,7 +167,7 @@ def _judge(found):
             f"The evidence of outcome {int(np.argmax(found.error))} has a relative error of about {worst:.2g}: the "
             "likelihood jumps or varies faster than the grid resolves.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 

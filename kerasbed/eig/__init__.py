@@ -4,7 +4,7 @@ from kerasbed.eig.bracket import bracket
 from kerasbed.eig.closed_form import linear_gaussian
 from kerasbed.eig.compare import BoundGap, bound_gap, compare
 from kerasbed.eig.double_loop import DoubleLoop
-from kerasbed.eig.enumeration import Enumeration, enumerate  # noqa: A004 - the field's word
+from kerasbed.eig.enumeration import Enumeration, enumerate
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid
 from kerasbed.eig.importance import importance

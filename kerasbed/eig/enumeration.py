@@ -104,7 +104,7 @@ class Enumeration:
         return reference.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
 
 
-def enumerate(  # noqa: A001 - the field's word
+def enumerate(
     simulator, designs, target: str | list | Callable | None = None, max_terms: int = MOST_TERMS
 ) -> Enumeration:
     """Exact EIG at all settings, where outcomes can be listed and parameters are discrete or few enough for a grid.
@@ -330,13 +330,17 @@ def _exact(simulator, outcomes, designs, values, weights, codes, max_terms):
     found = []
     for first in range(0, num, rows):
         some = first + np.arange(rows) % min(rows, num - first)
-        block = tree.map_structure(lambda leaf, some=some: np.repeat(leaf[some], outcomes_each, axis=0)[:, None], designs)
+        block = tree.map_structure(
+            lambda leaf, some=some: np.repeat(leaf[some], outcomes_each, axis=0)[:, None], designs
+        )
         tiled = np.tile(outcomes, (rows, *[1] * (outcomes.ndim - 1)))[:, None]
         sums = _Sums(rows, outcomes_each, weights, codes)
         for start in range(0, count, columns):
             index = np.arange(start, start + columns)
             part = {name: v[index % count][None] for name, v in values.items()}
-            sums.add(probabilities(tiled, part, block), np.where(index < count, weights[index % count], 0.0), index % count)
+            sums.add(
+                probabilities(tiled, part, block), np.where(index < count, weights[index % count], 0.0), index % count
+            )
         found.append(sums.information(first)[: num - first])
     return np.concatenate(found)
 
@@ -375,7 +379,9 @@ class _Sums:
         if self.codes is None:
             self.own += (special.xlogy(p, p) @ weights).reshape(self.shape).sum(axis=1)
         else:
-            chosen = sparse.csr_array((weights, (self.codes[index], np.arange(len(weights)))), (self.groups, len(weights)))
+            chosen = sparse.csr_array(
+                (weights, (self.codes[index], np.arange(len(weights)))), (self.groups, len(weights))
+            )
             self.joint += chosen @ p.T
 
     def information(self, first):
