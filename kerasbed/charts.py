@@ -2,13 +2,13 @@ r"""Coordinates in which a prior is integrated over: where its mass is known to 
 
 A chart maps coordinates t in a box to parameters theta, with the prior's density in t. Two kinds serve all priors.
 
-*Standard normal coordinates.* theta = F^-1(Phi(t)), one coordinate after the other (Rosenblatt, 1952), for products of
-marginals, correlated normal blocks, hierarchies and whatever else has inverse CDFs. The density in t is N(0, I) whatever
-the prior: an edge, a heavy tail or a funnel costs nothing, and the mass within the box is known. For t > 0 quantiles are
-taken from the upper tail, so that t = 37 has its digits.
+*Standard normal coordinates.* theta = F^-1(Phi(t)), one coordinate after another (Rosenblatt, 1952), for products of
+marginals, correlated normal blocks, hierarchies and whatever else has inverse CDFs. The density in t is N(0, I) for any
+prior: an edge, a heavy tail or a funnel costs nothing, and the mass within the box is known. For t > 0 quantiles come
+from the upper tail, so that t = 37 has its digits.
 
-*Stretched coordinates*, for a prior known by draws and a density. Unconstrained coordinates u (`kerasbed.priors`) of the
-draws have medians m, quartile distances s and a correlation R of their normal scores, and with L L^T = R
+*Stretched coordinates*, for a prior known by draws and a density. Unconstrained coordinates u (`kerasbed.priors`) of
+the draws have medians m, quartile distances s and a correlation R of their normal scores, and with L L^T = R
 
     u = m + diag(s) L sinh(t),      log p(t) = log p(u) + sum log s + log |L| + sum log cosh(t):
 

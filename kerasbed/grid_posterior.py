@@ -4,7 +4,7 @@ r"""The exact posterior of one outcome as a law: draws, density, coordinates, an
 
 with p(y | xi) by cubature (`kerasbed.cubature`). Draws are exact: a cell by its mass, then a place in it by rejection
 from the uniform law, since the integrand can be evaluated anywhere. So draws and density belong to each other, and the
-posterior may be the prior of the next design. Its charts are the prior's, with the density multiplied by the likelihood.
+posterior may be the prior of the next design. Its charts are the prior's, with the likelihood as a factor.
 
 Inverse CDFs are those of a piecewise constant density on a tensor grid over the posterior's box, coordinate after
 coordinate (Rosenblatt, 1952); they serve Sobol points, where draws would not.
@@ -189,7 +189,7 @@ class InverseCdf:
         if not abs(mass.sum() - 1.0) < INVERSE_TOLERANCE:
             raise ValueError(
                 f"A grid of {size} points for each parameter holds {mass.sum():.4g} of the posterior's mass, but 1 was "
-                "expected: it is too narrow or has modes too far apart for an inverse CDF. Use Monte Carlo base samples."
+                "expected: it is too narrow or has modes too far apart for an inverse CDF. Use Monte Carlo draws."
             )
         # Cumulated over one axis, given the cells of the axes before it and summed over those after it.
         dims = range(chart.dim)

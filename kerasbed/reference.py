@@ -99,8 +99,8 @@ def posterior(simulator, conditions):
     outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
     if len(outcome) != 1:
         raise ValueError(
-            f"{len(outcome)} outcomes were given, but the posterior of one data set was expected; write one outcome that "
-            "holds all measurements, or take the posterior of each in turn as the prior of the next."
+            f"{len(outcome)} outcomes were given, but the posterior of one data set was expected; write one outcome "
+            "that holds all measurements, or take the posterior of each in turn as the prior of the next."
         )
     (found,) = _posteriors(simulator, {**conditions, "outcome": outcome})
     return found
@@ -144,8 +144,8 @@ def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
 def _refuse_impossible(log_evidence):
     if not np.all(possible := np.isfinite(log_evidence)):
         raise ValueError(
-            f"Outcome {int(np.argmin(possible))} has likelihood zero under every parameter of the prior that was tried, "
-            "so there is no posterior; check the outcome, its units and the design, or widen the prior."
+            f"Outcome {int(np.argmin(possible))} has likelihood zero under every parameter of the prior that was tried"
+            ", so there is no posterior; check the outcome, its units and the design, or widen the prior."
         )
 
 
@@ -180,7 +180,7 @@ def _checked(simulator, conditions):
     outcomes = np.asarray(conditions["outcome"], "float64")
     if not np.all(np.isfinite(outcomes)):
         raise ValueError(
-            f"outcome holds {int(np.sum(~np.isfinite(outcomes)))} values that are NaN or infinite, but finite ones were "
-            "expected; leave out measurements that failed, with a design of the others."
+            f"outcome holds {int(np.sum(~np.isfinite(outcomes)))} values that are NaN or infinite, but finite ones "
+            "were expected; leave out measurements that failed, with a design of the others."
         )
     return outcomes, design

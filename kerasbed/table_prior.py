@@ -1,7 +1,7 @@
 """Discrete parameters that depend on each other: a prior that lists all joint values with their probabilities.
 
-Everything about it is a sum over the table: marginal and conditional laws, the entropy, whether parts are independent. It
-is what a posterior of discrete parameters is, and so the prior of the next trial.
+Everything about it is a sum over the table: marginal and conditional laws, the entropy, whether parts are independent.
+It is what a posterior of discrete parameters is, and so the prior of the next trial.
 """
 
 from collections.abc import Mapping
@@ -149,6 +149,6 @@ def _check(arrays, p):
         raise ValueError("values hold NaN or infinite entries, but finite joint values were expected.")
     if not np.all(np.isfinite(p)) or np.any(p < 0.0) or not p.sum() > 0.0:
         raise ValueError(
-            f"probabilities run from {p.min(initial=np.inf):.4g} to {p.max(initial=-np.inf):.4g}, but finite ones of at "
-            "least 0 with a positive sum were expected."
+            f"probabilities run from {p.min(initial=np.inf):.4g} to {p.max(initial=-np.inf):.4g}, but finite ones of "
+            "at least 0 with a positive sum were expected."
         )

@@ -21,26 +21,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from keras import ops, tree
-from scipy import sparse, special
+from scipy import special
 
 from kerasbed import backend
+from kerasbed.cells import cell_nodes, halved
 from kerasbed.charts import charts, count_values, is_finite, listed
-from kerasbed.cubature import cell_nodes, check_mass, halved
+from kerasbed.cubature import check_mass
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.eig.grid import check_grid_applies
 from kerasbed.simulators import design_values
 from kerasbed.targets import Discrete
 
-BLOCK_ENTRIES = 2**22  # probabilities held at once
 MOST_TERMS = 2**35  # settings x outcomes x joint values
 MOST_TERMS_OF_ONE = 2**30  # of one setting, above which draws are quicker
 MOST_DESIGNS = 2**17  # of a space that is listed
 MOST_POINTS = 2**20  # of a grid over continuous parameters
-COVERAGE = 1e-4  # of the outcomes' probabilities, which must sum to one
 SETTLED = 1e-6  # nats by which a finer grid may move an EIG
 UNSETTLED = 1e-3  # nats of it that are warned about
-ROUNDING = 1e-12  # relative error of a sum in float64
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def enumerate(
     if is_finite(simulator.prior):
         values, log_w = listed(simulator.prior)
         codes = _groups(simulator.prior, target, values, None)
-        eig = _exact(simulator, outcomes, designs, values, np.exp(log_w), codes, max_terms)
+        eig = information(simulator, outcomes, designs, values, np.exp(log_w), codes, max_terms)
         return Enumeration(eig, ROUNDING * (1.0 + eig), designs, len(outcomes), len(log_w), simulator)
     eig, error, num = _on_grid(simulator, outcomes, designs, target, max_terms)
     if np.max(error) > UNSETTLED:
@@ -233,7 +232,7 @@ def _on_grid(simulator, outcomes, designs, target, max_terms):
     while True:
         values, weights, labels = _points(own_charts, cells)
         codes = _groups(simulator.prior, target, values, labels)
-        eig = _exact(simulator, outcomes, designs, values, weights, codes, max_terms)
+        eig = information(simulator, outcomes, designs, values, weights, codes, max_terms)
         error = np.abs(eig - before) if before is not None else np.full(len(eig), np.inf)
         finer = len(weights) * 2 ** max(chart.dim for chart in own_charts)
         terms = float(finer) * len(outcomes) * len(eig)
@@ -273,8 +272,8 @@ def _groups(prior, target, values, coordinates):
     if callable(target):
         if coordinates is not None and not isinstance(target, Discrete):
             raise ValueError(
-                "A function of continuous parameters has no probabilities on a grid; let it return finitely many values "
-                "and pass kb.targets.Discrete(fn, num_classes), or use a model with target=."
+                "A function of continuous parameters has no probabilities on a grid; let it return finitely many "
+                "values and pass kb.targets.Discrete(fn, num_classes), or use a model with target=."
             )
         rows = _evaluated(target, values)
     else:
@@ -293,9 +292,9 @@ def _named(prior, names, values, coordinates):
         return np.concatenate([values[name] for name in names], axis=1)
     if coordinates is None or not prior.has_transform or not prior.can_sample_given(names):
         raise ValueError(
-            f"The law of {names} is not a sum over grid points: other parameters come before them, or depend on them in "
-            "a way that the prior does not tell. Name parameters on which the others depend in Prior.hierarchical, or "
-            "use kb.eig.bracket."
+            f"The law of {names} is not a sum over grid points: other parameters come before them, or depend on them "
+            "in a way that the prior does not tell. Name parameters on which the others depend in Prior.hierarchical, "
+            "or use kb.eig.bracket."
         )
     free = [name for name in prior.names if name not in prior.discrete]
     of = np.concatenate([np.full(prior.dims[name], name in names) for name in free])
@@ -311,94 +310,3 @@ def _evaluated(target, values):
             f"The target returned shape {found.shape} for {num} parameters, but finite values ({num}, k) were expected."
         )
     return found.reshape(num, -1)
-
-
-# -- the sum ---
-
-
-def _exact(simulator, outcomes, designs, values, weights, codes, max_terms):
-    """EIG at every setting, (S,)."""
-    num, outcomes_each, count = len(tree.flatten(designs)[0]), len(outcomes), len(weights)
-    if (terms := float(num) * outcomes_each * count) > max_terms:
-        raise ValueError(
-            f"{num} settings x {outcomes_each} outcomes x {count} parameter values are {terms:.3g} terms, but at most "
-            f"max_terms={max_terms:.3g} are summed; pass fewer settings, raise max_terms, or use kb.eig.bracket."
-        )
-    probabilities = _compiled(simulator)
-    columns = min(count, max(1, BLOCK_ENTRIES // outcomes_each))
-    rows = min(num, max(1, BLOCK_ENTRIES // (outcomes_each * columns)))
-    found = []
-    for first in range(0, num, rows):
-        some = first + np.arange(rows) % min(rows, num - first)
-        block = tree.map_structure(
-            lambda leaf, some=some: np.repeat(leaf[some], outcomes_each, axis=0)[:, None], designs
-        )
-        tiled = np.tile(outcomes, (rows, *[1] * (outcomes.ndim - 1)))[:, None]
-        sums = _Sums(rows, outcomes_each, weights, codes)
-        for start in range(0, count, columns):
-            index = np.arange(start, start + columns)
-            part = {name: v[index % count][None] for name, v in values.items()}
-            sums.add(
-                probabilities(tiled, part, block), np.where(index < count, weights[index % count], 0.0), index % count
-            )
-        found.append(sums.information(first)[: num - first])
-    return np.concatenate(found)
-
-
-def _compiled(simulator):
-    def probabilities(outcome, parameters, design):
-        return ops.exp(simulator.log_likelihood(outcome, parameters, design))
-
-    return backend.compile_function(probabilities)
-
-
-class _Sums:
-    """Sums over joint values for a block of settings."""
-
-    def __init__(self, rows, outcomes, weights, codes):
-        self.shape, self.codes = (rows, outcomes), codes
-        self.covered, self.marginal = np.zeros(rows), np.zeros((rows, outcomes))
-        self.own = np.zeros(rows)
-        self.groups = 0 if codes is None else int(codes.max()) + 1
-        self.of_group = None if codes is None else np.bincount(codes, weights, minlength=self.groups)
-        self.joint = None if codes is None else np.zeros((self.groups, rows * outcomes))
-
-    def add(self, p, weights, index):
-        """Probabilities (rows * outcomes, G) of some joint values with their weights (G,) and numbers."""
-        p = np.broadcast_to(p, (self.shape[0] * self.shape[1], len(weights)))
-        if np.any(np.isnan(p)):
-            if np.any(np.isnan(p) & (weights > ROUNDING)):
-                raise ValueError(
-                    "log_likelihood is NaN at listed outcomes, but a number, or -inf where an outcome is impossible, was "
-                    "expected. Look for logs of negative numbers and 0 * inf."
-                )
-            p = np.where(np.isnan(p), 0.0, p)
-        by_outcome = p.reshape(*self.shape, -1)
-        self.covered += np.abs(by_outcome.sum(axis=1) - 1.0) @ weights
-        self.marginal += by_outcome @ weights
-        if self.codes is None:
-            self.own += (special.xlogy(p, p) @ weights).reshape(self.shape).sum(axis=1)
-        else:
-            chosen = sparse.csr_array(
-                (weights, (self.codes[index], np.arange(len(weights)))), (self.groups, len(weights))
-            )
-            self.joint += chosen @ p.T
-
-    def information(self, first):
-        """EIG of each setting, (rows,).
-
-        Raises:
-            ValueError: the outcomes listed do not have probability one together.
-        """
-        if not self.covered.max() <= COVERAGE:
-            worst = int(np.argmax(self.covered))
-            raise ValueError(
-                f"At setting {first + worst} the probabilities of the {self.shape[1]} outcomes of outcome_space() miss 1 "
-                f"by {self.covered[worst]:.3g} on average over the prior (they sum to {self.marginal[worst].sum():.6g}); "
-                "list every possible outcome once, and check the normalisation of log_likelihood."
-            )
-        own = self.own
-        if self.codes is not None:
-            joint = special.xlogy(self.joint, self.joint).sum(axis=0).reshape(self.shape).sum(axis=1)
-            own = joint - special.xlogy(self.of_group, self.of_group).sum()
-        return np.maximum(own - special.xlogy(self.marginal, self.marginal).sum(axis=1), 0.0)

@@ -3,13 +3,13 @@ r"""The EIG by integrating over the parameters: the reference that other estimat
     EIG = E_{theta, y} [ log p(y | theta) - log p(y) ],   p(y) = integral of p(y | theta) p(theta) dtheta,
 
 with the outer expectation over simulated experiments and the inner integral by adaptive cubature (`kerasbed.cubature`)
-in coordinates that hold the prior's whole mass (`kerasbed.charts`): each outcome refines the grid where its posterior is.
-The error of the cubature is estimated and part of the standard error.
+in coordinates that hold the prior's whole mass (`kerasbed.charts`): each outcome refines the grid where its posterior
+is. The error of the cubature is estimated and part of the standard error.
 
 A grid of a given size is a plain tensor grid instead, with the trapezoidal rule, which converges exponentially where
 the integrand is smooth and vanishes at the ends (Trefethen and Weideman, 2014). Its error is judged outcome by outcome
-by halves: the rules on every second point, d apart relative to their sum. For a Gaussian posterior of width s and points
-h apart, d = 2 exp(-pi^2 s^2 / (2 h^2)), and the error of the whole rule is d^4 / 8.
+by halves: the rules on every second point, d apart relative to their sum. For a Gaussian posterior of width s and
+points h apart, d = 2 exp(-pi^2 s^2 / (2 h^2)), and the error of the whole rule is d^4 / 8.
 
 Discrete parameters are summed over, and where outcomes can be listed as well the EIG is an exact sum, without draws.
 """
@@ -112,8 +112,8 @@ def _contributions(simulator, design, num_samples, grid_size, seed, precision):
 def _refined(simulator, parameters, noise, design, _, precision):
     """log p(y | theta), log p(y), and what the integration says of itself, (M,) each.
 
-    In two or three dimensions a plain grid comes first, since outcomes share its points. Cubature takes the outcomes that
-    the plain grid says it does not hold, and a pilot of the others; all of them, where it differs on the pilot.
+    In two or three dimensions a plain grid comes first, since outcomes share its points. Cubature takes the outcomes
+    that the plain grid says it does not hold, and a pilot of the others; all of them, where it differs on the pilot.
     """
     dim, num = simulator.prior.dim, len(noise)
     if dim == 1 or num <= PILOT:
@@ -188,8 +188,8 @@ def _tensor_checks(joint, log_evidence, shape):
 def _judged(contributions, checks, grid_size) -> float:
     """Error of the mean by the integration; warns where it, or posteriors out of the grid's reach, matter.
 
-    A posterior that the grid does not hold shifts its own contribution by an unknown amount: by the estimated error, and
-    by no less than what such contributions lie above the others where the true parameters were missed.
+    A posterior that the grid does not hold shifts its own contribution by an unknown amount: by the estimated error,
+    and by no less than one nat where the posterior is too narrow.
     """
     coarse, wide = checks["coarse"], checks["ends"] > AT_ENDS
     effect = float(np.mean(np.where(coarse, np.maximum(checks["error"], 1.0), checks["error"]) + checks["ends"]))
@@ -242,7 +242,7 @@ def grid_applies(simulator) -> bool:
 
 
 def check_grid_applies(simulator, mixed: bool = False) -> None:
-    """Raise ValueError where integration over the parameters is impossible; `mixed` allows discrete beside continuous."""
+    """Raise ValueError where no integral over the parameters is possible; `mixed` allows discrete beside continuous."""
     if not simulator.has_likelihood:
         raise ValueError(
             f"{type(simulator).__name__} has no log_likelihood, which a grid needs; define it, or use "
