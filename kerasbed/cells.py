@@ -56,6 +56,19 @@ def cell_nodes(lower, width):
     return nodes_of(lower, width).reshape(-1, dim), log_w.ravel()
 
 
+def row_keys(rows):
+    """A 64-bit number for each row of floats, equal for equal rows: (A, k) -> (A,).
+
+    Rows that differ agree with a probability of about 1e-8 in a million rows; sorting numbers is far quicker than
+    sorting rows.
+    """
+    bits, keys = (rows + 0.0).view("uint64"), np.zeros(len(rows), "uint64")
+    for column in bits.T:
+        keys = (keys ^ (column ^ (column >> np.uint64(29)))) * np.uint64(0xBF58476D1CE4E5B9)
+        keys ^= keys >> np.uint64(32)
+    return keys
+
+
 def halved(owner, lower, width, split):
     """Children of cells, halved along the axes marked."""
     for axis in range(lower.shape[1]):

@@ -7,7 +7,8 @@ along axis j the two highest Legendre coefficients a of the integrand f,
 
 tell how fast its expansion converges: for a smooth f they fall geometrically, so that the rule, exact to degree
 2 q - 1, errs by about a^2 / a_0. A cell whose error so estimated is above a tolerance of its outcome's integral is
-halved along the axes that make it (compare Genz and Malik, 1980). Jumps and kinks are halved until their cells hold nothing.
+halved along the axes that make it (compare Genz and Malik, 1980). Jumps and kinks are halved until their cells hold
+nothing.
 
 *Needles.* A posterior may lie between all nodes. A quadratic fitted to log f over a cell has its vertex at the height
 that a Gaussian posterior would reach, however narrow; where the mass by Laplace's method at the vertex is not small and
@@ -22,7 +23,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of
+from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
 from kerasbed.charts import NormalChart, charts
 from kerasbed.simulators import Simulator
 
@@ -186,8 +187,8 @@ def check_mass(own_charts) -> None:
     if not abs(mass - 1.0) < MASS_TOLERANCE:
         raise ValueError(
             f"The prior's density integrates to {mass:.4g} on the grid, but 1 was expected: log_prob= is not "
-            "normalised, does not belong to the sampler, or has more structure than a grid holds. Compare it with a histogram "
-            "of the sampler's draws, or use kb.eig.bracket, which needs no density."
+            "normalised, does not belong to the sampler, or has more structure than a grid holds. Compare it with a "
+            "histogram of the sampler's draws, or use kb.eig.bracket, which needs no density."
         )
 
 
@@ -298,8 +299,8 @@ class _Block:
         """Log likelihoods and log prior densities at the nodes of cells, (A, Q) each."""
         cells, inverse = np.concatenate([lower, width], axis=1), slice(None)
         if len(self.owners) > 4:
-            cells, inverse = np.unique(cells, axis=0, return_inverse=True)
-            inverse = inverse.reshape(-1)
+            _, first, inverse = np.unique(row_keys(cells), return_index=True, return_inverse=True)
+            cells, inverse = cells[first], inverse.reshape(-1)
         nodes = nodes_of(cells[:, : lower.shape[1]], cells[:, lower.shape[1] :])
         parameters, log_p = self.chart.points(nodes.reshape(-1, self.chart.dim))
         spread = {n: np.reshape(v, (*nodes.shape[:2], -1))[inverse] for n, v in parameters.items()}

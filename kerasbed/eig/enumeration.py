@@ -195,7 +195,7 @@ def _listed(designs):
 def _values_of(space):
     """All values of a discrete space: (S, *shape), or a dict of those for a product."""
     if isinstance(space, Product):
-        parts = {name: _values_of(part) for name, part in space.parts.items()}
+        parts = {name: _values_of(part) for name, part in space.spaces.items()}
         index = np.indices([len(tree.flatten(part)[0]) for part in parts.values()]).reshape(len(parts), -1)
         _refuse_many(index.shape[1])
         pairs = zip(parts.items(), index, strict=True)

@@ -34,7 +34,7 @@ AT_ENDS = 1e-4  # of a posterior's mass
 MISSED = 2.0  # nats by which the likelihood of the true parameters may exceed that of every grid point
 PLAIN_END = 5.9978  # standard deviations at which a grid of given size ends: 1e-9 of the prior is beyond
 BEST_SIZES = {1: 512, 2: 128, 3: 48}
-PILOT = 100  # outcomes of which a plain grid is compared with cubature before it is believed for the others
+PILOT = 64  # outcomes of which a plain grid is compared with cubature before it is believed for the others
 AGREE = 1e-3  # nats
 
 
