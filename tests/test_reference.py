@@ -226,6 +226,26 @@ def test_a_posterior_is_the_prior_of_the_next_data():
     np.testing.assert_allclose(kb.reference.log_prob(later, values, conditions), both.logpdf(theta), atol=1e-6)
 
 
+class Below(kb.Simulator):
+    """x ~ U(0, u), u ~ U(0, 1): what the likelihood allows depends on the data."""
+
+    prior = kb.Prior(u=stats.uniform())
+
+    def log_likelihood(self, outcome, parameters, design):
+        u = parameters["u"]
+        return ops.sum(ops.where(outcome <= u, -ops.log(u), -np.inf), axis=-1)
+
+
+@pytest.mark.one_backend
+def test_an_edge_of_the_likelihood_is_found():
+    """p(u | x) = 1 / (u log(1 / x)) above x."""
+    draws = kb.reference.sample(Below(), 4000, seen(0.3), seed=0)["u"].ravel()
+    assert draws.min() >= 0.3
+    assert stats.kstest(draws, lambda u: np.log(u / 0.3) / np.log(1 / 0.3)).pvalue > 1e-4  # 1 seed in 10,000
+    found = kb.reference.log_prob(Below(), {"u": np.array([[0.5]])}, seen(0.3))
+    assert found[0] == pytest.approx(-np.log(0.5 * np.log(1 / 0.3)), abs=1e-6)
+
+
 @pytest.mark.one_backend
 def test_data_without_a_posterior_is_refused():
     simulator = Located(kb.Prior(a=stats.norm()))
@@ -234,7 +254,7 @@ def test_data_without_a_posterior_is_refused():
     with pytest.raises(ValueError, match="NaN or infinite"):
         kb.reference.sample(simulator, 5, seen(np.nan))
     with pytest.raises(ValueError, match="likelihood zero under every parameter"):
-        kb.reference.sample(Lifetime(), 5, {"outcome": np.array([[1e6]]), "design": np.ones(1)})
+        kb.reference.sample(Below(), 5, seen(2.0))
     with pytest.raises(ValueError, match="2 outcomes were given"):
         kb.reference.posterior(simulator, {"outcome": np.zeros((2, 1)), "design": np.zeros(1)})
 

@@ -98,7 +98,7 @@ def mixed_quantiles(law, num=20_001):
 
 @pytest.mark.one_backend
 def test_a_share_of_narrow_posteriors_is_resolved():
-    """Truth by quadrature of each outcome's evidence; where the noise is small the posterior lies between most points."""
+    """Each outcome's evidence in closed form; where the noise is small, posteriors lie between the first points."""
     num = 300
     simulator = Located(kb.Prior(theta=stats.norm()), two_scales)
     found = grid_contributions(simulator, NOWHERE, num, seed=0)
@@ -147,6 +147,10 @@ def test_heavy_tails_are_covered(prior):
     assert abs(found.lower - cauchy_eig()) < 4 * found.lower_se
 
 
+def _normal(covariance):
+    return kb.Prior(theta=stats.multivariate_normal(np.zeros(len(covariance)), covariance))
+
+
 COVARIANCE = np.array([[1.0, -0.45, 0.3], [-0.45, 1.0, -0.9], [0.3, -0.9, 1.0]])
 TWO_MODES = kb.Prior.from_sampler(
     lambda num, rng: {"theta": np.where(rng.random((num, 2)) < 0.5, 5, -5) + 0.01 * rng.standard_normal((num, 2))},
@@ -176,9 +180,9 @@ def test_priors_that_are_no_product_are_covered(case):
     """Closed forms: 0.5 log det(I + C / spread^2), and log 2 for each choice of a mode, which an outcome tells."""
     prior, spread, covariance, more = DEPENDENT[case]
     exact = 0.5 * np.linalg.slogdet(np.eye(len(covariance)) + covariance / spread**2)[1] + more
-    found = kb.eig.grid(Located(prior, spread), NOWHERE, num_samples=200 if prior.dim == 2 else 60)
+    found = kb.eig.grid(Located(prior, spread), NOWHERE, num_samples=150 if prior.dim == 2 else 40)
     assert abs(found.lower - exact) < 4 * found.lower_se
-    assert found.lower_se < 0.2
+    assert found.lower_se < 0.25
 
 
 @pytest.mark.one_backend
