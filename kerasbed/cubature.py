@@ -27,7 +27,7 @@ from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of, 
 from kerasbed.charts import NormalChart, charts
 from kerasbed.simulators import Simulator
 
-RELATIVE = {0: 0.0, 1: 1e-8, 2: 1e-7, 3: 1e-5}  # error of one cell that is accepted, of the outcome's integral
+RELATIVE = {0: 0.0, 1: 1e-9, 2: 1e-8, 3: 1e-5}  # error of one cell that is accepted, of the outcome's integral
 MOST_CELLS = {0: 1, 1: 4_000, 2: 12_000, 3: 20_000}  # of one outcome
 MOST_LEVELS = 60
 EMPTY_LEVELS = {0: 0, 1: 6, 2: 3, 3: 1}  # halvings of all cells while an outcome is impossible at every node
