@@ -2,10 +2,10 @@ r"""Draws with discrete parameters as a prior: a table of joint values, and a de
 
     p(k, theta) = f_k q_k(theta),    f_k = n_k / n,
 
-k the joint values of the discrete coordinates that were drawn, n_k how often (`kerasbed.table_prior`), and q_k a density
-fitted to the continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never drawn has
-probability zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint values (Miller,
-1955).
+k the joint values of the discrete coordinates that were drawn, n_k how often (`kerasbed.table_prior`), and q_k a
+density fitted to the continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never
+drawn has probability zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint
+values (Miller, 1955).
 """
 
 import numpy as np

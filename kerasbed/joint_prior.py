@@ -1,10 +1,23 @@
 """What priors share that are no product of marginals: shapes, discrete values, and an entropy by draws."""
 
+import functools
+
+import numpy as np
+from scipy import special
+
+from kerasbed.base_samples import open_unit
 from kerasbed.priors import Entropy, Prior
+
+MOST_VALUES = 2**16  # joint values of which marginal and conditional laws are made
+REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
 class JointPrior(Prior):
-    """Base of sampled, hierarchical and fitted priors, which set `_dims` and, where they have any, `_discrete`."""
+    """Base of sampled, hierarchical and fitted priors, which set `_dims` and, where they have any, `_discrete`.
+
+    Where all parameters are discrete and their probabilities are known, marginal and conditional laws are sums over the
+    joint values.
+    """
 
     def __init__(self):
         self.blocks = {}  # what the library may take for independent of the rest: nothing
@@ -18,5 +31,42 @@ class JointPrior(Prior):
     def discrete(self):
         return dict(self._discrete)
 
+    @functools.cached_property
+    def _listed(self):
+        """The prior as a table of all joint values; None where there are continuous parameters, or too many values."""
+        from kerasbed.charts import count_values, is_finite, listed
+        from kerasbed.table_prior import TablePrior
+
+        if not (is_finite(self) and self.has_density) or count_values(self) > MOST_VALUES:
+            return None
+        values, log_p = listed(self)
+        return TablePrior(values, np.exp(log_p), self.supports())
+
+    def marginal(self, names):
+        return None if self._listed is None else self._listed.marginal(names)
+
+    def is_independent(self, names):
+        return self._listed is not None and self._listed.is_independent(names)
+
+    def can_sample_given(self, names):
+        return self._listed is not None and set(names) <= set(self.names)
+
+    def sample_given(self, parameters, rng):
+        return (
+            super().sample_given(parameters, rng)
+            if self._listed is None
+            else self._listed.sample_given(parameters, rng)
+        )
+
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
+        if self._listed is not None:
+            return self._listed.entropy()
         return self._sampled_entropy(num_samples, seed)
+
+    @property
+    def normal_reach(self) -> float:
+        return REACH
+
+    def from_normal(self, z, given=None):
+        """See `Prior`; through `transform`, which takes no discrete values."""
+        return self.transform(open_unit(special.ndtr(z))), np.zeros(len(z))

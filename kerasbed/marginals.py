@@ -32,6 +32,9 @@ class Univariate:
     def transform(self, u):
         return self.frozen.ppf(u)
 
+    def from_normal(self, z):
+        return quantiles_of_normal(self.frozen, z)
+
     def log_prob(self, theta):
         return self.frozen.logpdf(theta).sum(axis=-1)
 
@@ -66,7 +69,10 @@ class MultivariateNormal:
         return self.frozen.rvs(size=num, random_state=rng).reshape(num, self.dim)
 
     def transform(self, u):
-        return self.frozen.mean + special.ndtri(u) @ np.linalg.cholesky(self.frozen.cov).T
+        return self.from_normal(special.ndtri(u))
+
+    def from_normal(self, z):
+        return self.frozen.mean + z @ np.linalg.cholesky(self.frozen.cov).T
 
     def log_prob(self, theta):
         return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
@@ -79,6 +85,22 @@ class MultivariateNormal:
 
     def support(self):
         return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
+
+
+def quantiles_of_normal(law, z):
+    """Draws of a scipy.stats law from standard normal ones: its quantile at Phi(z), by its upper tail for z > 0.
+
+    Phi(z) itself rounds to 1 beyond z = 8.3, where the upper tail still holds every digit.
+    """
+    if isinstance(law.dist, type(stats.norm)):
+        return law.mean() + law.std() * z
+    with np.errstate(all="ignore"):
+        tail, upper = special.ndtr(-np.abs(z)), z > 0.0
+        if any(np.ndim(value) for value in (*law.args, *law.kwds.values())):
+            return np.where(upper, law.isf(tail), law.ppf(tail))
+        draws = np.empty_like(tail)
+        draws[upper], draws[~upper] = law.isf(tail[upper]), law.ppf(tail[~upper])
+        return draws
 
 
 def as_block(name: str, given: Any) -> Univariate | MultivariateNormal | Discrete:

@@ -15,6 +15,7 @@ from kerasbed.discrete import truncated
 from kerasbed.marginals import as_block, constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
+FAR = 37.0  # standard deviations: Phi(-37.5) is the smallest normal float64
 
 
 class Entropy(NamedTuple):
@@ -263,6 +264,31 @@ class Prior:
         """Map base samples in the unit cube, (num, dim), to draws of the prior by inverse CDFs; name -> (num, d)."""
         pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)
         return {name: block.transform(u) for (name, block), u in zip(self.blocks.items(), pieces, strict=True)}
+
+    @property
+    def normal_reach(self) -> float:
+        """How far from 0 the coordinates of `from_normal` keep their digits."""
+        return FAR
+
+    def from_normal(self, z: np.ndarray, given: Parameters | None = None):
+        """Draws by inverse CDFs of standard normal coordinates, accurate far out in both tails.
+
+        Args:
+            z: (num, coordinates of the continuous parameters).
+            given: name -> (d,), values of all discrete parameters, where there are any.
+
+        Returns:
+            {name: (num, d)} and the log probability of the values given, (num,).
+        """
+        given, draws, log_p, first = given or {}, {}, np.zeros(len(z)), 0
+        for name, block in self.blocks.items():
+            if name in given:
+                draws[name] = np.broadcast_to(given[name], (len(z), block.dim))
+                log_p = log_p + block.log_prob(draws[name])
+            else:
+                draws[name] = block.from_normal(z[:, first : first + block.dim])
+                first += block.dim
+        return draws, log_p
 
     def log_prob(self, parameters: Parameters) -> np.ndarray:
         """Log density in the user's units, {name: (..., d)} -> (...,)."""

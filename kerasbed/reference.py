@@ -1,121 +1,183 @@
-r"""Posterior draws by a dense grid: what an amortised posterior is compared with, for up to three parameters.
+r"""Exact posteriors: what an amortised posterior is compared with, for up to three continuous parameters.
 
-    p(theta | y, xi) is proportional to p(y | theta, xi) p(theta),
+    p(theta | y, xi) = p(y | theta, xi) p(theta) / p(y | xi),
 
-evaluated on a tensor grid in unconstrained coordinates. A first grid over the whole prior finds where a posterior
-lives, a second one of the same size covers only that box, so that its spacing is a small fraction of the posterior's
-width. A draw picks a grid point with its probability and then a place inside the point's cell, uniformly: with 128
-points for two parameters the draws are wider than the posterior by less than a thousandth.
+with the evidence p(y | xi) by adaptive cubature over the whole prior, its tails included (`kerasbed.cubature`): each
+outcome refines cells where its own posterior is, all modes of it. Draws are exact (`kerasbed.grid_posterior`). Discrete
+parameters are summed over all their joint values, beside continuous ones or alone.
 """
 
+import warnings
+
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from kerasbed import backend
+from kerasbed.charts import is_finite, listed
+from kerasbed.cubature import Likelihood, over_prior
 from kerasbed.draws import Draws
-from kerasbed.eig.grid import BLOCK_PAIRS, check_grid_applies, default_grid_size, grid_ends, parameter_grid, tensor_grid
+from kerasbed.eig.grid import check_grid_applies
 from kerasbed.finite import finite_values
+from kerasbed.grid_posterior import GridPosterior, cells_of
 from kerasbed.simulators import design_values
+from kerasbed.table_prior import TablePrior
 
-NEGLIGIBLE = 1e-8  # of the highest density on the grid: below it a grid point is outside a posterior
+WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
+REFUSED = 0.1
+AT_ENDS = 1e-4  # of a posterior's mass
 
 
-def sample(simulator, num_samples: int, conditions, seed: int | None = None, grid_size: int | None = None) -> dict:
+def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> dict:
     """Draws from the exact posterior, in the form of `DesignModel.sample`.
 
     Args:
-        simulator: `kerasbed.Simulator` with `log_likelihood` and at most three scalar parameters.
+        simulator: `kerasbed.Simulator` with `log_likelihood` and at most three continuous scalar parameters.
         num_samples: draws for each data set.
         conditions: {"outcome": (datasets, *outcome_shape), "design": values of one design or a design space}.
         seed: integer, or None for fresh draws.
-        grid_size: points for each parameter; default 512, 128 or 48 for one, two or three.
 
     Returns:
         {name: (datasets, num_samples, d)}.
 
     Raises:
-        ValueError: no likelihood, no prior density, more than three parameters, or keys missing in the conditions.
+        ValueError: no likelihood, no prior density or one that does not integrate to one, more than three continuous
+            parameters, keys missing in the conditions, an outcome that is not finite, that no parameter can have made,
+            or whose posterior lies beyond any grid.
+
+    Warns:
+        RuntimeWarning: a posterior that the grid resolves in part.
     """
-    outcomes, design = _checked(simulator, conditions)
-    prior, size = simulator.prior, grid_size or default_grid_size(simulator.prior)
-    log_joint = _compiled_log_joint(simulator)
-    points, log_weights = parameter_grid(prior, size)
-    coarse_axes = [np.linspace(low, high, size) for low, high in zip(*grid_ends(prior), strict=True)]
     rng = np.random.default_rng(seed)
-    drawn = []
-    for outcome in outcomes:
-        values = log_joint(outcome[None], design, points, log_weights)[0]
-        axes = _zoom(coarse_axes, values)
-        fine_points, fine_weights = tensor_grid(prior, axes)
-        values = log_joint(outcome[None], design, fine_points, fine_weights)[0]
-        drawn.append(_draw(axes, values, num_samples, rng))
-    with backend.precision("float64"):
-        draws = backend.to_numpy(prior.from_unconstrained(backend.to_tensor(np.stack(drawn), "float64")))
-    return Draws.of(prior, draws)
+    posteriors = _posteriors(simulator, conditions)
+    draws = [own.sample(num_samples, rng) for own in posteriors]
+    drawn = {name: np.stack([own[name] for own in draws]) for name in simulator.prior.names}
+    return Draws.of(simulator.prior, drawn)
 
 
-def log_prob(simulator, parameters, conditions, grid_size: int | None = None) -> np.ndarray:
+def log_prob(simulator, parameters, conditions) -> np.ndarray:
     """Exact log posterior density in the user's units, one parameter for each data set.
 
     Args:
-        simulator, conditions, grid_size: as for `sample`.
+        simulator, conditions: as for `sample`.
         parameters: {name: (datasets, d)}.
 
     Returns:
-        (datasets,).
+        (datasets,); log probabilities where all parameters are discrete.
 
     Raises:
         ValueError: as for `sample`, or numbers of parameters and outcomes that differ.
+
+    Warns:
+        RuntimeWarning: as for `sample`.
     """
     outcomes, design = _checked(simulator, conditions)
     parameters = simulator.prior.check(parameters)
     if any(values.shape[:-1] != (len(outcomes),) for values in parameters.values()):
         shapes = {name: values.shape for name, values in parameters.items()}
         raise ValueError(f"parameters have shapes {shapes}, but ({len(outcomes)}, d) was expected: one row an outcome.")
-    points, log_weights = parameter_grid(simulator.prior, grid_size)
-    log_joint = _compiled_log_joint(simulator)
-    rows = max(1, BLOCK_PAIRS // len(log_weights))
-    blocks = [log_joint(outcomes[i : i + rows], design, points, log_weights) for i in range(0, len(outcomes), rows)]
-    log_evidence = np.concatenate([np.logaddexp.reduce(block, axis=1) for block in blocks])
+    log_evidence = _evidence(simulator, outcomes, design)[0]
     log_likelihood = backend.compile_function(simulator.log_likelihood)(outcomes, parameters, design)
     return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
 
 
+def posterior(simulator, conditions):
+    """The exact posterior of one data set as a `kerasbed.Prior`, for instance of the next design.
+
+    Args:
+        simulator, conditions: as for `sample`, with a single outcome, (1, *outcome_shape) or (*outcome_shape).
+
+    Returns:
+        A prior with draws, density and, where the parameters are continuous, inverse CDFs; a table of joint values and
+        their probabilities where all parameters are discrete.
+
+    Raises:
+        ValueError: as for `sample`, or several outcomes.
+
+    Example:
+        >>> tomorrow = MyExperiment()
+        >>> tomorrow.prior = kb.reference.posterior(MyExperiment(), {"outcome": [0.7], "design": model.design})
+    """
+    outcome = np.asarray(conditions.get("outcome", ()), "float64")
+    expected = _outcome_axes(simulator, conditions)
+    outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
+    if len(outcome) != 1:
+        raise ValueError(
+            f"{len(outcome)} outcomes were given, but the posterior of one data set was expected; write one outcome "
+            "that holds all measurements, or take the posterior of each in turn as the prior of the next."
+        )
+    (found,) = _posteriors(simulator, {**conditions, "outcome": outcome})
+    return found
+
+
+def _outcome_axes(simulator, conditions):
+    """Number of axes of one outcome; None where the design is missing, which is said later."""
+    if "design" not in conditions:
+        return None
+    return simulator.simulate(2, conditions["design"], seed=0)["outcome"].ndim - 1
+
+
+def _posteriors(simulator, conditions) -> list:
+    """The posterior of every data set, as priors."""
+    outcomes, design = _checked(simulator, conditions)
+    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True, stacklevel=5)
+    if is_finite(simulator.prior):
+        values, log_joint = parts
+        return [TablePrior(values, np.exp(row - row.max()), supports=simulator.prior.supports()) for row in log_joint]
+    return [
+        GridPosterior(simulator, likelihood, i, [(chart, cells_of(found, i)) for chart, found in parts], value)
+        for i, value in enumerate(log_evidence)
+    ]
+
+
+def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
+    """log p(y), (datasets,), the charts with their cells (or the table with joint probabilities), the likelihood."""
+    likelihood = Likelihood(simulator, outcomes, design)
+    if is_finite(simulator.prior):
+        values, log_p = listed(simulator.prior)
+        log_joint = likelihood.pairs(np.arange(len(outcomes)), values) + log_p
+        log_evidence = np.logaddexp.reduce(log_joint, axis=1)
+        _refuse_impossible(log_evidence)
+        return log_evidence, (values, log_joint), likelihood
+    found, parts = over_prior(simulator.prior, likelihood, keep)
+    _refuse_impossible(found.log_value)
+    _judge(found, stacklevel)
+    return found.log_value, parts, likelihood
+
+
+def _refuse_impossible(log_evidence):
+    if not np.all(possible := np.isfinite(log_evidence)):
+        raise ValueError(
+            f"Outcome {int(np.argmin(possible))} has likelihood zero under every parameter of the prior that was tried"
+            ", so there is no posterior; check the outcome, its units and the design, or widen the prior."
+        )
+
+
+def _judge(found, stacklevel):
+    """Refuse posteriors that the grid cannot hold, warn of those it holds in part."""
+    if np.any(beyond := found.ends > AT_ENDS):
+        raise ValueError(
+            f"The posterior of outcome {int(np.argmax(beyond))} reaches beyond the ends of the grid, which lie as far "
+            f"out in the prior's tails as its law can be evaluated ({found.ends.max():.2g} of its mass is there); "
+            "check the outcome and its units, or widen the prior."
+        )
+    if (worst := found.error.max()) > REFUSED:
+        raise ValueError(
+            f"The posterior of outcome {int(np.argmax(found.error))} is too rugged for the grid: its evidence has a "
+            f"relative error of about {worst:.2g}. Write the likelihood without jumps, or use kb.variational.fit."
+        )
+    if worst > WARNED:
+        warnings.warn(
+            f"The evidence of outcome {int(np.argmax(found.error))} has a relative error of about {worst:.2g}: the "
+            "likelihood jumps or varies faster than the grid resolves.",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _checked(simulator, conditions):
     """Outcomes (datasets, *outcome_shape) and one design (1, *shape)."""
-    check_grid_applies(simulator)
+    check_grid_applies(simulator, mixed=True)
     if set(conditions) != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
     return finite_values(conditions["outcome"], "outcome"), design
-
-
-def _compiled_log_joint(simulator):
-    """(outcomes, design, points, log weights) -> log p(y, theta) with quadrature weights, (outcomes, points)."""
-
-    def log_joint(outcome, design, points, log_weights):
-        return simulator.pairwise_log_likelihood(outcome, points, design) + ops.expand_dims(log_weights, 0)
-
-    return backend.compile_function(log_joint)
-
-
-def _zoom(axes, log_joint):
-    """Axes over the box in which the density is not negligible, a grid cell wider on every side."""
-    inside = np.reshape(log_joint > log_joint.max() + np.log(NEGLIGIBLE), [len(axis) for axis in axes])
-    zoomed = []
-    for i, axis in enumerate(axes):
-        (where,) = np.nonzero(inside.any(axis=tuple(j for j in range(len(axes)) if j != i)))
-        low, high = max(where[0] - 1, 0), min(where[-1] + 1, len(axis) - 1)
-        zoomed.append(np.linspace(axis[low], axis[high], len(axis)))
-    return zoomed
-
-
-def _draw(axes, log_joint, num, rng):
-    """Unconstrained draws (num, dim): a grid point by its probability, then uniform in its cell."""
-    probability = np.exp(log_joint - log_joint.max())
-    cells = rng.choice(len(probability), size=num, p=probability / probability.sum())
-    indices = np.unravel_index(cells, [len(axis) for axis in axes])
-    places = [
-        axis[i] + (axis[1] - axis[0]) * rng.uniform(-0.5, 0.5, num) for axis, i in zip(axes, indices, strict=True)
-    ]
-    return np.stack(places, axis=-1)

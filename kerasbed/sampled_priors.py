@@ -11,8 +11,8 @@ import numpy as np
 
 from kerasbed.discrete import is_discrete
 from kerasbed.joint_prior import JointPrior
-from kerasbed.marginals import as_block
-from kerasbed.priors import Prior
+from kerasbed.marginals import as_block, quantiles_of_normal
+from kerasbed.priors import FAR, Prior
 
 PROBES = 256
 
@@ -144,21 +144,28 @@ class HierarchicalPrior(JointPrior):
         return {name: self._limits[name] for name in self.laws}
 
     def marginal(self, names):
-        return self.roots.marginal(names)
+        found = self.roots.marginal(names)
+        return super().marginal(names) if found is None else found
 
     def is_independent(self, names):
         """Groups without a path between them: no law of the others asks for one of these, nor these for others."""
         links = [(child, parent) for child, parents in self.parents.items() for parent in parents]
-        return all((child in names) == (parent in names) for child, parent in links)
+        apart = all((child in names) == (parent in names) for child, parent in links)
+        return apart or super().is_independent(names)
 
     def can_sample_given(self, names):
         """The rest can be drawn in order where these ask for nothing outside them."""
+        return self._in_order(names) or super().can_sample_given(names)
+
+    def _in_order(self, names):
         return all(set(self.parents.get(name, ())) <= set(names) for name in names)
 
     def sample(self, num, seed=None):
         return self._draw(num, np.random.default_rng(seed), {})
 
     def sample_given(self, parameters, rng):
+        if not self._in_order(parameters):
+            return super().sample_given(parameters, rng)
         return self._draw(len(next(iter(parameters.values()))), rng, parameters)
 
     def _draw(self, num, rng, given):
@@ -179,6 +186,24 @@ class HierarchicalPrior(JointPrior):
         for name, u in zip(self.laws, pieces, strict=True):
             draws[name] = self._law(name, draws).ppf(u) if name in self.parents else self.laws[name].transform(u)
         return draws
+
+    @property
+    def normal_reach(self):
+        return FAR
+
+    def from_normal(self, z, given=None):
+        given, draws, log_p, first = given or {}, {}, np.zeros(len(z)), 0
+        for name, dim in self.dims.items():
+            law = self._law(name, draws) if name in self.parents else self.laws[name]
+            if name in given:
+                draws[name] = np.broadcast_to(given[name], (len(z), dim))
+                own = law.logpmf(draws[name]).sum(axis=-1) if name in self.parents else law.log_prob(draws[name])
+                log_p = log_p + own
+                continue
+            coordinates, first = z[:, first : first + dim], first + dim
+            is_root = name not in self.parents
+            draws[name] = law.from_normal(coordinates) if is_root else quantiles_of_normal(law, coordinates)
+        return draws, log_p
 
     def log_prob(self, parameters):
         parameters = self.check(parameters)

@@ -4,6 +4,7 @@ from kerasbed.eig.bracket import bracket
 from kerasbed.eig.closed_form import linear_gaussian
 from kerasbed.eig.compare import BoundGap, bound_gap, compare
 from kerasbed.eig.double_loop import DoubleLoop
+from kerasbed.eig.enumeration import Enumeration, enumerate
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid
 from kerasbed.eig.importance import importance
@@ -14,11 +15,13 @@ __all__ = [
     "BoundGap",
     "DoubleLoop",
     "EIGEstimate",
+    "Enumeration",
     "FisherCriterion",
     "bound_gap",
     "bracket",
     "check_likelihood",
     "compare",
+    "enumerate",
     "grid",
     "importance",
     "laplace",

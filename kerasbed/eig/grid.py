@@ -1,10 +1,17 @@
-r"""The EIG by a dense grid over the parameters: the reference that other estimates are held to.
+r"""The EIG by integrating over the parameters: the reference that other estimates are held to.
 
     EIG = E_{theta, y} [ log p(y | theta) - log p(y) ],   p(y) = integral of p(y | theta) p(theta) dtheta,
 
-with the outer expectation over simulated experiments and the inner integral by the trapezoidal rule on a tensor grid
-in unconstrained coordinates, where the integrand is smooth and vanishes at the ends: there the rule converges
-exponentially (Trefethen and Weideman, 2014), so that the outer draws are the only error that matters.
+with the outer expectation over simulated experiments and the inner integral by adaptive cubature (`kerasbed.cubature`)
+in coordinates that hold the prior's whole mass (`kerasbed.charts`): each outcome refines the grid where its posterior
+is. The error of the cubature is estimated and part of the standard error.
+
+A grid of a given size is a plain tensor grid instead, with the trapezoidal rule, which converges exponentially where
+the integrand is smooth and vanishes at the ends (Trefethen and Weideman, 2014). Its error is judged outcome by outcome
+by halves: the rules on every second point, d apart relative to their sum. For a Gaussian posterior of width s and
+points h apart, d = 2 exp(-pi^2 s^2 / (2 h^2)), and the error of the whole rule is d^4 / 8.
+
+Discrete parameters are summed over, and where outcomes can be listed as well the EIG is an exact sum, without draws.
 """
 
 import warnings
@@ -14,13 +21,25 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, numerics
+from kerasbed.charts import NormalChart, charts, is_finite, listed
+from kerasbed.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.simulators import design_shape, design_values
 
 MAX_PARAMETERS = 3
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once
-TAIL = 1e-9  # prior mass beyond either end of the grid
-RESOLUTION = 3.0  # effective grid points of a posterior, in each dimension, below which the grid is too coarse
+RELATIVE = {0: 0.0, 1: 1e-6, 2: 1e-5, 3: 3e-4}  # error of a cell; many outcomes share what is left of it
+COARSE = 0.1  # difference of the half grids above which an outcome's posterior is too narrow for the grid
+AT_ENDS = 1e-4  # of a posterior's mass
+MISSED = 2.0  # nats by which the likelihood of the true parameters may exceed that of every grid point
+PLAIN_END = 5.9978  # standard deviations at which a grid of given size ends: 1e-9 of the prior is beyond
+BEST_SIZES = {1: 512, 2: 128, 3: 48}
+PILOT = 64  # outcomes of which a plain grid is compared with cubature before it is believed for the others
+AGREE = 1e-3  # nats
+
+
+class GridMassError(ValueError):
+    """A plain grid that does not hold the prior's mass."""
 
 
 def grid(
@@ -31,115 +50,218 @@ def grid(
     seed: int = 0,
     precision: str = "float64",
 ) -> EIGEstimate:
-    """EIG at a design by a dense grid, for up to three scalar parameters and an explicit likelihood.
+    """EIG at a design by integration, for up to three scalar parameters, or discrete ones, and an explicit likelihood.
 
-    The same seed gives the same parameters and noise at every design, so that differences of designs are paired.
+    The same seed gives the same parameters and noise at every design, so that differences of designs are paired. Where
+    parameters and outcomes are both finite the EIG is an exact sum and nothing is drawn.
 
     Args:
         simulator: `kerasbed.Simulator` with `log_likelihood`.
         design: values of one design, (*shape), or a design space at its current values.
         num_samples: simulated experiments.
-        grid_size: points for each parameter; default 512, 128 or 48 for one, two or three.
+        grid_size: points for each parameter of a plain tensor grid, which costs the same for every outcome; default a
+            grid that refines itself.
         seed: integer.
         precision: "float64" or "float32".
 
     Returns:
-        `EIGEstimate` with the value on both sides.
+        `EIGEstimate` with the value on both sides; the error holds that of the draws and that of the integration.
 
     Raises:
-        ValueError: no likelihood, no prior density, or more than three parameters.
+        ValueError: no likelihood, no prior density or one that does not integrate to one, more than three continuous
+            parameters, or discrete parameters beside continuous ones.
+
+    Warns:
+        RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect.
     """
-    contributions = grid_contributions(simulator, design, num_samples, grid_size, seed, precision)
+    check_grid_applies(simulator)
+    if simulator.outcome_space() is not None and grid_size is None:
+        from kerasbed.eig.enumeration import exact_sum
+
+        if (exact := exact_sum(simulator, design)) is not None:
+            return exact
+    contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
     value, error = numerics.mean_and_error(contributions)
+    error = float(np.hypot(error, integration))
     return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws")
 
 
 def grid_contributions(simulator, design, num_samples, grid_size=None, seed=0, precision="float64") -> np.ndarray:
     """log p(y | theta) - log p(y) for each simulated experiment, (num_samples,); see `grid`."""
     check_grid_applies(simulator)
+    return _contributions(simulator, design, num_samples, grid_size, seed, precision)[0]
+
+
+def _contributions(simulator, design, num_samples, grid_size, seed, precision):
+    """Contributions (num_samples,), and the error of their mean by the integration."""
     values = keras.tree.map_structure(lambda value: value[None], design_values(design))
     rng = np.random.default_rng(seed)
     parameters = simulator.prior.sample(num_samples, rng)
     noise = simulator.draw_noise(num_samples, simulator.resolve_noise_shape(design_shape(values)), rng)
-    points, log_weights = parameter_grid(simulator.prior, grid_size)
+    evidence = _by_tensor_grid if grid_size or is_finite(simulator.prior) else _refined
+    own, log_evidence, checks = evidence(simulator, parameters, noise, values, grid_size, precision)
+    if np.any(bad := ~np.isfinite(own)):
+        raise ValueError(
+            f"log_likelihood is not finite at {int(bad.sum())} of {num_samples} simulated outcomes; an outcome must be "
+            "possible under its own parameters. Check scales, supports and logs."
+        )
+    contributions = own - log_evidence
+    return contributions, _judged(contributions, checks, grid_size)
+
+
+def _refined(simulator, parameters, noise, design, _, precision):
+    """log p(y | theta), log p(y), and what the integration says of itself, (M,) each.
+
+    In two or three dimensions a plain grid comes first, since outcomes share its points. Cubature takes the outcomes
+    that the plain grid says it does not hold, and a pilot of the others; all of them, where it differs on the pilot.
+    """
+    dim, num = simulator.prior.dim, len(noise)
+    if dim == 1 or num <= PILOT:
+        return _by_cubature(simulator, parameters, noise, design, precision)
+    try:
+        own, log_evidence, checks = _by_tensor_grid(simulator, parameters, noise, design, BEST_SIZES[dim], precision)
+    except GridMassError:
+        return _by_cubature(simulator, parameters, noise, design, precision)
+    doubtful = checks["coarse"] | (checks["ends"] > AT_ENDS)
+    pilot = np.random.default_rng([0, num]).permutation(np.flatnonzero(~doubtful))[:PILOT]
+    again = np.concatenate([pilot, np.flatnonzero(doubtful)])
+    some = {name: values[again] for name, values in parameters.items()}
+    _, found, better = _by_cubature(simulator, some, noise[again], design, precision)
+    if len(pilot) < PILOT or np.max(np.abs(found[: len(pilot)] - log_evidence[pilot])) > AGREE:
+        return _by_cubature(simulator, parameters, noise, design, precision)
+    log_evidence[again] = found
+    for name, values in better.items():
+        checks[name][again] = values
+    return own, log_evidence, checks
+
+
+def _by_cubature(simulator, parameters, noise, design, precision):
+    outcome = backend.compile_function(simulator.measure, precision)(parameters, design, noise)
+    own = backend.compile_function(simulator.log_likelihood, precision)(outcome, parameters, design)
+    likelihood = Likelihood(simulator, outcome, design, precision)
+    found, _ = over_prior(simulator.prior, likelihood, relative=RELATIVE[simulator.prior.dim])
+    missed = own > found.log_likelihood + MISSED
+    return own, found.log_value, {"coarse": missed | (found.error > COARSE), "error": found.error, "ends": found.ends}
+
+
+def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
+    """The same by one tensor grid for all outcomes, or by all joint values of discrete parameters."""
+    finite = is_finite(simulator.prior)
+    points, log_weights = listed(simulator.prior) if finite else parameter_grid(simulator.prior, grid_size)
+    shape = () if finite else (grid_size,) * simulator.prior.dim
 
     def block(parameters, noise, design, points, log_weights):
         outcome = simulator.measure(parameters, design, noise)
-        joint = simulator.pairwise_log_likelihood(outcome, points, design) + log_weights[None]
-        log_evidence = ops.logsumexp(joint, axis=1)
-        effective = 1.0 / ops.sum(ops.exp(2.0 * (joint - log_evidence[:, None])), axis=1)
-        return simulator.log_likelihood(outcome, parameters, design) - log_evidence, effective
+        log_p = simulator.pairwise_log_likelihood(outcome, points, design)
+        joint = log_p + log_weights[None]
+        own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
+        return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
 
     evaluate = backend.compile_function(block, precision)
     rows = max(1, BLOCK_PAIRS // len(log_weights))
     found = [
         evaluate(
-            {name: v[i : i + rows] for name, v in parameters.items()}, noise[i : i + rows], values, points, log_weights
+            {name: v[i : i + rows] for name, v in parameters.items()}, noise[i : i + rows], design, points, log_weights
         )
-        for i in range(0, num_samples, rows)
+        for i in range(0, len(noise), rows)
     ]
-    contributions, effective = (np.concatenate(part) for part in zip(*found, strict=True))
-    _warn_coarse(effective, simulator.prior.dim)
-    return contributions
+    own, log_evidence, halves, ends, highest = (np.concatenate(part) for part in zip(*found, strict=True))
+    missed = (own > highest + MISSED) & bool(shape)
+    coarse = missed | (halves > COARSE)
+    return own, log_evidence, {"coarse": coarse, "error": np.where(coarse, np.minimum(halves, 1.0), 0.0), "ends": ends}
+
+
+def _tensor_checks(joint, log_evidence, shape):
+    """Largest relative difference of the half grids over axes, and the share of mass at the ends: (M,) each."""
+    zero = ops.zeros_like(log_evidence)
+    if not shape:
+        return zero, zero
+    p = ops.reshape(ops.exp(joint - log_evidence[:, None]), (-1, *shape))
+    halves, ends = zero, zero
+    for axis in range(len(shape)):
+        line = ops.sum(p, axis=tuple(1 + other for other in range(len(shape)) if other != axis))
+        halves = ops.maximum(halves, ops.abs(2.0 * ops.sum(line[:, ::2], axis=1) - 1.0))
+        ends = ops.maximum(ends, line[:, 0] + line[:, -1])
+    return halves, ends
+
+
+def _judged(contributions, checks, grid_size) -> float:
+    """Error of the mean by the integration; warns where it, or posteriors out of the grid's reach, matter.
+
+    A posterior that the grid does not hold shifts its own contribution by an unknown amount: by the estimated error,
+    and by no less than one nat where the posterior is too narrow.
+    """
+    coarse, wide = checks["coarse"], checks["ends"] > AT_ENDS
+    effect = float(np.mean(np.where(coarse, np.maximum(checks["error"], 1.0), checks["error"]) + checks["ends"]))
+    if not np.any(coarse | wide):
+        return effect
+    error = numerics.mean_and_error(contributions)[1] if len(contributions) > 1 else 0.0
+    if effect > max(0.3 * error, 1e-3):
+        cure = "raise grid_size, or leave it out for a grid that refines itself" if grid_size else "use kb.eig.bracket"
+        warnings.warn(
+            f"{coarse.mean():.1%} of the posteriors are too narrow for the grid and {wide.mean():.1%} reach beyond its "
+            f"ends: the EIG is uncertain by about {effect:.2g} nats, which its error includes; {cure}.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return effect
 
 
 def parameter_grid(prior, grid_size: int | None = None):
-    """Tensor grid over the prior and log quadrature weights times prior density: dict of (G, d), (G,)."""
-    size = grid_size or default_grid_size(prior)
-    return tensor_grid(prior, [np.linspace(low, high, size) for low, high in zip(*grid_ends(prior), strict=True)])
+    """Plain tensor grid over a continuous prior and log quadrature weights times density: dict of (G, d), (G,).
 
-
-def default_grid_size(prior) -> int:
-    """Points for each parameter."""
-    return {1: 512, 2: 128, 3: 48}[prior.dim]
-
-
-def grid_ends(prior):
-    """Lower and upper ends of a grid over the prior in unconstrained coordinates, each (dim,)."""
-    with backend.precision("float64"):
-        ends = [prior.transform(np.full((1, prior.dim), tail)) for tail in (TAIL, 1.0 - TAIL)]
-        return [ops.convert_to_numpy(prior.to_unconstrained(backend.to_tensor(end, "float64"))[0])[0] for end in ends]
-
-
-def tensor_grid(prior, axes):
-    """`parameter_grid` between given unconstrained axes, one (size,) array for each parameter."""
-    u = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
-    with backend.precision("float64"):
-        points = backend.to_numpy(prior.from_unconstrained(backend.to_tensor(u, "float64")))
-        _, log_det = prior.to_unconstrained(backend.to_tensor(points, "float64"))
-        spacing = np.sum(np.log([axis[1] - axis[0] for axis in axes]))
-        log_weights = prior.log_prob(points) - ops.convert_to_numpy(log_det) + spacing
+    Raises:
+        ValueError: the prior's mass on the grid is not one.
+    """
+    (chart,) = charts(prior)
+    size = grid_size or BEST_SIZES[prior.dim]
+    axes = [np.linspace(low, high, size) for low, high in zip(*grid_ends(prior, chart), strict=True)]
+    points, log_p = chart.points(np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1))
+    log_weights = log_p + np.sum(np.log([axis[1] - axis[0] for axis in axes]))
+    mass = float(np.exp(log_weights).sum())
+    if not abs(mass - 1.0) < max(MASS_TOLERANCE, 0.05 if size < 32 else 0.0):
+        raise GridMassError(
+            f"The prior's mass on a grid of {size} points for each parameter is {mass:.4g}, but 1 was expected; raise "
+            "grid_size, or leave it out for a grid that refines itself."
+        )
     return points, log_weights
 
 
+def grid_ends(prior, chart=None):
+    """Lower and upper ends of a plain grid in the coordinates of the prior's chart, each (dim,)."""
+    (chart,) = charts(prior) if chart is None else (chart,)
+    if isinstance(chart, NormalChart):
+        return np.full(prior.dim, -PLAIN_END), np.full(prior.dim, PLAIN_END)
+    return tuple(np.array([edges[i] for edges in chart.edges()]) for i in (0, -1))
+
+
 def grid_applies(simulator) -> bool:
-    """Whether the simulator has a likelihood, a prior density and few enough parameters for a grid."""
+    """Whether the simulator has a likelihood, a density of continuous parameters, and few enough of them for a grid."""
     prior = simulator.prior
     return simulator.has_likelihood and prior.has_density and not prior.discrete and prior.dim <= MAX_PARAMETERS
 
 
-def check_grid_applies(simulator) -> None:
-    """Raise ValueError where a grid over the parameters is impossible."""
+def check_grid_applies(simulator, mixed: bool = False) -> None:
+    """Raise ValueError where no integral over the parameters is possible; `mixed` allows discrete beside continuous."""
     if not simulator.has_likelihood:
         raise ValueError(
             f"{type(simulator).__name__} has no log_likelihood, which a grid needs; define it, or use "
             "model.estimate_eig, which gives a bound without one."
         )
-    simulator.prior.require_continuous("A grid")
-    if not simulator.prior.has_density:
+    prior = simulator.prior
+    if not mixed and not is_finite(prior):
+        prior.require_continuous("A grid")
+    if not prior.has_density:
         raise ValueError("The prior has no density, which a grid needs; pass log_prob= to Prior.from_sampler.")
-    if simulator.prior.dim > MAX_PARAMETERS:
+    if (num := continuous_coordinates(prior)) > MAX_PARAMETERS:
         raise ValueError(
-            f"The prior has {simulator.prior.dim} coordinates, but a grid holds up to {MAX_PARAMETERS}; use "
-            "kb.eig.bracket for bounds from both sides."
+            f"The prior has {num} coordinates, but a grid holds up to {MAX_PARAMETERS}; use kb.eig.bracket for bounds "
+            "from both sides."
         )
 
 
-def _warn_coarse(effective, dim):
-    if (typical := float(np.median(effective))) < RESOLUTION**dim:
-        warnings.warn(
-            f"Half of the posteriors cover fewer than {typical:.1f} grid points ({RESOLUTION**dim:.0f} are needed in "
-            f"{dim} dimensions), so the EIG is unreliable; raise grid_size.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+def continuous_coordinates(prior) -> int:
+    """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
+    if prior.branches:
+        return max(continuous_coordinates(own) for own in prior.priors.values())
+    return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)

@@ -1,0 +1,312 @@
+r"""The EIG as an exact sum, where outcomes can be listed and parameters are discrete or on a grid.
+
+With weights w_g of the joint values theta_g and groups t of them that share the target's value,
+
+    I(t; y | xi) = sum_y sum_t P(t, y) log P(t, y) / (P(t) P(y)),     P(t, y) = sum_{g in t} w_g p(y | theta_g, xi):
+
+for all settings xi together a matrix of probabilities (settings x outcomes, joint values) times one of weights (joint
+values, values of the target), in blocks of bounded size. Whatever is not the target is nuisance and summed out. With
+every parameter the target, sum_t P log P is the sum of w p log p over joint values.
+
+Continuous parameters are integrated by Gauss-Legendre rules on the cells of `kerasbed.charts`, all of them halved until
+the EIG at no setting moves; the last move is the error reported. Beside that there is no error: nothing is drawn.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from keras import ops, tree
+from scipy import special
+
+from kerasbed import backend
+from kerasbed.cells import cell_nodes, halved
+from kerasbed.charts import charts, count_values, is_finite, listed
+from kerasbed.cubature import check_mass
+from kerasbed.designs import Choice, Design, Integer, Product, Subset
+from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.exact_sums import ROUNDING, information
+from kerasbed.eig.grid import check_grid_applies
+from kerasbed.simulators import design_values
+from kerasbed.targets import Discrete
+
+MOST_TERMS = 2**35  # settings x outcomes x joint values
+MOST_TERMS_OF_ONE = 2**30  # of one setting, above which draws are quicker
+MOST_DESIGNS = 2**17  # of a space that is listed
+MOST_POINTS = 2**20  # of a grid over continuous parameters
+SETTLED = 1e-6  # nats by which a finer grid may move an EIG
+UNSETTLED = 1e-3  # nats of it that are warned about
+
+
+@dataclass(frozen=True)
+class Enumeration:
+    """Exact EIGs at all settings.
+
+    Attributes:
+        eig: (S,), in nats.
+        error: (S,), by which the grid over continuous parameters may be wrong; rounding alone for discrete ones.
+        designs: the settings, (S, *shape) or a dict of those.
+        num_outcomes, num_values: how many were summed over.
+    """
+
+    eig: np.ndarray
+    error: np.ndarray
+    designs: Any
+    num_outcomes: int
+    num_values: int
+    simulator: Any = field(repr=False, default=None)
+
+    @property
+    def best(self):
+        """The setting of the largest EIG, (*shape) or a dict of those."""
+        return self.design(int(np.argmax(self.eig)))
+
+    def design(self, index: int):
+        """One of the settings."""
+        return tree.map_structure(lambda values: values[index], self.designs)
+
+    def estimate(self, index: int | None = None) -> EIGEstimate:
+        """The EIG at one setting, default the best."""
+        index = int(np.argmax(self.eig)) if index is None else index
+        value, error = float(self.eig[index]), float(self.error[index])
+        how = f"exact sum over {self.num_outcomes} outcomes x {self.num_values} parameter values"
+        return EIGEstimate(value, error, value, error, how)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each setting, the best first: its entries, "eig" and "error"."""
+        leaves = self.designs if isinstance(self.designs, dict) else {"design": self.designs}
+        columns = {}
+        for name, values in leaves.items():
+            flat = np.reshape(values, (len(values), -1))
+            labels = [name] if flat.shape[1] == 1 else [f"{name} {i + 1}" for i in range(flat.shape[1])]
+            columns |= dict(zip(labels, flat.T, strict=True))
+        frame = pd.DataFrame(columns | {"eig": self.eig, "error": self.error})
+        return frame.sort_values("eig", ascending=False, kind="stable")
+
+    def posterior(self, outcome, design=None):
+        """The exact posterior of all parameters after an outcome, as the prior of the next trial.
+
+        Args:
+            outcome: (*outcome_shape).
+            design: the setting it was measured at, default the best.
+
+        Returns:
+            A `kerasbed.Prior`: a table of joint values and probabilities, or a density where parameters are continuous.
+        """
+        from kerasbed import reference
+
+        design = self.best if design is None else design
+        return reference.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
+
+
+def enumerate(
+    simulator, designs, target: str | list | Callable | None = None, max_terms: int = MOST_TERMS
+) -> Enumeration:
+    """Exact EIG at all settings, where outcomes can be listed and parameters are discrete or few enough for a grid.
+
+    Args:
+        simulator: with `log_likelihood` and `outcome_space()`; its prior has discrete parameters, up to three
+            continuous ones with a density, or both.
+        designs: settings (S, *shape), a dict of those, or a discrete design space, which is listed.
+        target: what to learn about: a parameter's name, a list of names, a function {name: (batch, d)} -> (batch, k)
+            in `keras.ops` or `kb.targets.Discrete`; default all parameters. Everything else is nuisance. Beside
+            continuous parameters a function needs finitely many values, `kb.targets.Discrete`.
+        max_terms: settings x outcomes x joint values that are summed at most; 2^30 take some 10 seconds.
+
+    Returns:
+        `Enumeration` with `eig`, `best`, `table()` and `posterior(outcome, design)`, the prior of the next trial.
+
+    Raises:
+        ValueError: no likelihood or outcome space, outcomes whose probabilities do not sum to one, a prior without
+            density, more than three continuous parameters, a target whose law a grid does not hold, designs of the
+            wrong shape, or more terms than `max_terms`.
+        TypeError: a design space that cannot be listed.
+
+    Warns:
+        RuntimeWarning: the grid over continuous parameters leaves an error above a thousandth of a nat.
+
+    Example:
+        >>> found = kb.eig.enumerate(simulator, np.arange(10.0)[:, None], target="kind")
+        >>> found.best, found.table()
+        >>> simulator.prior = found.posterior(outcome=[1.0])  # the next trial
+    """
+    outcomes = _checked_outcomes(simulator)
+    designs = _listed(designs)
+    if is_finite(simulator.prior):
+        values, log_w = listed(simulator.prior)
+        codes = _groups(simulator.prior, target, values, None)
+        eig = information(simulator, outcomes, designs, values, np.exp(log_w), codes, max_terms)
+        return Enumeration(eig, ROUNDING * (1.0 + eig), designs, len(outcomes), len(log_w), simulator)
+    eig, error, num = _on_grid(simulator, outcomes, designs, target, max_terms)
+    if np.max(error) > UNSETTLED:
+        warnings.warn(
+            f"A grid of {num} points over the continuous parameters leaves the EIG uncertain by up to "
+            f"{np.max(error):.2g} nats: the likelihood or the target changes faster than it resolves.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Enumeration(eig, error, designs, len(outcomes), num, simulator)
+
+
+def exact_sum(simulator, design, max_terms: int = MOST_TERMS_OF_ONE) -> EIGEstimate | None:
+    """The exact EIG at one design; None where that takes too many terms, or a grid leaves it uncertain."""
+    outcomes = _checked_outcomes(simulator)
+    designs = tree.map_structure(lambda leaf: leaf[None], design_values(design))
+    if not is_finite(simulator.prior):
+        num = sum(len(chart.first_cells()[0]) for chart in charts(simulator.prior))
+        if num * len(outcomes) * 256.0 > max_terms:
+            return None
+        eig, error, num = _on_grid(simulator, outcomes, designs, None, max_terms)
+        return Enumeration(eig, error, designs, len(outcomes), num).estimate() if error[0] <= UNSETTLED else None
+    if count_values(simulator.prior) * float(len(outcomes)) > max_terms:
+        return None
+    return enumerate(simulator, designs).estimate()
+
+
+def _checked_outcomes(simulator):
+    check_grid_applies(simulator, mixed=True)
+    outcomes = simulator.outcome_space()
+    if outcomes is None:
+        raise ValueError(
+            f"{type(simulator).__name__} does not list its outcomes, which an exact sum needs; define outcome_space(), "
+            "(count, *outcome_shape), or use kb.eig.bracket."
+        )
+    return np.asarray(outcomes, "float64")
+
+
+def _listed(designs):
+    """Settings as arrays with a leading axis."""
+    if isinstance(designs, Design):
+        designs = _values_of(designs)
+    arrays = design_values(designs)
+    sizes = {np.shape(leaf)[:1] for leaf in tree.flatten(arrays)}
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+        shapes = tree.map_structure(np.shape, arrays)
+        raise ValueError(f"designs have shape {shapes}, but (settings, *shape) with at least one setting was expected.")
+    if not all(np.all(np.isfinite(leaf)) for leaf in tree.flatten(arrays)):
+        raise ValueError("designs hold NaN or infinite values, but finite settings were expected.")
+    return arrays
+
+
+def _values_of(space):
+    """All values of a discrete space: (S, *shape), or a dict of those for a product."""
+    if isinstance(space, Product):
+        parts = {name: _values_of(part) for name, part in space.spaces.items()}
+        index = np.indices([len(tree.flatten(part)[0]) for part in parts.values()]).reshape(len(parts), -1)
+        _refuse_many(index.shape[1])
+        pairs = zip(parts.items(), index, strict=True)
+        return {name: tree.map_structure(lambda v, i=i: v[i], part) for (name, part), i in pairs}
+    if isinstance(space, Subset):
+        _refuse_many(special.comb(space.number, space.size))
+        rows = np.array(list(itertools.combinations(range(space.number), space.size)))
+        return space.candidates[rows].sum(axis=1) if space.as_mask else space.candidates[rows]
+    if isinstance(space, Choice | Integer):
+        entries = int(np.prod(space.shape))
+        _refuse_many(float(len(space.options)) ** entries)
+        grid = np.array(list(itertools.product(space.options, repeat=entries)))
+        return grid.reshape(len(grid), *space.shape)
+    raise TypeError(
+        f"A {type(space).__name__} has no list of its values; pass the settings wanted as an array (settings, *shape)."
+    )
+
+
+def _refuse_many(count):
+    if count > MOST_DESIGNS:
+        raise ValueError(
+            f"The space has {count:.4g} designs, but at most {MOST_DESIGNS} are listed; pass those wanted as an array."
+        )
+
+
+# -- parameters and targets ---
+
+
+def _on_grid(simulator, outcomes, designs, target, max_terms):
+    """EIGs on finer and finer grids over the continuous parameters: values, last moves, number of points."""
+    own_charts = charts(simulator.prior)
+    check_mass(own_charts)
+    cells, before = [chart.first_cells() for chart in own_charts], None
+    while True:
+        values, weights, labels = _points(own_charts, cells)
+        codes = _groups(simulator.prior, target, values, labels)
+        eig = information(simulator, outcomes, designs, values, weights, codes, max_terms)
+        error = np.abs(eig - before) if before is not None else np.full(len(eig), np.inf)
+        finer = len(weights) * 2 ** max(chart.dim for chart in own_charts)
+        terms = float(finer) * len(outcomes) * len(eig)
+        if np.max(error) <= SETTLED or (before is not None and (finer > MOST_POINTS or terms > max_terms)):
+            break
+        before = eig
+        cells = [_all_halved(*pair) for pair in cells]
+    return eig, np.maximum(error, SETTLED), len(weights)
+
+
+def _all_halved(lower, width):
+    _, lower, width = halved(np.zeros(len(lower), int), lower, width, np.ones(lower.shape, bool))
+    return lower, width
+
+
+def _points(own_charts, cells):
+    """Parameters {name: (G, d)}, weights (G,) and, of a single chart, coordinates (G, dim)."""
+    found, coordinates = [], []
+    for chart, (lower, width) in zip(own_charts, cells, strict=True):
+        nodes, log_w = cell_nodes(lower, width)
+        values, log_p = chart.points(nodes)
+        found.append((values, np.exp(log_p + log_w)))
+        coordinates.append(nodes)
+    values = {name: np.concatenate([np.asarray(v[name]) for v, _ in found]) for name in found[0][0]}
+    weights = np.concatenate([w for _, w in found])
+    return values, weights / weights.sum(), coordinates[0] if len(found) == 1 else None
+
+
+def _groups(prior, target, values, coordinates):
+    """Number of each joint value's target value, (G,); None where all parameters are the target.
+
+    Raises:
+        ValueError: unknown names, or a target whose value a grid point does not have alone.
+    """
+    if target is None:
+        return None
+    if callable(target):
+        if coordinates is not None and not isinstance(target, Discrete):
+            raise ValueError(
+                "A function of continuous parameters has no probabilities on a grid; let it return finitely many "
+                "values and pass kb.targets.Discrete(fn, num_classes), or use a model with target=."
+            )
+        rows = _evaluated(target, values)
+    else:
+        names = [target] if isinstance(target, str) else list(target)
+        if unknown := set(names) - set(prior.names):
+            raise ValueError(f"target names {sorted(unknown)}, but the prior has {list(prior.names)}; use those names.")
+        if set(names) == set(prior.names):
+            return None
+        rows = _named(prior, names, values, coordinates)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _named(prior, names, values, coordinates):
+    """What tells values of some parameters apart: themselves, or the coordinates that they are made of."""
+    if set(names) <= set(prior.discrete):
+        return np.concatenate([values[name] for name in names], axis=1)
+    if coordinates is None or not prior.has_transform or not prior.can_sample_given(names):
+        raise ValueError(
+            f"The law of {names} is not a sum over grid points: other parameters come before them, or depend on them "
+            "in a way that the prior does not tell. Name parameters on which the others depend in Prior.hierarchical, "
+            "or use kb.eig.bracket."
+        )
+    free = [name for name in prior.names if name not in prior.discrete]
+    of = np.concatenate([np.full(prior.dims[name], name in names) for name in free])
+    return coordinates[:, of]
+
+
+def _evaluated(target, values):
+    with backend.precision("float64"), backend.no_gradients():
+        found = np.asarray(ops.convert_to_numpy(target(backend.to_tensor(values, "float64"))), "float64")
+    num = len(next(iter(values.values())))
+    if found.ndim not in (1, 2) or len(found) != num or not np.all(np.isfinite(found)):
+        raise ValueError(
+            f"The target returned shape {found.shape} for {num} parameters, but finite values ({num}, k) were expected."
+        )
+    return found.reshape(num, -1)
