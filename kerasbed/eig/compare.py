@@ -1,8 +1,10 @@
 """Differences that are known better than what they are differences of.
 
 Two designs evaluated on the same parameters and noise have errors that largely cancel: `compare` reports the paired
-difference. In the same way the two bounds of one design share their draws, and so do the bound of a posterior network
-and the marginal likelihood: `bound_gap` reports how far apart they are.
+difference, of the lower bound without its bias of order 1/L (jackknife over inner draws): over 60 seeds that is within
+1% of the EIG where the lower bound is up to 3% low, and has the lower bound's error, while midpoints inherit the upper
+bound's rare outcomes. In the same way the two bounds of one design share their draws, and so do the bound of a
+posterior network and the marginal likelihood: `bound_gap` reports how far apart they are.
 """
 
 import warnings
@@ -14,6 +16,7 @@ import pandas as pd
 
 from kerasbed import numerics
 from kerasbed.base_samples import draw_seed
+from kerasbed.eig import reliability
 from kerasbed.eig.bracket import BLOCK_ENTRIES, Contributions, summarise
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 
@@ -43,12 +46,16 @@ def compare(
         seed: None takes fresh draws, so that designs that were optimised on some draws are judged on others.
 
     Returns:
-        One row for each design, in the order given: lower, lower_se, upper, upper_se, difference (to the first design,
-        of the midpoints of both bounds), difference_se. The seed is in `.attrs["seed"]`.
+        One row for each design, in the order given: lower, lower_se, upper, upper_se, corrected and corrected_se (the
+        lower bound without its bias, an estimate and no bound), difference (of that, to the first design) and
+        difference_se. The seed is in `.attrs["seed"]`.
 
     Raises:
         NotImplementedError: the simulator has no likelihood.
         ValueError: no designs, too few draws, or a likelihood that does not match `outcome`.
+
+    Warns:
+        UserWarning: as `bracket`.
     """
     require_likelihood(simulator)
     if len(designs) == 0:
@@ -58,24 +65,33 @@ def compare(
     contributions = Contributions(simulator, num_outer, num_inner, block)
     rows, first = [], None
     for design in designs:
-        lower, upper = contributions.at(design, seed)
-        estimate = summarise(lower, upper, num_inner)
-        middle = 0.5 * (lower + upper)
-        first = middle if first is None else first
-        difference, error = numerics.mean_and_error(middle - first)
+        terms = contributions.terms(design, seed)
+        estimate = summarise(terms, num_inner)
+        first = terms if first is None else first
+        own, difference = _corrected(terms), _corrected(terms, first)
         rows.append(
             {
                 "lower": estimate.lower,
                 "lower_se": estimate.lower_se,
                 "upper": estimate.upper,
                 "upper_se": estimate.upper_se,
-                "difference": difference,
-                "difference_se": error,
+                "corrected": own.corrected,
+                "corrected_se": own.corrected_error,
+                "difference": difference.corrected,
+                "difference_se": difference.corrected_error,
             }
         )
     table = pd.DataFrame(rows)
     table.attrs["seed"] = seed
     return table
+
+
+def _corrected(terms, first=None):
+    """The jackknife of the lower bound's terms, or of their differences to the first design's."""
+    if first is None:
+        return reliability.jackknifed(terms.lower, terms.lower_left_out, terms.sizes)
+    left_out = terms.lower_left_out - first.lower_left_out
+    return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
 def bound_gap(
