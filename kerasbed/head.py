@@ -120,6 +120,20 @@ class Head(keras.layers.Layer):
             total = total + self._continuous_log_prob(parameters, conditions, auxiliary, training)
         return total
 
+    def coordinate_log_prob(self, u, parameters, conditions, auxiliary=None):
+        """log q of the unconstrained coordinates u (batch, dim), and of the discrete parameters, (batch,).
+
+        That is `log_prob` without log |du/dtheta|: finite where theta rounds to an edge of its support. Not for
+        branches; with an auxiliary draw as there.
+        """
+        total = ops.zeros_like(conditions[:, 0])
+        if self.classifier is not None:
+            total = self.classifier.log_prob(parameters, conditions)
+        if self.continuous is None:
+            return total
+        conditions, z = self._with_discrete(parameters, conditions), self.standardize_parameters(u)
+        return total + self._standardised_log_prob(z, conditions, auxiliary) - self.standardize_parameters.log_scale()
+
     def _is_value(self, parameters, value):
         return ops.abs(parameters[self.prior.branching][:, 0] - float(value)) < 0.5
 
@@ -130,13 +144,16 @@ class Head(keras.layers.Layer):
 
     def _continuous_log_prob(self, parameters, conditions, auxiliary, training):
         z, log_det = self.encode_parameters(parameters)
+        return self._standardised_log_prob(z, conditions, auxiliary, training) + log_det
+
+    def _standardised_log_prob(self, z, conditions, auxiliary=None, training=False):
         if not self.auxiliary_dim:
-            return self.network.log_prob(z, conditions=conditions, training=training) + log_det
+            return self.network.log_prob(z, conditions=conditions, training=training)
         if auxiliary is None:
-            return self._marginal_log_prob(z, conditions) + log_det
+            return self._marginal_log_prob(z, conditions)
         pair = ops.concatenate([z, auxiliary], axis=-1)
         joint = self.network.log_prob(pair, conditions=conditions, training=training)
-        return joint - numerics.standard_normal_log_density(auxiliary) + log_det
+        return joint - numerics.standard_normal_log_density(auxiliary)
 
     def _marginal_log_prob(self, z, conditions):
         points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
@@ -174,16 +191,32 @@ class Head(keras.layers.Layer):
 
     def _sample_continuous(self, base, conditions, training, density):
         if not density:
-            z, log_q = self.network(base, conditions=conditions, inverse=True), ops.zeros_like(base[:, 0])
-        else:
-            z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
-        u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
+            z = self.network(base, conditions=conditions, inverse=True)
+            u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
+            return self.continuous.from_unconstrained(u), ops.zeros_like(base[:, 0])
+        u, log_q = self._sample_standardised(base, conditions, training)
         parameters = self.continuous.from_unconstrained(u)
-        if not density:
-            return parameters, log_q
+        return parameters, log_q + self.encode_parameters(parameters)[1]
+
+    def _sample_standardised(self, base, conditions, training=False):
+        """Unconstrained coordinates, and the log density of the standardised ones."""
+        z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
         if self.auxiliary_dim:
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
-        return parameters, log_q + self.encode_parameters(parameters)[1]
+        return self.standardize_parameters.inverse(z[..., : self.continuous.dim]), log_q
+
+    def sample_coordinates(self, base, conditions):
+        """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `coordinate_log_prob`."""
+        drawn, log_q, base = {}, ops.zeros_like(base[:, 0]), base[:, : self.base_dim]
+        if self.classifier is not None:
+            drawn, log_q = self.classifier.sample(base[:, 0], conditions, False)
+            base = base[:, 1:]
+        if self.continuous is None:
+            return drawn, base, log_q
+        u, log_q_of = self._sample_standardised(base, self._with_discrete(drawn, conditions))
+        drawn = drawn | self.continuous.from_unconstrained(u)
+        log_q = log_q + log_q_of - self.standardize_parameters.log_scale()
+        return {name: drawn[name] for name in self.prior.names}, u, log_q
 
     def parts(self) -> list:
         """The networks with weights to learn."""

@@ -10,12 +10,13 @@ from kerasbed import approximator, backend, certificate, datasets, numerics, sco
 from kerasbed.designs import Design
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.importance import importance
+from kerasbed.eig.importance import MOST_ON_EDGES, importance
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
 # A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
 HEADROOM = float(np.log(10.0))
+EDGE_DRAWS = 4096
 INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
 
@@ -45,7 +46,8 @@ class Inference(backend.KerasModel):
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
-        if self.has_static_likelihood() and (self.target is not None or self.objective.posterior is None):
+        by_draws = self.target is not None or self.objective.posterior is None or self._has_mass_on_edges()
+        if self.has_static_likelihood() and by_draws:
             return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
         self._warn_untrained("estimate_eig")
         if self.objective.posterior is not None and not self.posterior.prior.has_density:
@@ -88,7 +90,13 @@ class Inference(backend.KerasModel):
             and self.target is None
             and self.simulator.prior.has_density
             and self.has_static_likelihood()
+            and not self._has_mass_on_edges()
         )
+
+    def _has_mass_on_edges(self) -> bool:
+        """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
+        prior = self.simulator.prior
+        return not prior.branches and prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
 
     def has_static_likelihood(self) -> bool:
         """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""
