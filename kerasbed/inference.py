@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasbed import approximator, backend, certificate, datasets, numerics, score
 from kerasbed.designs import Design
+from kerasbed.eig import reliability
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import MOST_ON_EDGES, importance
@@ -28,7 +29,8 @@ class Inference(backend.KerasModel):
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
         `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior, or a target by name: from
-        both sides by draws of the prior, `kerasbed.eig.bracket`. Else the objective's own bound.
+        both sides by draws of the prior, `kerasbed.eig.bracket`; so is a prior with mass on the edges of its support,
+        whose density says nothing. Else the objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
@@ -41,8 +43,9 @@ class Inference(backend.KerasModel):
             known density (a function of the parameters, a sampler), it is the bound of `kerasbed.certificate`.
 
         Warns:
-            UserWarning: the networks are untrained, the bound is near the largest value it can take, or the posterior
-                is a poor proposal.
+            UserWarning: the networks are untrained, the bound is near the largest value it can take, the posterior is
+                a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds that are not finite,
+                contradict each other or lie below zero, and tails that leave an error without meaning.
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
@@ -56,7 +59,9 @@ class Inference(backend.KerasModel):
 
     def _own_bound(self, num_samples, seed):
         """The objective's own bound; a target's estimated entropy adds its error."""
-        value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
+        contributions = self.contributions(num_samples, seed)
+        with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below
+            value, error = numerics.mean_and_error(contributions)
         objective = self.objective
         self._warn_saturated(value, objective.ceiling(min(num_samples, self.estimation_rows)))
         method = f"{type(objective).__name__}, {num_samples} draws"
@@ -64,9 +69,12 @@ class Inference(backend.KerasModel):
             entropy = self.target.entropy()  # its frequencies are in the contributions, on draws of their own
             error = float(np.hypot(error, entropy.standard_error))
             method += f"; entropy of the target {entropy.value:.4f} +- {entropy.standard_error:.4f}, {entropy.method}"
+        cure = "Train the networks longer, or raise num_samples."
         if objective.direction == "upper bound":
-            return EIGEstimate(upper=value, upper_se=error, method=method)
-        return EIGEstimate(lower=value, lower_se=error, method=method)
+            estimate = EIGEstimate(upper=value, upper_se=error, method=method)
+            return reliability.checked(estimate, upper_terms=contributions, cure=cure, stacklevel=5)
+        estimate = EIGEstimate(lower=value, lower_se=error, method=method)
+        return reliability.checked(estimate, contributions, cure=cure, stacklevel=5)
 
     def _bracket(self, num_samples, num_inner, seed):
         """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
@@ -77,7 +85,8 @@ class Inference(backend.KerasModel):
             return found
         own = self._own_bound(num_samples, seed)
         method = f"below {own.method}, above {found.method}"
-        return EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
+        joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
+        return reliability.checked(joined, stacklevel=4)
 
     def _can_weigh_posterior(self) -> bool:
         """Whether the importance weights of a trained posterior network are known."""

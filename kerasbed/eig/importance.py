@@ -71,7 +71,7 @@ def importance(
     method = f"importance samples of the trained posterior: ACE below, VNMC above, {num_outer} x {num_inner} draws"
     estimate = EIGEstimate(*lower, *upper, method)
     if _is_poor_proposal(log_weights, log_sum):
-        upper_terms = None  # its tail has been told of
+        return reliability.presentable(estimate)  # what is wrong has been said
     cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."
     return reliability.checked(estimate, lower_terms, upper_terms, cure, stacklevel=4)
 

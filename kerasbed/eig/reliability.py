@@ -22,7 +22,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from kerasbed import numerics
 from kerasbed.eig.estimate import EIGEstimate
@@ -80,7 +80,7 @@ def without_each(log_sums: np.ndarray) -> np.ndarray:
 def mean_and_error_of_few(values) -> tuple[float, float]:
     """Mean of a few independent replicates, and an error of which two hold the mean with 95.45%, by Student's t."""
     mean, error = numerics.mean_and_error(values)
-    quantile = stats.t(np.size(values) - 1).ppf(special.ndtr(2.0)) / 2.0
+    quantile = special.stdtrit(np.size(values) - 1, special.ndtr(2.0)) / 2.0
     return mean, float(error * quantile)
 
 
@@ -136,6 +136,11 @@ def checked(
     """
     for reason in reasons(estimate, lower_terms, upper_terms, cure):
         warnings.warn(reason, UserWarning, stacklevel=stacklevel)
+    return presentable(estimate)
+
+
+def presentable(estimate: EIGEstimate) -> EIGEstimate:
+    """An estimate without bounds that are NaN, or infinite on the wrong side."""
     lower = (estimate.lower, estimate.lower_se) if np.isfinite(estimate.lower) else (np.nan, np.nan)
     upper_is_wrong = np.isnan(estimate.upper) or estimate.upper == -np.inf
     upper = (np.nan, np.nan) if upper_is_wrong else (estimate.upper, estimate.upper_se)
