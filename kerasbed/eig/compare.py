@@ -62,11 +62,17 @@ def compare(
         raise ValueError("compare got no designs; pass a list of at least one.")
     check_likelihood(simulator, designs[0])
     seed = draw_seed() if seed is None else int(seed)
-    contributions = Contributions(simulator, num_outer, num_inner, block)
+    table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
+    table.attrs["seed"] = seed
+    return table
+
+
+def compared(contributions: Contributions, designs: Sequence, seed: int) -> pd.DataFrame:
+    """The table of `compare` from given contributions, which are compiled once for any number of calls."""
     rows, first = [], None
     for design in designs:
         terms = contributions.terms(design, seed)
-        estimate = summarise(terms, num_inner)
+        estimate = summarise(terms, contributions.num_inner)
         first = terms if first is None else first
         own, difference = _corrected(terms), _corrected(terms, first)
         rows.append(
@@ -81,9 +87,7 @@ def compare(
                 "difference_se": difference.corrected_error,
             }
         )
-    table = pd.DataFrame(rows)
-    table.attrs["seed"] = seed
-    return table
+    return pd.DataFrame(rows)
 
 
 def _corrected(terms, first=None):
