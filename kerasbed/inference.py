@@ -105,7 +105,9 @@ class Inference(backend.KerasModel):
     def _has_mass_on_edges(self) -> bool:
         """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
         prior = self.simulator.prior
-        return not prior.branches and prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
+        if prior.branches or not any(np.any(np.isfinite(edges)) for edges in prior.supports().values()):
+            return False
+        return prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
 
     def has_static_likelihood(self) -> bool:
         """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""

@@ -222,10 +222,10 @@ class Contributions:
         return function, sums, sizes, own
 
     def draws(self, design, seed):
-        """log p(y_m | theta_m), log sum_n p(y_m | theta'_n), and the outer draws (parameters, outcome)."""
+        """log p(y_m | theta_m), `block_sums` (blocks, M) and sizes, and the outer draws (parameters, outcome)."""
         own, parameters, outcome, values, rng = self._outer(design, seed)
-        evidence_sum = self.evidence_sum(outcome, values, lambda count: self.simulator.prior.sample(count, rng))
-        return own, evidence_sum, (parameters, outcome)
+        sums, sizes = self.block_sums(outcome, values, lambda count: self.simulator.prior.sample(count, rng))
+        return own, sums, sizes, (parameters, outcome)
 
     def _outer(self, design, seed):
         """log p(y_m | theta_m), parameters and outcomes of the outer draws, the design, and a stream for the inner."""

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kerasbed import numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.eig import reliability
 from kerasbed.eig.bracket import BLOCK_ENTRIES, Contributions, summarise
@@ -124,20 +123,27 @@ def bound_gap(
     check_likelihood(simulator, design)
     seed = draw_seed() if seed is None else int(seed)
     contributions = Contributions(simulator, num_outer, num_inner)
-    own, evidence_sum, (parameters, outcome) = contributions.draws(design, seed)
-    upper = own - evidence_sum + np.log(num_inner)
-    if log_posterior is None:
-        lower = own - np.logaddexp(own, evidence_sum) + np.log(num_inner + 1.0)
-    else:
-        lower = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
-        if lower.shape != own.shape:
+    own, sums, sizes, (parameters, outcome) = contributions.draws(design, seed)
+    given = None
+    if log_posterior is not None:
+        given = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
+        if given.shape != own.shape:
             raise ValueError(
-                f"log_posterior gave shape {lower.shape}, but ({len(own)},) was expected, one for each draw."
+                f"log_posterior gave shape {given.shape}, but ({len(own)},) was expected, one for each draw."
             )
-    if np.any(np.isposinf(upper)):
+
+    def gap(log_sum, count):
+        contrast = own - np.logaddexp(own, log_sum) + np.log(count + 1.0)
+        return own - log_sum + np.log(count) - (contrast if given is None else given)
+
+    total = np.logaddexp.reduce(sums, axis=0)
+    terms = gap(total, num_inner)
+    if np.any(np.isposinf(terms)):
         warnings.warn(
             "Some outcomes are impossible under all inner draws; the gap is infinite.", UserWarning, stacklevel=2
         )
         return BoundGap(np.inf, np.inf, np.inf)
-    value, error = numerics.mean_and_error(upper - lower)
-    return BoundGap(value, error, value / float(np.mean(upper)))
+    left_out = [gap(rest, num_inner - size) for rest, size in zip(reliability.without_each(sums), sizes, strict=True)]
+    found = reliability.jackknifed(terms, np.stack(left_out), sizes)
+    upper = float(np.mean(own - total)) + float(np.log(num_inner))
+    return BoundGap(found.value, found.error, found.value / upper)
