@@ -120,6 +120,20 @@ class Head(keras.layers.Layer):
             total = total + self._continuous_log_prob(parameters, conditions, auxiliary, training)
         return total
 
+    def coordinate_log_prob(self, u, parameters, conditions, auxiliary=None):
+        """log q of the unconstrained coordinates u (batch, dim), and of the discrete parameters, (batch,).
+
+        That is `log_prob` without log |du/dtheta|: finite where theta rounds to an edge of its support. Not for
+        branches; with an auxiliary draw as there.
+        """
+        total = backend.as_simulated(ops.zeros_like(conditions[:, 0]))
+        if self.classifier is not None:
+            total = backend.as_simulated(self.classifier.log_prob(parameters, conditions))
+        if self.continuous is None:
+            return total
+        conditions, z = self._with_discrete(parameters, conditions), self.standardize_parameters(u)
+        return total + self._standardised_log_prob(z, conditions, auxiliary) - self.standardize_parameters.log_scale()
+
     def _is_value(self, parameters, value):
         return ops.abs(parameters[self.prior.branching][:, 0] - float(value)) < 0.5
 
@@ -131,18 +145,17 @@ class Head(keras.layers.Layer):
 
     def _continuous_log_prob(self, parameters, conditions, auxiliary, training):
         z, log_det = self.encode_parameters(parameters)
+        return self._standardised_log_prob(z, conditions, auxiliary, training) + backend.as_simulated(log_det)
+
+    def _standardised_log_prob(self, z, conditions, auxiliary=None, training=False):
         if not self.auxiliary_dim:
-            return self._summed(self.network.log_prob(z, conditions=conditions, training=training), log_det)
+            return backend.as_simulated(self.network.log_prob(z, conditions=conditions, training=training))
         if auxiliary is None:
-            return self._summed(self._marginal_log_prob(z, conditions), log_det)
+            return backend.as_simulated(self._marginal_log_prob(z, conditions))
         auxiliary = ops.cast(auxiliary, z.dtype)
         pair = ops.concatenate([z, auxiliary], axis=-1)
         joint = self.network.log_prob(pair, conditions=conditions, training=training)
-        return self._summed(joint - numerics.standard_normal_log_density(auxiliary), log_det)
-
-    def _summed(self, log_q, log_det):
-        """A network's log density of z and log |dz/dtheta|, in the float type of the simulation."""
-        return backend.as_simulated(log_q) + backend.as_simulated(log_det)
+        return backend.as_simulated(joint - numerics.standard_normal_log_density(auxiliary))
 
     def _marginal_log_prob(self, z, conditions):
         points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
@@ -167,8 +180,7 @@ class Head(keras.layers.Layer):
         base = ops.cast(base[:, : self.base_dim], conditions.dtype)
         drawn, log_q = {}, backend.as_simulated(ops.zeros_like(base[:, 0]))
         if self.classifier is not None:
-            drawn, log_q = self.classifier.sample(base[:, 0], conditions, training)
-            drawn, log_q = {n: backend.as_simulated(v) for n, v in drawn.items()}, backend.as_simulated(log_q)
+            drawn, log_q = self._sample_discrete(base, conditions, training)
             base = base[:, 1:]
         for value, branch in enumerate(self.branches):
             found, log_q_of = branch.sample(base, conditions, training, density)
@@ -180,18 +192,39 @@ class Head(keras.layers.Layer):
             drawn, log_q = drawn | found, log_q + log_q_of
         return {name: drawn[name] for name in self.prior.names}, log_q
 
+    def _sample_discrete(self, base, conditions, training=False):
+        drawn, log_q = self.classifier.sample(base[:, 0], conditions, training)
+        return {name: backend.as_simulated(v) for name, v in drawn.items()}, backend.as_simulated(log_q)
+
     def _sample_continuous(self, base, conditions, training, density):
         if not density:
-            z, log_q = self.network(base, conditions=conditions, inverse=True), ops.zeros_like(base[:, 0])
-        else:
-            z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
-        u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
+            z = self.network(base, conditions=conditions, inverse=True)
+            u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
+            return self.continuous.from_unconstrained(u), backend.as_simulated(ops.zeros_like(base[:, 0]))
+        u, log_q = self._sample_standardised(base, conditions, training)
         parameters = self.continuous.from_unconstrained(u)
-        if not density:
-            return parameters, backend.as_simulated(log_q)
+        return parameters, log_q + backend.as_simulated(self.encode_parameters(parameters)[1])
+
+    def _sample_standardised(self, base, conditions, training=False):
+        """Unconstrained coordinates, and the log density of the standardised ones."""
+        z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
         if self.auxiliary_dim:
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
-        return parameters, self._summed(log_q, self.encode_parameters(parameters)[1])
+        return self.standardize_parameters.inverse(z[..., : self.continuous.dim]), backend.as_simulated(log_q)
+
+    def sample_coordinates(self, base, conditions):
+        """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `coordinate_log_prob`."""
+        base = ops.cast(base[:, : self.base_dim], conditions.dtype)
+        drawn, log_q = {}, backend.as_simulated(ops.zeros_like(base[:, 0]))
+        if self.classifier is not None:
+            drawn, log_q = self._sample_discrete(base, conditions)
+            base = base[:, 1:]
+        if self.continuous is None:
+            return drawn, base, log_q
+        u, log_q_of = self._sample_standardised(base, self._with_discrete(drawn, conditions))
+        drawn = drawn | self.continuous.from_unconstrained(u)
+        log_q = log_q + log_q_of - self.standardize_parameters.log_scale()
+        return {name: drawn[name] for name in self.prior.names}, u, log_q
 
     def parts(self) -> list:
         """The networks with weights to learn."""

@@ -10,15 +10,17 @@ from scipy import special
 from kerasbed import approximator, backend, certificate, datasets, numerics, observed, possible, score
 from kerasbed.designs import Design
 from kerasbed.draws import Draws
+from kerasbed.eig import reliability
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.importance import importance
+from kerasbed.eig.importance import MOST_ON_EDGES, importance
 from kerasbed.finite import finite_values
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
 # A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
 HEADROOM = float(np.log(10.0))
+EDGE_DRAWS = 4096
 INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
 
@@ -31,7 +33,8 @@ class Inference(backend.KerasModel):
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
         `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior, or a target by name: from
-        both sides by draws of the prior, `kerasbed.eig.bracket`. Else the objective's own bound.
+        both sides by draws of the prior, `kerasbed.eig.bracket`; so is a prior with mass on the edges of its support,
+        whose density says nothing. Else the objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
@@ -44,12 +47,14 @@ class Inference(backend.KerasModel):
             known density (a function of the parameters, a sampler), it is the bound of `kerasbed.certificate`.
 
         Warns:
-            UserWarning: the networks are untrained, the bound is near the largest value it can take, or the posterior
-                is a poor proposal.
+            UserWarning: the networks are untrained, the bound is near the largest value it can take, the posterior is
+                a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds that are not finite,
+                contradict each other or lie below zero, and tails that leave an error without meaning.
         """
         if self._can_weigh_posterior():
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
-        if self.has_static_likelihood() and (self.target is not None or self.objective.posterior is None):
+        by_draws = self.target is not None or self.objective.posterior is None or self._has_mass_on_edges()
+        if self.has_static_likelihood() and by_draws:
             return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
         self._warn_untrained("estimate_eig")
         if self.objective.posterior is not None and not self.posterior.prior.has_density:
@@ -58,7 +63,9 @@ class Inference(backend.KerasModel):
 
     def _own_bound(self, num_samples, seed):
         """The objective's own bound; a target's estimated entropy adds its error."""
-        value, error = numerics.mean_and_error(self.contributions(num_samples, seed))
+        contributions = self.contributions(num_samples, seed)
+        with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below
+            value, error = numerics.mean_and_error(contributions)
         objective = self.objective
         self._warn_saturated(value, objective.ceiling(min(num_samples, self.estimation_rows)))
         method = f"{type(objective).__name__}, {num_samples} draws"
@@ -66,9 +73,12 @@ class Inference(backend.KerasModel):
             entropy = self.target.entropy()  # its frequencies are in the contributions, on draws of their own
             error = float(np.hypot(error, entropy.standard_error))
             method += f"; entropy of the target {entropy.value:.4f} +- {entropy.standard_error:.4f}, {entropy.method}"
+        cure = "Train the networks longer, or raise num_samples."
         if objective.direction == "upper bound":
-            return EIGEstimate(upper=value, upper_se=error, method=method)
-        return EIGEstimate(lower=value, lower_se=error, method=method)
+            estimate = EIGEstimate(upper=value, upper_se=error, method=method)
+            return reliability.checked(estimate, upper_terms=contributions, cure=cure, stacklevel=5)
+        estimate = EIGEstimate(lower=value, lower_se=error, method=method)
+        return reliability.checked(estimate, contributions, cure=cure, stacklevel=5)
 
     def _bracket(self, num_samples, num_inner, seed):
         """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
@@ -79,7 +89,8 @@ class Inference(backend.KerasModel):
             return found
         own = self._own_bound(num_samples, seed)
         method = f"below {own.method}, above {found.method}"
-        return EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
+        joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
+        return reliability.checked(joined, stacklevel=4)
 
     def _can_weigh_posterior(self) -> bool:
         """Whether the importance weights of a trained posterior network are known."""
@@ -92,7 +103,15 @@ class Inference(backend.KerasModel):
             and self.target is None
             and self.simulator.prior.has_density
             and self.has_static_likelihood()
+            and not self._has_mass_on_edges()
         )
+
+    def _has_mass_on_edges(self) -> bool:
+        """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
+        prior = self.simulator.prior
+        if prior.branches or not any(np.any(np.isfinite(edges)) for edges in prior.supports().values()):
+            return False
+        return prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
 
     def has_static_likelihood(self) -> bool:
         """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""

@@ -13,19 +13,25 @@ def inside_open_interval(x, low, high):
     A float32 draw of a uniform prior can equal its bound although the real draw does not; its logit would be infinite.
     An infinite bound guards nothing.
     """
-    info = np.finfo(ops.dtype(x))
+    inner_low, inner_high = open_interval(low, high, ops.dtype(x))
+    if np.isfinite(low):
+        x = ops.maximum(x, inner_low)
+    if np.isfinite(high):
+        x = ops.minimum(x, inner_high)
+    return x
+
+
+def open_interval(low, high, dtype: str = "float64"):
+    """The ends of (low, high) that a float type can tell from its edges; an infinite bound stays as it is."""
+    info = np.finfo(dtype)
     width = high - low if np.isfinite(low) and np.isfinite(high) else 0.0
 
     def margin(edge):
         # 16 roundings at the size of the numbers involved: fewer are lost again in x - low and high - x. Beside a bound
         # at zero the smallest normal number, since devices flush what is smaller to zero.
-        return max(16.0 * float(info.eps) * max(abs(edge), width), float(info.tiny))
+        return max(16.0 * float(info.eps) * max(abs(edge), width), float(info.tiny)) if np.isfinite(edge) else 0.0
 
-    if np.isfinite(low):
-        x = ops.maximum(x, low + margin(low))
-    if np.isfinite(high):
-        x = ops.minimum(x, high - margin(high))
-    return x
+    return low + margin(low), high - margin(high)
 
 
 def log_mean_exp(x, axis=-1):

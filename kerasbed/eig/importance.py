@@ -7,8 +7,8 @@ w = p(theta) p(y_m | theta) / q(theta | y_m),
     upper (VNMC)   log p(y_m | theta_m) - log 1/L sum_l w(theta_ml)
 
 are averaged over m. Both hold for any q, and both are exact where q is the posterior: a good posterior needs a few
-dozen draws where prior draws need ten times exp(EIG). See `objectives.adaptive_contrastive` and
-`objectives.variational_nested` for the derivations.
+dozen draws where prior draws need 10 exp(EIG) for the lower bound and 500 exp(EIG) for the upper. See
+`objectives.adaptive_contrastive` and `objectives.variational_nested` for the derivations.
 
 The effective number of draws, (sum w)^2 / sum w^2, says how good a proposal q is; where it is near one, the upper bound
 rests on the luckiest draw.
@@ -19,17 +19,21 @@ References: Foster et al. (2019) and (2020); Kong (1992) for the effective numbe
 import warnings
 
 import numpy as np
-from keras import tree
+from keras import ops, tree
 from scipy import special
 
 from kerasbed import backend, numerics
+from kerasbed.discrete import nearest
+from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.objectives import proposals
+from kerasbed.objectives import pool, proposals
 from kerasbed.simulators import design_shape, design_values
 
 ROWS_PER_CALL = 2**16  # of draws of the posterior
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average
+FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
+MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is then wrong
 
 
 def importance(
@@ -53,39 +57,95 @@ def importance(
         ValueError: no likelihood, one that does not match `outcome`, or no prior density.
 
     Warns:
-        UserWarning: the posterior is a poor proposal, so that the upper bound may be far off.
+        UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; more than 1% of the
+            prior's draws lie on an edge of its support; or what `kerasbed.eig.reliability.checked` looks for.
     """
     if check:
         check_likelihood(simulator, design)
     own, log_weights, log_p = importance_terms(simulator, design, posterior, num_outer, num_inner, seed)
     log_sum = special.logsumexp(log_weights, axis=1)
-    _warn_poor_proposal(log_weights, log_sum)
-    lower = numerics.mean_and_error(log_p - np.logaddexp(own, log_sum) + np.log(num_inner + 1.0))
-    upper = numerics.mean_and_error(log_p - log_sum + np.log(num_inner))
+    with np.errstate(invalid="ignore"):  # terms that are not finite are told of below
+        lower_terms = log_p - np.logaddexp(own, log_sum) + np.log(num_inner + 1.0)
+        upper_terms = log_p - log_sum + np.log(num_inner)
+        lower, upper = numerics.mean_and_error(lower_terms), numerics.mean_and_error(upper_terms)
     method = f"importance samples of the trained posterior: ACE below, VNMC above, {num_outer} x {num_inner} draws"
-    return EIGEstimate(*lower, *upper, method)
+    estimate = EIGEstimate(*lower, *upper, method)
+    if _is_poor_proposal(log_weights, log_sum):
+        return reliability.presentable(estimate)  # what is wrong has been said
+    cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."
+    return reliability.checked(estimate, lower_terms, upper_terms, cure, stacklevel=4)
 
 
 def importance_terms(simulator, design, posterior, num_outer, num_inner, seed):
     """Log weights of the true parameters (M,), of the posterior's draws (M, L), and log p(y_m | theta_m) (M,)."""
     values = tree.map_structure(lambda value: value[None], design_values(design))
     rng, width = np.random.default_rng(seed), posterior.base_dim
-    evaluate = backend.compile_function(_block(simulator, posterior), posterior.compute_dtype)
+    proposal = (_Coordinates if _has_coordinates(posterior) else _Parameters)(simulator, posterior)
     rows, found = max(1, min(num_outer, ROWS_PER_CALL // num_inner)), []
     for _ in range(0, num_outer, rows):  # the last block is full, too, and cut: one program for all
         parameters = simulator.prior.sample(rows, rng)
         noise = simulator.draw_noise(rows, simulator.resolve_noise_shape(design_shape(values)), rng)
         auxiliary = rng.standard_normal((rows, posterior.auxiliary_dim))
         base = rng.standard_normal((rows, num_inner, width))
-        own, proposed, log_ratio, log_p = evaluate(parameters, values, noise, auxiliary, base)
-        found.append(
-            (
-                simulator.prior.log_prob(parameters) + own,
-                simulator.prior.log_prob(proposed) + log_ratio,
-                log_p.astype("float64"),
-            )
-        )
+        found.append(proposal.log_weights(parameters, values, noise, auxiliary, base))
+    _warn_edges(simulator.prior, parameters)
     return tuple(np.concatenate(part)[:num_outer] for part in zip(*found, strict=True))
+
+
+def _has_coordinates(posterior) -> bool:
+    """Whether a posterior gives densities of coordinates; branches of a prior have coordinates of their own."""
+    return hasattr(posterior, "sample_coordinates") and not posterior.prior.branches
+
+
+class _Coordinates:
+    """Log weights with both densities in unconstrained coordinates u, whose Jacobian cancels in p(u) / q(u).
+
+    In the user's units a float32 draw may round to an edge of its support, where a density such as Beta(1/2, 1/2) is
+    infinite. The proposal's u is exact there, and p(u) = p(theta) |dtheta/du| is finite; NumPy knows it in float64.
+    """
+
+    def __init__(self, simulator, posterior):
+        self.prior, self.continuous = simulator.prior, simulator.prior.continuous
+        self.evaluate = backend.compile_function(_coordinate_block(simulator, posterior), posterior.compute_dtype)
+
+    def log_weights(self, parameters, design, noise, auxiliary, base):
+        u = np.zeros((len(noise), 0)) if self.continuous is None else self._coordinates_of(parameters)
+        own, proposed, u_proposed, log_ratio, log_p = self.evaluate(parameters, u, design, noise, auxiliary, base)
+        flat = {name: values.reshape(-1, values.shape[-1]) for name, values in proposed.items()}
+        u_proposed = u_proposed.reshape(log_ratio.size, -1)
+        log_weights = self._log_prior(flat, u_proposed).reshape(log_ratio.shape) + log_ratio
+        # A proposal that float32 cannot hold in the user's units: the prior has nothing there, nor has its weight.
+        beyond = np.any(~(np.abs(u_proposed) < FARTHEST), axis=-1).reshape(log_ratio.shape)
+        log_weights = np.where(beyond & np.isnan(log_weights), -np.inf, log_weights)
+        return self._log_prior(parameters, u) + own, log_weights, log_p.astype("float64")
+
+    def _coordinates_of(self, parameters):
+        return self.continuous.coordinates({name: parameters[name] for name in self.continuous.names})
+
+    def _log_prior(self, parameters, u):
+        """log p of the coordinates, and of the discrete parameters."""
+        parameters = dict(parameters)
+        for name, coordinates in self.prior.discrete.items():  # the network's values are float32
+            columns = zip(coordinates, parameters[name].T, strict=True)
+            parameters[name] = np.stack([values[nearest(x, values)] for values, x in columns], axis=-1)
+        if self.continuous is None:
+            return self.prior.log_prob(parameters)
+        with np.errstate(over="ignore", invalid="ignore"):  # coordinates of parameters that overflow
+            inside, log_det = self.continuous.at_coordinates(np.asarray(u, "float64"))
+            return self.prior.log_prob(parameters | inside) - log_det
+
+
+class _Parameters:
+    """Log weights with both densities in the user's units, for posteriors that give nothing else."""
+
+    def __init__(self, simulator, posterior):
+        self.prior = simulator.prior
+        self.evaluate = backend.compile_function(_block(simulator, posterior), posterior.compute_dtype)
+
+    def log_weights(self, parameters, design, noise, auxiliary, base):
+        own, proposed, log_ratio, log_p = self.evaluate(parameters, design, noise, auxiliary, base)
+        log_prior = self.prior.log_prob(parameters)
+        return log_prior + own, self.prior.log_prob(proposed) + log_ratio, log_p.astype("float64")
 
 
 def _block(simulator, posterior):
@@ -103,13 +163,47 @@ def _block(simulator, posterior):
     return block
 
 
-def _warn_poor_proposal(log_weights, log_sum):
-    effective = np.exp(2.0 * log_sum - special.logsumexp(2.0 * log_weights, axis=1))
-    if not np.mean(effective) >= LEAST_EFFECTIVE * log_weights.shape[1]:
+def _coordinate_block(simulator, posterior):
+    """`_block` with the posterior's density of coordinates, and the proposals' coordinates beside them."""
+
+    def block(parameters, u, design, noise, auxiliary, base):
+        outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
+        conditions = posterior.conditions(outcome, design)
+        auxiliary = auxiliary if posterior.auxiliary_dim else None
+        log_p = simulator.log_likelihood(outcome, parameters, design)
+        own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
+        flat = ops.reshape(base, (-1, base.shape[-1]))
+        proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
+        proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
+        log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
+        return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
+
+    return block
+
+
+def _warn_edges(prior, parameters):
+    share = prior.share_on_edges(parameters)
+    if share > MOST_ON_EDGES:
         warnings.warn(
-            f"Of {log_weights.shape[1]} draws of the posterior network only {np.mean(effective):.1f} count on average, "
-            "so it is far from the posterior and the bounds are loose. Train it longer, or at this design "
-            "(model.fit_posterior()).",
+            f"{share:.0%} of the draws of the prior lie within rounding of an edge of its support, where their density "
+            "cannot be told, so the bounds are not to be trusted. Use kb.eig.bracket, which needs no density, or write "
+            "the simulator in terms of a coordinate that spreads these values, such as a logit.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _is_poor_proposal(log_weights, log_sum) -> bool:
+    """Warn where few draws of the posterior count."""
+    with np.errstate(invalid="ignore"):
+        effective = np.exp(2.0 * log_sum - special.logsumexp(2.0 * log_weights, axis=1))
+    if np.mean(effective) >= LEAST_EFFECTIVE * log_weights.shape[1]:
+        return False
+    counted = f"only {np.mean(effective):.1f} count" if np.all(np.isfinite(effective)) else "too few count to be told"
+    warnings.warn(
+        f"Of {log_weights.shape[1]} draws of the posterior network {counted} on average, so it is far from the "
+        "posterior and the bounds are loose. Train it longer, or at this design (model.fit_posterior()).",
+        UserWarning,
+        stacklevel=4,
+    )
+    return True

@@ -11,7 +11,14 @@ scale s(theta) and correlation C, entries k, and J = d mean / d u,
 
 where for correlated noise the scale must not depend on the parameters. Other likelihoods give F as the average outer
 product of scores, F = E_y [d log p d log p'], over simulated outcomes. Derivatives in u are central differences in
-float64, so that one formula in `keras.ops` serves all backends and stays differentiable in the design.
+float64, with steps in units of the prior's spread, so that one formula in `keras.ops` serves all backends and stays
+differentiable in the design.
+
+S is exact for products of scipy.stats laws (`kerasbed.eig.prior_covariance`). From n draws x_i, centred, its error adds
+
+    sd_i(x_i' G x_i) / (2 sqrt(n)),    G = E_theta (I + F S)^-1 F
+
+to the standard error, by the derivative of log det in S (the delta method).
 """
 
 from typing import NamedTuple
@@ -20,12 +27,15 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend, numerics
+from kerasbed.eig import reliability
+from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
+from kerasbed.eig.prior_covariance import DRAWS, prior_covariance
 from kerasbed.simulators import GaussianSimulator, design_shape, design_values
 
 
 class LaplaceEstimate(NamedTuple):
-    """An approximate EIG in nats, no bound, and the standard error of its average over the prior."""
+    """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it."""
 
     value: float
     standard_error: float
@@ -44,10 +54,20 @@ def laplace(simulator, design, num_samples: int = 512, seed: int = 0, num_outcom
 
     Raises:
         NotImplementedError: the simulator has no likelihood.
+        ValueError: the prior has no covariance.
+
+    Warns:
+        UserWarning: the approximation is not finite, or its terms have so heavy a tail that the error means little.
     """
     criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
-    value, error = numerics.mean_and_error(criterion.terms(design))
-    return LaplaceEstimate(value, error, f"Laplace, {num_samples} draws")
+    terms = criterion.terms(design)
+    value, error = numerics.mean_and_error(terms)
+    method = f"Laplace, {num_samples} draws"
+    if criterion.covariance.draws is not None:
+        error = float(np.hypot(error, criterion.covariance_error(design)))
+        method += f", prior covariance from {len(criterion.covariance.draws)} draws"
+    reliability.checked(EIGEstimate(lower=value, lower_se=error), terms, cure="Raise num_samples.", stacklevel=3)
+    return LaplaceEstimate(value, error, method)
 
 
 class FisherCriterion:
@@ -67,7 +87,9 @@ class FisherCriterion:
         with backend.precision("float64"), backend.no_gradients():
             coordinates, _ = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
             self.coordinates = backend.to_numpy(coordinates)
-        self.root = np.linalg.cholesky(np.cov(self._many_coordinates(), rowvar=False).reshape(2 * (self.dim,)))
+        self.covariance = prior_covariance(simulator.prior, seed, max(len(self.coordinates), DRAWS))
+        self.root = np.linalg.cholesky(self.covariance.matrix)
+        self.spread = np.sqrt(np.diag(self.covariance.matrix))
         self._terms = backend.compile_function(self._terms_of)
 
     @property
@@ -85,11 +107,16 @@ class FisherCriterion:
         values = design_values(design)
         return self._terms(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
 
-    def _many_coordinates(self) -> np.ndarray:
-        """Coordinates of more draws than the criterion averages, for the prior's covariance."""
-        parameters = self.simulator.prior.sample(max(len(self.coordinates), 8192), np.random.default_rng(self.seed))
-        with backend.precision("float64"), backend.no_gradients():
-            return backend.to_numpy(self.simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))[0])
+    def covariance_error(self, design) -> float:
+        """What the draws behind the prior's covariance add to the standard error, by the delta method."""
+        values = design_values(design)
+        evaluate = backend.compile_function(self._information_of)
+        information = evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
+        inverse = np.linalg.inv(np.eye(self.dim) + information @ self.covariance.matrix)
+        sensitivity = np.mean(inverse @ information, axis=0)
+        draws = self.covariance.draws
+        influence = np.einsum("ni,ij,nj->n", draws, 0.5 * (sensitivity + sensitivity.T), draws)
+        return 0.5 * numerics.mean_and_error(influence)[1]
 
     def _noise(self, design) -> tuple[np.ndarray, ...]:
         if isinstance(self.simulator, GaussianSimulator):
@@ -101,14 +128,17 @@ class FisherCriterion:
             ),
         )
 
-    def _terms_of(self, design, *noise):
+    def _information_of(self, design, *noise):
+        """Fisher information at every draw of the prior, (draws, dim, dim)."""
         dtype = tree.flatten(design)[0].dtype
         u = ops.convert_to_tensor(self.coordinates, dtype=dtype)
-        information = (
-            self._gaussian_information(u, design)
-            if not noise
-            else self._sampled_information(u, design, ops.convert_to_tensor(noise[0], dtype=dtype))
-        )
+        if not noise:
+            return self._gaussian_information(u, design)
+        return self._sampled_information(u, design, ops.convert_to_tensor(noise[0], dtype=dtype))
+
+    def _terms_of(self, design, *noise):
+        information = self._information_of(design, *noise)
+        dtype = information.dtype
         root = ops.convert_to_tensor(self.root, dtype=dtype)
         scaled = ops.matmul(ops.transpose(root), ops.matmul(information, root))
         factor = ops.linalg.cholesky(ops.eye(self.dim, dtype=dtype) + scaled)
@@ -116,12 +146,11 @@ class FisherCriterion:
 
     def _slopes(self, function, u):
         """Central differences of a (draws, ...) function in every coordinate: a list of `dim` arrays (draws, size)."""
-        step = numerics.central_step(ops.dtype(u)) * np.eye(self.dim)
-        found = []
-        for direction in step:
-            direction = ops.convert_to_tensor(direction, dtype=u.dtype)
+        steps, found = numerics.central_step(ops.dtype(u)) * self.spread, []
+        for step, axis in zip(steps, np.eye(self.dim), strict=True):
+            direction = ops.convert_to_tensor(step * axis, dtype=u.dtype)
             difference = function(u + direction) - function(u - direction)
-            found.append(ops.reshape(difference, (u.shape[0], -1)) / (2.0 * numerics.central_step(ops.dtype(u))))
+            found.append(ops.reshape(difference, (u.shape[0], -1)) / float(2.0 * step))
         return found
 
     def _gaussian_information(self, u, design):

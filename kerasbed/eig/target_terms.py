@@ -45,28 +45,35 @@ def check_target(prior, target) -> None:
 
 
 def by_values(contributions, target, own, outcome, parameters, design, rng):
-    """Lower and upper terms of a target with few values, (M,) each."""
+    """A target with few values: what `Contributions._ingredients` gives.
+
+    That is both bounds' terms as a function of (log sums over draws (M, values), the number of these draws), the sums
+    of blocks of draws, (blocks, M, values), and the blocks' sizes.
+    """
     simulator, names = contributions.simulator, list(target.dims)
-    cells, inner = joint_values(target.discrete), contributions.num_inner
+    cells = joint_values(target.discrete)
     ends = np.cumsum([target.dims[name] for name in names])[:-1]
-    sums, last = np.empty((2, len(own), len(cells)))
+    sums, last, sizes = [], np.empty((len(own), len(cells))), None
     for s, cell in enumerate(cells):
 
         def sample(count, cell=cell):
             fixed = {n: np.tile(v, (count, 1)) for n, v in zip(names, np.split(cell, ends), strict=True)}
             return simulator.prior.sample_given(fixed, rng)
 
-        sums[:, s] = contributions.evidence_sum(outcome, design, sample, inner)
+        of_blocks, sizes = contributions.block_sums(outcome, design, sample)
+        sums.append(of_blocks)
         last[:, s] = contributions.evidence_sum(outcome, design, sample, 1)
-    truth = _cell_of(target, parameters)
-    out = sums - np.log(inner)
-    last[np.arange(len(own)), truth] = own
-    inside = np.logaddexp(sums, last) - np.log(inner + 1.0)
+    rows, truth = np.arange(len(own)), _cell_of(target, parameters)
+    last[rows, truth] = own
     pieces = dict(zip(names, np.split(cells, ends, axis=1), strict=True))
     log_prior = target.log_prob(pieces)
-    rows = np.arange(len(own))
-    lower = out[rows, truth] - special.logsumexp(inside + log_prior, axis=1)
-    return lower, inside[rows, truth] - special.logsumexp(out + log_prior, axis=1)
+
+    def function(log_sums, count):
+        out, inside = log_sums - np.log(count), np.logaddexp(log_sums, last) - np.log(count + 1.0)
+        lower = out[rows, truth] - special.logsumexp(inside + log_prior, axis=1)
+        return lower, inside[rows, truth] - special.logsumexp(out + log_prior, axis=1)
+
+    return function, np.stack(sums, axis=-1), sizes
 
 
 def _cell_of(target, parameters):
