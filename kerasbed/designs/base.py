@@ -110,6 +110,17 @@ class Design(keras.layers.Layer):
         """
         return np.zeros((0, *self.unconstrained_shape), np.asarray(u).dtype)
 
+    def settled(self, u: np.ndarray) -> np.ndarray:
+        """Coordinates (num, *unconstrained_shape) of the same designs, in the form in which `neighbours` gives choices.
+
+        The difference of a neighbour to it is an exchange, and exchanges of different entries can be added.
+        """
+        return np.asarray(u)
+
+    def continuous_coordinates(self) -> np.ndarray:
+        """Which coordinates, (*unconstrained_shape), the design follows continuously."""
+        return np.ones(self.unconstrained_shape, bool)
+
     # -- the weight ---
 
     @property
