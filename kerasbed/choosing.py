@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import comparisons, exchange
-from kerasbed.comparisons import CHUNK, CONTRASTS, Comparison, values_of
+from kerasbed.comparisons import CHUNK, CONTRASTS, Comparison
 from kerasbed.polish import Polish
 
 LOGGER = logging.getLogger("kerasbed")
@@ -43,7 +43,7 @@ class ChoiceSearch:
         self.effort = exchange.Effort(MOST_ENTRIES * effort)
         self.exchanges = exchange.Exchanges(self.space, model.cost, seed)
         proposals = _proposals(model)
-        self.criterion = comparisons.fisher_criterion(model, values_of(self.space, proposals[:3]))
+        self.criterion = comparisons.fisher_criterion(model, self.space.values(proposals[:3]))
         self.laplace = None if self.criterion is None else exchange.Scores(self._laplace_of)
         affordable = self._affordable(proposals)
         leaders = self._laplace_leaders(affordable)
@@ -56,7 +56,7 @@ class ChoiceSearch:
     # -- what is compared ---
 
     def _laplace_of(self, u) -> float:
-        return self.criterion.value(comparisons.nth(values_of(self.space, u[None]), 0))
+        return self.criterion.value(comparisons.nth(self.space.values(u[None]), 0))
 
     def _affordable(self, proposals):
         """Proposals within the budget, those over it repaired; the cheapest design where there is no other."""
@@ -96,7 +96,7 @@ class ChoiceSearch:
         model = self.model
         if not comparisons.has_cheap_pairs(model):
             own = comparisons.by_objective(model)
-            if not comparisons.has_likelihood(model) or not self._saturated(own, leaders):
+            if not self._saturated(own, leaders) or not comparisons.has_likelihood(model):
                 return own
         for contrasts in CONTRASTS:
             found = comparisons.by_contrast(model, contrasts)
@@ -107,7 +107,7 @@ class ChoiceSearch:
         return self._without_room()
 
     def _saturated(self, comparison, leaders) -> bool:
-        terms = comparison.terms(values_of(self.space, leaders), CHUNK, [*self.seed, 4])
+        terms = comparison.terms(self.space.values(leaders), CHUNK, [*self.seed, 4])
         self.level = float(np.nanmax(terms.mean(axis=1)))
         return comparison.saturated(terms)
 
@@ -160,7 +160,7 @@ class ChoiceSearch:
 
     def _log_plan(self):
         begin = time.perf_counter()
-        self.comparison.terms(values_of(self.space, self.candidates[:1]), CHUNK, [*self.seed, 4])
+        self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, [*self.seed, 4])
         seconds = time.perf_counter() - begin
         each = max(self.comparison.entries(CHUNK), 1)
         near = min(len(self.exchanges.all_singles(self.candidates[0])), self.race.most())

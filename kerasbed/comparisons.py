@@ -23,13 +23,14 @@ is cut at the same place everywhere.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from kerasbed import backend, datasets
 from kerasbed.eig.bracket import HEADROOM, Contributions
 from kerasbed.eig.laplace import FisherCriterion
-from kerasbed.simulators import GaussianSimulator, cast
+from kerasbed.simulators import GaussianSimulator
 
 CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
 # Contrastive draws that are tried in turn, until a bound has room for the EIG at hand.
@@ -37,7 +38,7 @@ CONTRASTS = (2**12, 2**16, 2**18, 2**20)
 # Experiments of a contrastive bound at most, and pairs for each design.
 MOST_DRAWS, PAIRS = 2**12, 2**27
 ROW_ENTRIES = 2**11  # what a row of a network costs
-AUXILIARY_ROWS = 2**13
+OBJECTIVE_ROWS = 2**10  # of an objective evaluated at once, likewise
 # Of the Laplace approximation: draws of the prior, and outcomes for each where the noise is not Gaussian.
 FISHER_DRAWS, FISHER_OUTCOMES = 64, 16
 
@@ -62,12 +63,6 @@ class Comparison(NamedTuple):
         return bool(len(finite)) and finite.max() > self.ceiling(terms.shape[1]) - HEADROOM
 
 
-def values_of(space, u):
-    """Designs (num, *shape) of coordinates (num, *unconstrained_shape), NumPy."""
-    with backend.no_gradients():
-        return backend.to_numpy(space.constrain(backend.to_tensor(np.asarray(u, "float64"), space.dtype)))
-
-
 def count_of(designs) -> int:
     return len(tree.flatten(designs)[0])
 
@@ -78,35 +73,29 @@ def nth(designs, i: int):
 
 
 def by_objective(model) -> Comparison:
-    """The model's own objective."""
+    """The model's own objective, with its networks as they are now."""
+    evaluate = backend.compile_light(lambda draws: model(draws, training=False), keras.config.floatx())
 
     def terms(designs, num_samples, seed):
-        if _has_auxiliary(model):
-            return _with_auxiliary(model, designs, num_samples, seed)
-        return model.contributions_at(designs, num_samples, seed)
+        blocks = [_block(evaluate, draws, designs) for draws in estimation_draws(model, num_samples, seed)]
+        return np.concatenate(blocks, axis=1)[:, :num_samples].astype("float64")
 
     return Comparison(
         terms,
-        lambda num: model.objective.ceiling(min(num, model.estimation_rows)),
-        lambda num: num * ROW_ENTRIES,
+        lambda num: model.objective.ceiling(min(num, _rows(model))),
+        lambda num: -(-num // _rows(model)) * _rows(model) * ROW_ENTRIES,
         type(model.objective).__name__,
     )
 
 
-def _has_auxiliary(model) -> bool:
-    return bool(model.objective.posterior is not None and model.objective.posterior.auxiliary_dim)
-
-
-def _with_auxiliary(model, designs, num_samples, seed):
-    """Contributions (count, num_samples) with the auxiliary coordinate as it was drawn."""
-    blocks = [_block(model, draws, designs) for draws in estimation_draws(model, num_samples, seed)]
-    return np.concatenate(blocks, axis=1)[:, :num_samples]
+def _block(evaluate, draws, designs):
+    rows = [tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count_of(designs))]
+    return np.stack([evaluate(draws | {"design": design}) for design in rows])
 
 
 def estimation_draws(model, num_samples, seed) -> list[dict]:
-    """Batches for a model's objective at given designs, auxiliary coordinates included."""
-    most = min(AUXILIARY_ROWS, 128 * model.estimation_rows) if _has_auxiliary(model) else model.estimation_rows
-    rows = min(num_samples, most)
+    """Batches for a model's objective at given designs, auxiliary coordinates included; all of one size."""
+    rows = _rows(model)
     data = datasets.SimulatorDataset(
         model.simulator, model.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
     )
@@ -115,18 +104,14 @@ def estimation_draws(model, num_samples, seed) -> list[dict]:
     return [_without_exploration(model, data[i][0]) for i in range(len(data))]
 
 
+def _rows(model) -> int:
+    has_auxiliary = model.objective.posterior is not None and model.objective.posterior.auxiliary_dim
+    return min(OBJECTIVE_ROWS, model.estimation_rows * (128 if has_auxiliary else 1))
+
+
 def _without_exploration(model, draws):
     exploring = model.design.exploration_draws
     return draws | {"extra": {name: v for name, v in draws.get("extra", {}).items() if name not in exploring}}
-
-
-def _block(model, draws, designs):
-    draws, found = cast(draws), []
-    with backend.no_gradients():
-        for i in range(count_of(designs)):
-            at = {"design": cast(tree.map_structure(lambda v: v[None], nth(designs, i)))}
-            found.append(np.asarray(ops.convert_to_numpy(model(draws | at, training=False)), "float64"))
-    return np.stack(found)
 
 
 def has_likelihood(model) -> bool:

@@ -15,6 +15,7 @@ from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.cheapest import STARTS, Cheapest, cheapest
+from kerasbed.designs.base import filled
 from kerasbed.simulators import cast
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
@@ -58,7 +59,8 @@ class Cost:
 
     def affordable(self, designs) -> np.ndarray:
         """Whether designs (batch, *shape) are within the budget, (batch,)."""
-        cost = self.of(designs)
+        count = len(tree.flatten(designs)[0])
+        cost = self.of(tree.map_structure(filled, designs))[:count]
         return cost <= (np.inf if self.budget is None else self.budget * (1.0 + TOLERANCE))
 
     def penalty(self, design):
@@ -71,9 +73,7 @@ class Cost:
 
     def at(self, u) -> np.ndarray:
         """Costs (num,) of NumPy coordinates (num, *unconstrained_shape)."""
-        with backend.no_gradients():
-            u = backend.to_tensor(np.asarray(u, "float64"), self.space.dtype)
-            return self.of(backend.to_numpy(self.space.constrain(u)))
+        return self.of(self.space.values(filled(np.asarray(u))))[: len(u)]
 
     @functools.cached_property
     def value_and_gradient(self):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kerasbed import numerics
-from kerasbed.comparisons import CHUNK, Comparison, values_of
+from kerasbed.comparisons import CHUNK, Comparison
 
 # Neighbours that a round compares at most, and pairs of exchanges that it tries.
 NEIGHBOURS, PAIRS = 512, 64
@@ -62,7 +62,7 @@ class Exchanges:
         """Which of the coordinates (num, *unconstrained_shape) are within the budget, (num,)."""
         if not self.limited or not len(u):
             return np.ones(len(u), bool)
-        return self.cost.affordable(values_of(self.space, u))
+        return self.cost.affordable(self.space.values(u))
 
     def all_singles(self, u):
         """Choices that differ by one exchange, in random order, over the budget or not."""
@@ -190,7 +190,7 @@ class Race:
         """Means on few draws: (num, *unconstrained_shape) -> (num,); 0 for all where that costs too much."""
         if not self.effort.spend(self.comparison.entries(CHUNK) * len(u)):
             return np.zeros(len(u))
-        mean = self.comparison.terms(values_of(self.space, u), CHUNK, self.seed).mean(axis=1)
+        mean = self.comparison.terms(self.space.values(u), CHUNK, self.seed).mean(axis=1)
         return np.where(np.isfinite(mean), mean, -np.inf)
 
     def most(self) -> int:
@@ -208,6 +208,6 @@ class Race:
             return None
         self.looks += 1
         both = np.concatenate([np.asarray(u, "float64")[None], candidates])
-        terms = self.comparison.terms(values_of(self.space, both), num, [*self.seed, self.looks])
+        terms = self.comparison.terms(self.space.values(both), num, [*self.seed, self.looks])
         gaps, errors = np.transpose([numerics.mean_and_error(row - terms[0]) for row in terms[1:]])
         return np.where(np.isfinite(gaps), gaps, -np.inf), np.where(np.isfinite(errors), errors, 0.0)

@@ -62,7 +62,7 @@ class Polish:
         """Affordable, and better or the only affordable one of both."""
         if not self.limited:
             return self._value(polished)[0] < self._value(u)[0]
-        new, old = self.model.cost.affordable(comparisons.values_of(self.space, np.stack([polished, u])))
+        new, old = self.model.cost.affordable(self.space.values(np.stack([polished, u])))
         return bool(new and (not old or self._value(polished)[0] < self._value(u)[0]))
 
     def _at(self, values, u):
@@ -95,7 +95,7 @@ class Polish:
         if self.criterion is not None:
             return lambda u: -self.criterion.value(keras.tree.map_structure(lambda v: v[0], space.constrain(u)))
         if not comparisons.has_likelihood(model):
-            self.arguments = (comparisons.estimation_draws(model, DRAWS, seed)[0],)
+            self.arguments = (comparisons.estimation_draws(model, 1, seed)[0],)
             return lambda u, draws: -ops.mean(model(draws | {"design": space.constrain(u)}, training=False))
         objective = _contrastive(model)
         self.arguments = (_draws(model, objective, seed),)

@@ -14,7 +14,7 @@ from keras import ops, tree
 
 from kerasbed import comparisons, numerics
 from kerasbed.choosing import MOST_ENTRIES, ChoiceSearch
-from kerasbed.comparisons import CONTRASTS, Comparison, values_of
+from kerasbed.comparisons import CONTRASTS, Comparison
 
 LOGGER = logging.getLogger("kerasbed")
 DRAWS = 2**14
@@ -92,7 +92,7 @@ def rank_coordinates(
         UserWarning: the bound is near its largest value, and none with more room can be afforded.
     """
     space = model.design
-    designs = values_of(space, u)
+    designs = space.values(u)
     contributions = _with_room(model, designs, num_samples, seed, comparison or comparisons.by_objective(model))
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
     table = {"eig": value, "eig_se": error}
@@ -139,9 +139,9 @@ def _screened(model, comparison, u, seed) -> np.ndarray:
     """The coordinates without those that few draws show to be no candidates, or that are over the budget."""
     if len(u) <= MANY:
         return u
-    if model.cost is not None and np.any(affordable := model.cost.affordable(values_of(model.design, u))):
+    if model.cost is not None and np.any(affordable := model.cost.affordable(model.design.values(u))):
         u = u[affordable]
-    contributions = comparison.terms(values_of(model.design, u), SCREENING_DRAWS, seed)
+    contributions = comparison.terms(model.design.values(u), SCREENING_DRAWS, seed)
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])
