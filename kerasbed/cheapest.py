@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from kerasbed import backend
-
 DRAWS, STARTS, SPREAD = 512, 4, 2.0
 ROUNDS = 4  # of choices and continuous coordinates in turns
 ENUMERATED = 2**12  # choices at most

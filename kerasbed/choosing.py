@@ -85,9 +85,11 @@ class ChoiceSearch:
         return ends[self.exchanges.affordable(ends)]
 
     def _shortlist(self, u):
-        if len(u) <= self.race.most() or self.laplace is None:
+        """Proposals beside the leaders: all that a round may look at, and few where a look is dear."""
+        most = self.race.most() if self.race.most() > exchange.LEAST_COMPARED else 2
+        if len(u) <= most or self.laplace is None:
             return u
-        return u[np.argsort(-self.laplace(u), kind="stable")[: self.race.most()]]
+        return u[np.argsort(-self.laplace(u), kind="stable")[:most]]
 
     # -- the bound ---
 
@@ -98,8 +100,12 @@ class ChoiceSearch:
             own = comparisons.by_objective(model)
             if not self._saturated(own, leaders) or not comparisons.has_likelihood(model):
                 return own
+        expected = np.max(self._rate(leaders))
         for contrasts in CONTRASTS:
             found = comparisons.by_contrast(model, contrasts)
+            if found.ceiling(CHUNK) < expected:  # not worth a look
+                self.level = found.ceiling(CHUNK)
+                continue
             if found.entries(CHUNK) > exchange.LEAST_COMPARED * exchange.ROUND_ENTRIES:
                 break
             if not self._saturated(found, leaders):
@@ -162,9 +168,10 @@ class ChoiceSearch:
         begin = time.perf_counter()
         self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, [*self.seed, 4])
         seconds = time.perf_counter() - begin
-        each = max(self.comparison.entries(CHUNK), 1)
+        each = self.comparison.entries(CHUNK) or np.inf  # the Laplace approximation counts for nothing
         near = min(len(self.exchanges.all_singles(self.candidates[0])), self.race.most())
-        self.plan = {"seconds_a_round": seconds * near, "most_seconds": seconds * self.effort.most / each}
+        most = self.effort.most / each or exchange.ROUNDS * near
+        self.plan = {"seconds_a_round": seconds * near, "most_seconds": seconds * most}
         LOGGER.info(
             f"Comparing choices by {self.comparison.name}: {len(self.candidates)} candidates, then rounds of up to "
             f"{near} exchanges, about {self.plan['seconds_a_round']:.2g} s each, at most "

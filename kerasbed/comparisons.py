@@ -12,7 +12,7 @@ likelihoods and for targets it is all there is. A network of one parameter sees 
 bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of log q(theta | y)
 by the dependence that is left between theta and a, and costs one row where the integral over a costs 129.
 
-*The Laplace approximation* (`kerasbed.eig.laplace`), exact for linear-Gaussian experiments and no bound elsewhere, has no
+*The Laplace approximation* (`kerasbed.eig.laplace`), exact for linear-Gaussian experiments, no bound elsewhere, has no
 ceiling and hardly a cost: it shortlists, and it compares where no bound can.
 
 What a comparison costs is counted in entries: pairs of an outcome and parameters, times the outcome's size where the
@@ -171,6 +171,6 @@ def is_gaussian(model) -> bool:
 
 
 UNSATURATED = (
-    "What to do: check the leaders of `starts_table` by model.fit_posterior() and model.estimate_eig(), or by "
-    "kb.eig.importance, which no ceiling limits."
+    "What to do: look at the leaders of `starts_table` by model.fit_posterior() and model.estimate_eig(), which no ceiling "
+    "limits, or learn with kb.objectives.BarberAgakov."
 )

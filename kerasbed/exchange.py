@@ -169,7 +169,7 @@ class Race:
 
     def better(self, u, candidates):
         """The best candidate where it is above u by `CLEAR` standard errors, else None."""
-        candidates = self._shortlist(candidates)
+        candidates = self._shortlist(self._distinct(u, candidates))
         if not len(candidates):
             return None
         gaps = self._gaps(u, candidates, CHUNK)
@@ -177,7 +177,8 @@ class Race:
             return None
         leading = np.argsort(-gaps[0], kind="stable")[:LEADERS]
         leading = leading[gaps[0][leading] + CLEAR * gaps[1][leading] > 0]
-        for num in DRAWS:
+        looks = dict.fromkeys(self.comparison.entries(num) for num in DRAWS)  # as many as give more draws than before
+        for num in DRAWS[: max(len(looks), 1)]:
             if not len(leading) or (gaps := self._gaps(u, candidates[leading], num)) is None:
                 return None
             best = int(np.argmax(gaps[0]))
@@ -196,6 +197,17 @@ class Race:
     def most(self) -> int:
         """Candidates that a round may look at."""
         return int(np.clip(ROUND_ENTRIES // max(self.comparison.entries(CHUNK), 1), LEAST_COMPARED, NEIGHBOURS))
+
+    def _distinct(self, u, candidates):
+        """Candidates without those that the rating cannot tell from u, such as the same entries in another order.
+
+        Unless most of them are such: then the rating is blind to the design.
+        """
+        if self.rate is None or not len(candidates):
+            return candidates
+        here = self.rate(np.asarray(u)[None])[0]
+        equal = np.isclose(self.rate(candidates), here, rtol=1e-6, atol=1e-9)
+        return candidates[~equal] if equal.mean() < 0.5 else candidates
 
     def _shortlist(self, candidates):
         if len(candidates) <= self.most() or self.rate is None:
