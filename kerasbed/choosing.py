@@ -135,17 +135,17 @@ class ChoiceSearch:
 
     # -- the search ---
 
-    def climb(self, u):
-        """The best choice that exchanges reach from u (*unconstrained_shape), its continuous part polished."""
+    def climb(self, u, rounds: int):
+        """The best choice that so many exchanges reach from u (*unconstrained_shape), its continuous part polished."""
         rate = self.race.score if self.laplace is None else self.laplace
-        u = exchange.climb(u, self.exchanges, self.race.better, rate)
+        u = exchange.climb(u, self.exchanges, self.race.better, rate, rounds)
         for _ in range(POLISHED_ROUNDS if self.polish is not None else 0):
             near = self._to_polish(u, rate)
             polished = np.stack([self.polish(v) for v in near]).astype("float64")
             found = self.race.better(u, polished[self.exchanges.affordable(polished)])
             if found is None:
                 break
-            u = exchange.climb(found, self.exchanges, self.race.better, rate)
+            u = exchange.climb(found, self.exchanges, self.race.better, rate, rounds)
         self._warn_cut_short()
         return u
 
@@ -170,7 +170,7 @@ class ChoiceSearch:
         seconds = time.perf_counter() - begin
         each = self.comparison.entries(CHUNK) or np.inf  # the Laplace approximation counts for nothing
         near = min(len(self.exchanges.all_singles(self.candidates[0])), self.race.most())
-        most = self.effort.most / each or exchange.ROUNDS * near
+        most = self.effort.most / each or near
         self.plan = {"seconds_a_round": seconds * near, "most_seconds": seconds * most}
         LOGGER.info(
             f"Comparing choices by {self.comparison.name}: {len(self.candidates)} candidates, then rounds of up to "

@@ -171,6 +171,6 @@ def is_gaussian(model) -> bool:
 
 
 UNSATURATED = (
-    "What to do: look at the leaders of `starts_table` by model.fit_posterior() and model.estimate_eig(), which no ceiling "
-    "limits, or learn with kb.objectives.BarberAgakov."
+    "What to do: look at the leaders of `starts_table` by model.fit_posterior() and model.estimate_eig(), which no "
+    "ceiling limits, or learn with kb.objectives.BarberAgakov."
 )

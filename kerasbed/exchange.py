@@ -19,7 +19,6 @@ from kerasbed.comparisons import CHUNK, Comparison
 
 # Neighbours that a round compares at most, and pairs of exchanges that it tries.
 NEIGHBOURS, PAIRS = 512, 64
-ROUNDS = 50  # of exchanges compared by a bound; a cheap criterion ends by its own count
 SCORES = 4000  # evaluations of a cheap criterion in one search
 # Entries that the first look at a round's neighbours may cost; fewer neighbours are compared where it would cost more.
 ROUND_ENTRIES, LEAST_COMPARED = 2**28, 8
@@ -102,13 +101,14 @@ class Exchanges:
         return u
 
 
-def climb(u, exchanges: Exchanges, better: Callable, score: Callable, rounds: int = ROUNDS):
+def climb(u, exchanges: Exchanges, better: Callable, score: Callable, rounds: int):
     """The coordinates at which neither a single exchange nor, under a budget, a pair of them is better.
 
     Args:
         u: (*unconstrained_shape).
         better: (u, candidates) -> one that is better than u, or None.
         score: a cheap rating of coordinates, (num, *unconstrained_shape) -> (num,).
+        rounds: at most; each accepts one candidate.
     """
     for _ in range(rounds):
         found = better(u, exchanges.singles(u))

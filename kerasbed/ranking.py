@@ -20,6 +20,7 @@ LOGGER = logging.getLogger("kerasbed")
 DRAWS = 2**14
 # More proposals than this are first compared on few draws, and those that are worse by 4 standard errors are left out.
 MANY, SCREENING_DRAWS = 8, 2**11
+EXCHANGES = 50  # rounds of exchanging choices; each accepts one that is clearly better
 # Experiments of the comparison that replaces a saturated one.
 OUTER_DRAWS = 2**11
 
@@ -51,7 +52,7 @@ def rank(model, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
     search = ChoiceSearch(model, seed, effort)
     table = _compare(model, search.candidates, num_samples, seed, search.comparison)
     kept = ops.convert_to_numpy(model.design.chosen)
-    found = search.climb(kept[0])
+    found = search.climb(kept[0], EXCHANGES)
     if not np.array_equal(found, kept[0]):
         table = _compare(model, np.stack([found, kept[0]]), num_samples, seed, search.comparison)
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
