@@ -8,6 +8,7 @@ overruns the budget by the fraction g w / price, at most. The cost that was reac
 
 import functools
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
 ROUNDED_WIDTH = 0.02  # of the budget
 TOLERANCE = 1e-3  # of the budget; what a penalised search may overrun without a warning
 PROBES = 512
+ROWS = 1024  # of coordinates looked at once
 
 
 class Cost:
@@ -48,7 +50,7 @@ class Cost:
             raise ValueError(f"budget is {budget}, but a positive finite amount was expected.")
         self._check()
 
-    def __call__(self, design):
+    def __call__(self, design) -> Any:
         """Costs (batch,) of tensors (batch, *shape)."""
         return self.fn(design)
 
@@ -73,7 +75,8 @@ class Cost:
 
     def at(self, u) -> np.ndarray:
         """Costs (num,) of NumPy coordinates (num, *unconstrained_shape)."""
-        return self.of(self.space.values(filled(np.asarray(u))))[: len(u)]
+        blocks = [np.asarray(u[start : start + ROWS]) for start in range(0, len(u), ROWS)]
+        return np.concatenate([self.of(self.space.values(filled(rows)))[: len(rows)] for rows in blocks])
 
     @functools.cached_property
     def value_and_gradient(self):

@@ -16,6 +16,7 @@ import numpy as np
 
 from kerasbed import numerics
 from kerasbed.comparisons import CHUNK, Comparison
+from kerasbed.designs.base import Design
 
 # Neighbours that a round compares at most, and pairs of exchanges that it tries.
 NEIGHBOURS, PAIRS = 512, 64
@@ -65,7 +66,8 @@ class Exchanges:
 
     def all_singles(self, u):
         """Choices that differ by one exchange, in random order, over the budget or not."""
-        return self.rng.permutation(self.space.neighbours(u))[:NEIGHBOURS]
+        near = self.space.neighbours(u)
+        return near[self.rng.permutation(len(near))[:NEIGHBOURS]]
 
     def singles(self, u):
         """Affordable choices that differ by one exchange, in random order."""
@@ -160,7 +162,7 @@ class Race:
             come.
     """
 
-    space: object
+    space: Design
     comparison: Comparison
     effort: Effort
     seed: list

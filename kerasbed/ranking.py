@@ -132,7 +132,7 @@ def _warn_saturated(comparison, terms):
         f"of them and cannot exceed {comparison.ceiling(terms.shape[1]):.3f}: so near to it, it hardly tells designs "
         "apart, and the one that was kept may not be the best. " + comparisons.UNSATURATED,
         UserWarning,
-        stacklevel=6,
+        stacklevel=7,
     )
 
 
