@@ -106,7 +106,7 @@ class ChoiceSearch:
             if found.ceiling(CHUNK) < expected:  # not worth a look
                 self.level = found.ceiling(CHUNK)
                 continue
-            if found.entries(CHUNK) > exchange.LEAST_COMPARED * exchange.ROUND_ENTRIES:
+            if found.entries(CHUNK) > exchange.ROUND_ENTRIES:
                 break
             if not self._saturated(found, leaders):
                 return found

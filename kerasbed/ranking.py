@@ -117,7 +117,7 @@ def _with_room(model, designs, num_samples, seed, comparison) -> np.ndarray:
         if not comparison.saturated(terms):
             return terms
         more = comparisons.by_contrast(model, contrasts) if comparisons.has_likelihood(model) else None
-        if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES:
+        if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES / 4:
             break
         if more.ceiling(1) > comparison.ceiling(terms.shape[1]):
             comparison, terms = more, more.terms(designs, OUTER_DRAWS, seed)
