@@ -6,18 +6,24 @@ does not drown that of the information where the budget is just met. If one more
 overruns the budget by the fraction g w / price, at most. The cost that was reached is reported beside the design.
 """
 
+import functools
+import warnings
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops, tree
-from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.cheapest import STARTS, Cheapest, cheapest
+from kerasbed.designs.base import filled
 from kerasbed.simulators import cast
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
 ROUNDED_WIDTH = 0.02  # of the budget
 TOLERANCE = 1e-3  # of the budget; what a penalised search may overrun without a warning
 PROBES = 512
+ROWS = 1024  # of coordinates looked at once
 
 
 class Cost:
@@ -31,17 +37,20 @@ class Cost:
     Raises:
         TypeError: `fn` cannot be called.
         ValueError: costs have the wrong shape or are not finite, or no design is within the budget.
+
+    Warns:
+        UserWarning: no design within the budget was found among more choices than can be enumerated.
     """
 
     def __init__(self, fn, budget, space):
         if not callable(fn):
             raise TypeError(f"cost is {fn!r}, but a function of the design was expected; a limit alone has no meaning.")
-        self.fn, self.budget = fn, None if budget is None else float(budget)
+        self.fn, self.space, self.budget = fn, space, None if budget is None else float(budget)
         if self.budget is not None and not (np.isfinite(self.budget) and self.budget > 0):
             raise ValueError(f"budget is {budget}, but a positive finite amount was expected.")
-        self._check(space)
+        self._check()
 
-    def __call__(self, design):
+    def __call__(self, design) -> Any:
         """Costs (batch,) of tensors (batch, *shape)."""
         return self.fn(design)
 
@@ -52,7 +61,8 @@ class Cost:
 
     def affordable(self, designs) -> np.ndarray:
         """Whether designs (batch, *shape) are within the budget, (batch,)."""
-        cost = self.of(designs)
+        count = len(tree.flatten(designs)[0])
+        cost = self.of(tree.map_structure(filled, designs))[:count]
         return cost <= (np.inf if self.budget is None else self.budget * (1.0 + TOLERANCE))
 
     def penalty(self, design):
@@ -63,39 +73,57 @@ class Cost:
         inner = ops.minimum(over, ROUNDED_WIDTH)
         return OVERRUN_PRICE * (ops.square(inner) / (2.0 * ROUNDED_WIDTH) + (over - inner))
 
-    def _check(self, space):
-        samples = space.sample(PROBES, seed=0)
+    def at(self, u) -> np.ndarray:
+        """Costs (num,) of NumPy coordinates (num, *unconstrained_shape)."""
+        blocks = [np.asarray(u[start : start + ROWS]) for start in range(0, len(u), ROWS)]
+        return np.concatenate([self.of(self.space.values(filled(rows)))[: len(rows)] for rows in blocks])
+
+    @functools.cached_property
+    def value_and_gradient(self):
+        """Cost of one design at coordinates (1, *unconstrained_shape), and its gradient in them, in float64."""
+        return backend.value_and_gradient(lambda u: self(self.space.constrain(u))[0])
+
+    @functools.cached_property
+    def cheapest(self) -> Cheapest:
+        """The cheapest design that was found."""
+        return cheapest(self.space, self, np.inf if self.budget is None else self.budget)
+
+    def _check(self):
+        samples = self.space.sample(PROBES, seed=0)
         cost = self.of(samples)
         if cost.shape != (PROBES,):
             raise ValueError(
-                f"cost returned shape {cost.shape} for {PROBES} designs of shape {space.shape}, but ({PROBES},) was "
-                "expected: one cost for each design."
+                f"cost returned shape {cost.shape} for {PROBES} designs of shape {self.space.shape}, but ({PROBES},) "
+                "was expected: one cost for each design."
             )
         if not np.all(np.isfinite(cost)):
             bad = tree.map_structure(lambda v: v[~np.isfinite(cost)][0], samples)
             raise ValueError(f"cost is NaN or infinite, for example at the design {bad}; finite costs were expected.")
         if self.budget is None or cost.min() <= self.budget:
             return
-        if (least := min(cost.min(), self._least(space, cost))) > self.budget * (1.0 + TOLERANCE):
+        if self.space.initial is not None and self._of_initial() <= self.budget * (1.0 + TOLERANCE):
+            return
+        least = min(cost.min(), self.cheapest.cost)
+        if least > self.budget * (1.0 + TOLERANCE):
+            self._refuse(least)
+
+    def _of_initial(self) -> float:
+        return self.of(tree.map_structure(lambda value: np.asarray(value, "float64")[None], self.space.initial))[0]
+
+    def _refuse(self, least):
+        """An error where no design can be within the budget; a warning where that is not sure."""
+        if self.cheapest.proven:
             raise ValueError(
                 f"No design is within the budget of {self.budget:g}: the least cost found is {least:.6g}. Raise the "
                 "budget, or widen the space."
             )
-
-    def _least(self, space, cost):
-        """The least cost that L-BFGS finds from the cheapest sampled designs; uniform draws seldom are cheap ones."""
-        if space.choice_draws(1, np.random.default_rng(0)):
-            return cost.min()
-        cheapest = tree.map_structure(lambda v: v[np.argsort(cost)[:4]], space.sample(PROBES, seed=0))
-        with backend.precision("float64"), backend.no_gradients():
-            starts = ops.convert_to_numpy(space.unconstrain(backend.to_tensor(cheapest, "float64")))
-        evaluate = backend.value_and_gradient(lambda u: self(space.constrain(u))[0])
-
-        def flat(u):
-            value, gradient = evaluate(u.reshape(1, *space.unconstrained_shape))
-            return float(value), np.asarray(gradient, "float64").ravel()
-
-        return min(optimize.minimize(flat, u.ravel(), jac=True, method="L-BFGS-B").fun for u in starts)
+        warnings.warn(
+            f"No design within the budget of {self.budget:g} was found: exchanges from {STARTS} cheap designs end at a "
+            f"cost of {least:.6g}, and there are too many choices to try all of them. If there is such a design, pass "
+            "it as initial=; if not, raise the budget.",
+            UserWarning,
+            stacklevel=5,
+        )
 
     def config(self):
         """What can be saved: a cost registered with Keras, and the budget."""

@@ -37,8 +37,9 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
             `outcome_space()`; "auto" takes the first where it can. See `kerasbed.score`.
-        starts: designs learned side by side in the same batches, which share the networks; `fit` ends by ranking them
-            on common draws, keeps the best, and leaves the comparison in `starts_table`.
+        starts: designs learned side by side, which share the networks and the draws of a batch: each gets
+            batch_size / starts of them. By default a batch has 128 draws for each start. `fit` ends by ranking them on
+            common draws, keeps the best, and leaves the comparison in `starts_table`.
         cost: function of designs (batch, *shape) -> (batch,), in `keras.ops`; `reached_cost` reports it.
         budget: what a design may cost; going over it is penalised in training, in the metric `eig` as well.
         target: what matters of the parameters: a name, a list of names, or fn({name: (batch, d)}) -> (batch, k) in
@@ -216,7 +217,8 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
         Args:
             x: `SimulatorDataset`; None makes one. Also a dict of arrays with its keys, a `tf.data.Dataset` or a torch
                 `DataLoader` of such dicts.
-            epochs, steps_per_epoch, batch_size: size of the training; 100 steps of 128 draws an epoch by default.
+            epochs, steps_per_epoch, batch_size: size of the training; 100 steps of 128 draws (for each of the starts)
+                an epoch by default.
             validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
             callbacks: Keras callbacks.
             initial_epoch: where to resume; the data and the decay of the default rates go on from there.
@@ -303,7 +305,7 @@ class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
             dataset = datasets.SimulatorDataset(
                 self.simulator,
                 self.design,
-                batch_size=batch_size or BATCH_SIZE,
+                batch_size=batch_size or BATCH_SIZE * self.design.starts,
                 num_batches=steps or STEPS_PER_EPOCH,
                 seed=[self.seed, self.fits],
             )

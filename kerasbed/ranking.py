@@ -4,66 +4,70 @@ Common parameters and noise make differences between designs far more precise th
 difference is that of the paired contributions.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import logging
+import time
+import warnings
 
 import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed import backend, numerics
-from kerasbed.eig.bracket import HEADROOM, Contributions
+from kerasbed import comparisons, numerics
+from kerasbed.choosing import MOST_ENTRIES, ChoiceSearch
+from kerasbed.comparisons import CONTRASTS, Comparison
 
+LOGGER = logging.getLogger("kerasbed")
 DRAWS = 2**14
 # More proposals than this are first compared on few draws, and those that are worse by 4 standard errors are left out.
 MANY, SCREENING_DRAWS = 8, 2**11
-# Rounds of exchanging single choices, and the most neighbours that a round compares.
-EXCHANGES, NEIGHBOURS = 20, 512
-# Of the comparison of choices by their likelihood: experiments at most, and contrastive draws for each.
-CHOICE_DRAWS, CHOICE_CONTRASTS = 2**12, 2**12
-# Of the comparison that replaces a saturated one: experiments, and contrastive draws for each.
-OUTER_DRAWS, INNER_DRAWS = 2**14, 2**16
+EXCHANGES = 50  # rounds of exchanging choices; each accepts one that is clearly better
+# Experiments of the comparison that replaces a saturated one.
+OUTER_DRAWS = 2**11
 
 
-class Comparison(NamedTuple):
-    """A bound by which designs are compared.
-
-    terms: (designs, num_samples, seed) -> (count, num), its terms for each draw.
-    ceiling: num -> the largest value that the bound can take from that many draws, whatever the EIG.
-    """
-
-    terms: Callable
-    ceiling: Callable
-
-
-def rank(model, num_samples: int = DRAWS) -> pd.DataFrame:
+def rank(model, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
     """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
-    Choices are then exchanged one by one as long as that helps (Fedorov, 1972): what was learned is sharp around a
-    favourite in the end, which may be a local optimum of the relaxation.
+    Choices are then searched by exchanges from the best (`kerasbed.choosing`).
 
     Args:
         model: a `DesignModel` whose design space explores.
         num_samples: common draws.
+        effort: how much of the usual number of evaluations the search among choices may take.
+
+    Returns:
+        The table; its `attrs` say by which bound designs were compared, how many seconds that took, and of a search
+        among choices also what was planned and whether it was cut short.
+
+    Warns:
+        UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
-    seed, screening_seed = [model.seed, model.fits, 1], [model.seed, model.fits, 2]
-    comparison = _comparison(model)
-
-    def compare(u):
-        screened = _screened(model, comparison.terms, u, screening_seed)
-        return rank_coordinates(model, screened, num_samples, seed, comparison)
-
-    table = compare(model.design.proposals(seed=model.seed))
-    for _ in range(EXCHANGES):
-        kept = ops.convert_to_numpy(model.design.chosen)
-        near = model.design.neighbours(kept[0])
-        if not len(near):
-            break
-        near = np.random.default_rng(seed).permutation(near)[:NEIGHBOURS]
-        table = compare(np.concatenate([kept, near]))
-        if np.array_equal(ops.convert_to_numpy(model.design.chosen), kept):
-            break
+    begin, seed = time.perf_counter(), [model.seed, model.fits, 1]
+    if not is_discrete(model.design):
+        proposals, comparison = model.design.proposals(seed=model.seed), _comparison(model)
+        LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
+        table = _compare(model, proposals, num_samples, seed, comparison)
+        table.attrs |= {"comparison": comparison.name, "seconds": time.perf_counter() - begin}
+        return table
+    search = ChoiceSearch(model, seed, effort)
+    table = _compare(model, search.candidates, num_samples, seed, search.comparison)
+    kept = ops.convert_to_numpy(model.design.chosen)
+    found = search.climb(kept[0], EXCHANGES)
+    if not np.array_equal(found, kept[0]):
+        table = _compare(model, np.stack([found, kept[0]]), num_samples, seed, search.comparison)
+    spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
+    table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
+
+
+def is_discrete(space) -> bool:
+    """Whether a space has choices."""
+    return bool(space.choice_draws(1, np.random.default_rng(0)))
+
+
+def _compare(model, u, num_samples, seed, comparison):
+    screened = _screened(model, comparison, u, [*seed[:2], 2])
+    return rank_coordinates(model, screened, num_samples, seed, comparison)
 
 
 def rank_coordinates(
@@ -71,8 +75,8 @@ def rank_coordinates(
 ) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
 
-    A contrastive bound near the largest value it can take no longer tells designs apart. Where the simulator has a
-    matrix product for its likelihood, the prior contrastive bound with 65,536 draws then takes its place.
+    A contrastive bound near the largest value it can take no longer tells designs apart. Where there is a likelihood,
+    the prior contrastive bound with more draws then takes its place.
 
     Args:
         model: a `DesignModel`.
@@ -84,14 +88,13 @@ def rank_coordinates(
     Returns:
         One row for each design, best first: `eig` and `eig_se` (the bound, nats), `difference` and `difference_se` to
         the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
+
+    Warns:
+        UserWarning: the bound is near its largest value, and none with more room can be afforded.
     """
     space = model.design
-    designs = _values(space, u)
-    comparison = comparison or _by_objective(model)
-    contributions = comparison.terms(designs, num_samples, seed)
-    ceiling = comparison.ceiling(contributions.shape[1])
-    if np.nanmax(contributions.mean(axis=1)) > ceiling - HEADROOM and _has_cheap_pairs(model):
-        contributions = _with_more_contrast(model.simulator, designs, seed)
+    designs = space.values(u)
+    contributions = _with_room(model, designs, num_samples, seed, comparison or comparisons.by_objective(model))
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
     table = {"eig": value, "eig_se": error}
     allowed = np.isfinite(value)
@@ -107,18 +110,39 @@ def rank_coordinates(
     return pd.DataFrame(table).iloc[order].rename_axis("proposal")
 
 
-def _values(space, u):
-    with backend.no_gradients():
-        return backend.to_numpy(space.constrain(backend.to_tensor(u, space.dtype)))
+def _with_room(model, designs, num_samples, seed, comparison) -> np.ndarray:
+    """Terms (count, num) of a comparison, or of the first contrastive bound that is not near its largest value."""
+    terms = comparison.terms(designs, num_samples, seed)
+    for contrasts in CONTRASTS[1:]:
+        if not comparison.saturated(terms):
+            return terms
+        more = comparisons.by_contrast(model, contrasts) if comparisons.has_likelihood(model) else None
+        if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES / 4:
+            break
+        if more.ceiling(1) > comparison.ceiling(terms.shape[1]):
+            comparison, terms = more, more.terms(designs, OUTER_DRAWS, seed)
+    if comparison.saturated(terms):
+        _warn_saturated(comparison, terms)
+    return terms
 
 
-def _screened(model, terms, u, seed) -> np.ndarray:
+def _warn_saturated(comparison, terms):
+    warnings.warn(
+        f"Designs were compared by {comparison.name}, which reads {np.nanmax(terms.mean(axis=1)):.3f} nats at the best "
+        f"of them and cannot exceed {comparison.ceiling(terms.shape[1]):.3f}: so near to it, it hardly tells designs "
+        "apart, and the one that was kept may not be the best. " + comparisons.UNSATURATED,
+        UserWarning,
+        stacklevel=7,
+    )
+
+
+def _screened(model, comparison, u, seed) -> np.ndarray:
     """The coordinates without those that few draws show to be no candidates, or that are over the budget."""
     if len(u) <= MANY:
         return u
-    if model.cost is not None and np.any(affordable := model.cost.affordable(_values(model.design, u))):
+    if model.cost is not None and np.any(affordable := model.cost.affordable(model.design.values(u))):
         u = u[affordable]
-    contributions = terms(_values(model.design, u), SCREENING_DRAWS, seed)
+    contributions = comparison.terms(model.design.values(u), SCREENING_DRAWS, seed)
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])
@@ -132,35 +156,6 @@ def _comparison(model) -> Comparison:
     Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
     the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
     """
-    discrete = bool(model.design.choice_draws(1, np.random.default_rng(0)))
-    return _by_contrast(model) if discrete and _has_cheap_pairs(model) else _by_objective(model)
-
-
-def _by_objective(model) -> Comparison:
-    return Comparison(model.contributions_at, lambda num: model.objective.ceiling(min(num, model.estimation_rows)))
-
-
-def _by_contrast(model) -> Comparison:
-    bounds = {}
-
-    def terms(designs, num_samples, seed):
-        num = min(num_samples, CHOICE_DRAWS)
-        if num not in bounds:
-            bounds[num] = Contributions(model.simulator, num, CHOICE_CONTRASTS)
-        return _contrastive_terms(bounds[num], designs, seed)
-
-    return Comparison(terms, lambda num: float(np.log(CHOICE_CONTRASTS + 1)))
-
-
-def _has_cheap_pairs(model) -> bool:
-    return model.target is None and model.has_static_likelihood() and model.simulator.has_pairwise_product
-
-
-def _with_more_contrast(simulator, designs, seed) -> np.ndarray:
-    """Terms of the prior contrastive bound at designs (count, *shape), on common draws: (count, OUTER_DRAWS)."""
-    return _contrastive_terms(Contributions(simulator, OUTER_DRAWS, INNER_DRAWS), designs, seed)
-
-
-def _contrastive_terms(bound, designs, seed) -> np.ndarray:
-    count = len(tree.flatten(designs)[0])
-    return np.stack([bound.at(tree.map_structure(lambda v, i=i: v[i], designs), seed)[0] for i in range(count)])
+    if is_discrete(model.design) and comparisons.has_cheap_pairs(model):
+        return comparisons.by_contrast(model, CONTRASTS[0])
+    return comparisons.by_objective(model)

@@ -47,6 +47,8 @@ class Design(keras.layers.Layer):
     # ascent on an EIG landscape differentiate through the condition and set this to False.
     detach_condition = True
 
+    _constrained = None  # the program of `values`
+
     # How many designs are learned side by side; `DesignModel(..., starts=16)` sets it before the weight exists.
     starts = 1
 
@@ -113,6 +115,17 @@ class Design(keras.layers.Layer):
         (num, *unconstrained_shape); none where the space is not discrete.
         """
         return np.zeros((0, *self.unconstrained_shape), np.asarray(u).dtype)
+
+    def settled(self, u: np.ndarray) -> np.ndarray:
+        """Coordinates (num, *unconstrained_shape) of the same designs, in the form in which `neighbours` gives choices.
+
+        The difference of a neighbour to it is an exchange, and exchanges of different entries can be added.
+        """
+        return np.asarray(u)
+
+    def continuous_coordinates(self) -> np.ndarray:
+        """Which coordinates, (*unconstrained_shape), the design follows continuously."""
+        return np.ones(self.unconstrained_shape, bool)
 
     # -- the weight ---
 
@@ -241,6 +254,15 @@ class Design(keras.layers.Layer):
 
     # -- values ---
 
+    def values(self, u: np.ndarray):
+        """NumPy designs (num, *shape) of NumPy coordinates (num, *unconstrained_shape).
+
+        Rows are filled up to a power of two, so that searches, which ask for every number of them, meet few programs.
+        """
+        if self._constrained is None:
+            self._constrained = backend.compile_light(self.constrain, self.dtype)
+        return tree.map_structure(lambda value: value[: len(u)], self._constrained(filled(np.asarray(u, "float64"))))
+
     def measure(self, simulator, draws):
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
         design = self.call(draws)
@@ -324,6 +346,13 @@ def random_starts(count: int, shape: tuple[int, ...], rng) -> np.ndarray:
     parts = rng.permuted(np.tile(np.arange(count)[:, None], (1, size)), axis=0)
     uniform = (strata + (parts + rng.random((count, size))) / count) / size
     return WIDE_SPREAD * special.ndtri(uniform).reshape(count, *shape)
+
+
+def filled(rows: np.ndarray) -> np.ndarray:
+    """Rows, the last repeated, up to the next power of two."""
+    if not len(rows):
+        return rows
+    return rows[np.minimum(np.arange(1 << max(len(rows) - 1, 0).bit_length()), len(rows) - 1)]
 
 
 def detach(design):

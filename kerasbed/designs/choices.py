@@ -62,8 +62,15 @@ class _Discrete(Design):
         return self._values(self._hard(u))
 
     def propose(self, u, rng):
-        hard = self._hard(backend.to_tensor(u + rng.gumbel(size=u.shape), self.dtype))
-        return CHOSEN_LOGIT * (2.0 * ops.convert_to_numpy(hard) - 1.0)
+        return self.settled(u + rng.gumbel(size=u.shape))
+
+    def settled(self, u):
+        with backend.no_gradients():
+            hard = ops.convert_to_numpy(self._hard(backend.to_tensor(np.asarray(u, "float64"), self.dtype)))
+        return CHOSEN_LOGIT * (2.0 * hard - 1.0)
+
+    def continuous_coordinates(self):
+        return np.zeros(self.unconstrained_shape, bool)
 
     def get_config(self):
         return super().get_config() | {"temperatures": self.temperatures, "straight_through": self.straight_through}

@@ -91,6 +91,13 @@ class Product(Design):
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
         return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
 
+    def settled(self, u):
+        pieces = {part: self.spaces[part].settled(piece) for part, piece in self._split(np.asarray(u)).items()}
+        return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
+
+    def continuous_coordinates(self):
+        return np.concatenate([space.continuous_coordinates().ravel() for space in self.spaces.values()])
+
     def neighbours(self, u):
         """Those of one part, while the others keep their coordinates."""
         pieces = {part: np.asarray(piece)[0] for part, piece in self._split(np.asarray(u)[None]).items()}
@@ -210,6 +217,12 @@ class Transformed(Design):
 
     def neighbours(self, u):
         return self.space.neighbours(u)
+
+    def settled(self, u):
+        return self.space.settled(u)
+
+    def continuous_coordinates(self):
+        return self.space.continuous_coordinates()
 
     def encode(self, design):
         scaled = (design - like(self.center, design)) / like(self.spread, design)

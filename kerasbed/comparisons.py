@@ -1,0 +1,176 @@
+r"""By which bound designs are compared, how precise that is, and what it costs.
+
+Only differences count, so that all designs share their draws. Three kinds of terms are at hand:
+
+*The prior contrastive bound* (Foster et al., 2020) where there is a likelihood of all parameters: the same law for
+every design, whatever was learned. With L contrastive draws it cannot exceed log(L + 1), and near that value it no
+longer tells designs apart. It is taken with as many draws as the EIG at hand asks for, L + 1 = 10 exp(EIG), up to a
+million; see `UNSATURATED`.
+
+*The model's objective*: networks know the designs that they met in training, which others may not be; for implicit
+likelihoods and for targets it is all there is. A network of one parameter sees an auxiliary coordinate a beside it. Its
+bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of log q(theta | y)
+by the dependence that is left between theta and a, and costs one row where the integral over a costs 129.
+
+*The Laplace approximation* (`kerasbed.eig.laplace`), exact for linear-Gaussian experiments, no bound elsewhere, has no
+ceiling and hardly a cost: it shortlists, and it compares where no bound can.
+
+What a comparison costs is counted in entries: pairs of an outcome and parameters, times the outcome's size where the
+simulator has no matrix product for them. The count is the same on every machine, so that a search that is cut short
+is cut at the same place everywhere.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from kerasbed import backend, datasets
+from kerasbed.eig.bracket import HEADROOM, Contributions
+from kerasbed.eig.laplace import FisherCriterion
+from kerasbed.simulators import GaussianSimulator
+
+CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
+# Contrastive draws that are tried in turn, until a bound has room for the EIG at hand.
+CONTRASTS = (2**12, 2**16, 2**18, 2**20)
+# Experiments of a contrastive bound at most, and pairs for each design.
+MOST_DRAWS, PAIRS = 2**12, 2**27
+ROW_ENTRIES = 2**11  # what a row of a network costs
+OBJECTIVE_ROWS = 2**10  # of an objective evaluated at once, likewise
+# Of the Laplace approximation: draws of the prior, and outcomes for each where the noise is not Gaussian.
+FISHER_DRAWS, FISHER_OUTCOMES = 64, 16
+
+
+class Comparison(NamedTuple):
+    """A bound by which designs are compared.
+
+    terms: (designs, num_samples, seed) -> (count, num), its terms for each draw.
+    ceiling: num -> the largest value that the bound can take from that many draws, whatever the EIG.
+    entries: num -> what it costs for each design.
+    name: of the bound.
+    """
+
+    terms: Callable
+    ceiling: Callable
+    entries: Callable
+    name: str
+
+    def saturated(self, terms: np.ndarray) -> bool:
+        """Whether the best of the designs is too near the largest value for differences to mean anything."""
+        finite = terms.mean(axis=1)[np.isfinite(terms.mean(axis=1))]
+        return bool(len(finite)) and finite.max() > self.ceiling(terms.shape[1]) - HEADROOM
+
+
+def count_of(designs) -> int:
+    return len(tree.flatten(designs)[0])
+
+
+def nth(designs, i: int):
+    """One of (count, *shape) designs, (*shape)."""
+    return tree.map_structure(lambda value: value[i], designs)
+
+
+def by_objective(model) -> Comparison:
+    """The model's own objective, with its networks as they are now."""
+    evaluate = backend.compile_light(lambda draws: model(draws, training=False), keras.config.floatx())
+
+    def terms(designs, num_samples, seed):
+        blocks = [_block(evaluate, draws, designs) for draws in estimation_draws(model, num_samples, seed)]
+        return np.concatenate(blocks, axis=1)[:, :num_samples].astype("float64")
+
+    return Comparison(
+        terms,
+        lambda num: model.objective.ceiling(min(num, _rows(model))),
+        lambda num: -(-num // _rows(model)) * _rows(model) * ROW_ENTRIES,
+        type(model.objective).__name__,
+    )
+
+
+def _block(evaluate, draws, designs):
+    rows = [tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count_of(designs))]
+    return np.stack([evaluate(draws | {"design": design}) for design in rows])
+
+
+def estimation_draws(model, num_samples, seed) -> list[dict]:
+    """Batches for a model's objective at given designs, auxiliary coordinates included; all of one size."""
+    rows = _rows(model)
+    data = datasets.SimulatorDataset(
+        model.simulator, model.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
+    )
+    data.stream = datasets.ESTIMATION
+    data.bind(model)
+    return [_without_exploration(model, data[i][0]) for i in range(len(data))]
+
+
+def _rows(model) -> int:
+    has_auxiliary = model.objective.posterior is not None and model.objective.posterior.auxiliary_dim
+    return min(OBJECTIVE_ROWS, model.estimation_rows * (128 if has_auxiliary else 1))
+
+
+def _without_exploration(model, draws):
+    exploring = model.design.exploration_draws
+    return draws | {"extra": {name: v for name, v in draws.get("extra", {}).items() if name not in exploring}}
+
+
+def has_likelihood(model) -> bool:
+    """Whether the likelihood of all parameters is known, so that a contrastive bound serves every design alike."""
+    return model.target is None and model.has_static_likelihood()
+
+
+def has_cheap_pairs(model) -> bool:
+    """Whether that bound costs no more than a matrix product."""
+    return has_likelihood(model) and model.simulator.has_pairwise_product
+
+
+def by_contrast(model, contrasts: int) -> Comparison:
+    """The prior contrastive bound with that many draws, of no more experiments than `PAIRS` allows."""
+    most = int(np.clip(PAIRS // contrasts, CHUNK, MOST_DRAWS))
+    bound = Contributions(model.simulator, CHUNK, contrasts)
+    width = 1 if model.simulator.has_pairwise_product else int(np.prod(model.outcome_shape))
+
+    def terms(designs, num_samples, seed):
+        num = min(num_samples, most)
+        seeds = [[*np.atleast_1d(seed), chunk] for chunk in range(-(-num // CHUNK))]
+        rows = [np.concatenate([bound.at(nth(designs, i), s)[0] for s in seeds]) for i in range(count_of(designs))]
+        return np.stack(rows)[:, :num]
+
+    return Comparison(
+        terms,
+        lambda num: float(np.log(contrasts + 1)),
+        lambda num: -(-min(num, most) // CHUNK) * CHUNK * contrasts * width,
+        f"the prior contrastive bound with {contrasts} draws",
+    )
+
+
+def by_laplace(criterion: FisherCriterion) -> Comparison:
+    """The Laplace approximation on its own draws."""
+
+    def terms(designs, num_samples, seed):
+        return np.stack([criterion.terms(nth(designs, i)) for i in range(count_of(designs))])
+
+    return Comparison(terms, lambda num: np.inf, lambda num: 0, "the Laplace approximation")
+
+
+def fisher_criterion(model, designs) -> FisherCriterion | None:
+    """The Laplace approximation where it is finite at all of some designs; None elsewhere."""
+    if not has_likelihood(model) or model.simulator.prior.discrete:
+        return None
+    try:
+        criterion = FisherCriterion(model.simulator, FISHER_DRAWS, seed=model.seed, num_outcomes=FISHER_OUTCOMES)
+        values = [criterion.value(nth(designs, i)) for i in range(count_of(designs))]
+    except (NotImplementedError, ValueError, np.linalg.LinAlgError):  # a prior that knows no coordinates, or is flat
+        return None
+    return criterion if np.all(np.isfinite(values)) else None
+
+
+def is_gaussian(model) -> bool:
+    """Whether the Laplace approximation has a gradient in the design."""
+    return isinstance(model.simulator, GaussianSimulator)
+
+
+UNSATURATED = (
+    "What to do: look at the leaders of `starts_table` by model.fit_posterior() and model.estimate_eig(), which no "
+    "ceiling limits, or learn with kb.objectives.BarberAgakov."
+)
