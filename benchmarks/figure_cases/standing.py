@@ -1,0 +1,94 @@
+"""What must hold whatever changes: coverage, accuracy and speed as before, tests that notice, comparisons that are told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+# Of the comparisons: the file that a script writes, and the rows that must be in it.
+COMPARISONS = {
+    "michaelis_menten.json": ("tutorial loop until 99% of the best", "kerasbed until 99% of the best, jax"),
+    "double_loop.json": (
+        "pyapprox [numba], second call",
+        "kerasbed, second call",
+        "pyro posterior_eig, linear, two rates",
+    ),
+    "variational.json": ("diagonal, pyapprox", "diagonal, kerasbed search"),
+    "acquisition.json": ("Branin", "Hartmann 6"),
+}
+
+
+def coverage(options) -> list[dict]:
+    """Misses in 60 seeds of each estimator on each problem, at most nine."""
+    import coverage as cells  # in this folder
+
+    found = cells.cells()
+    failed = [cell for cell in found if not cell["passed"]]
+    worst = max(found, key=lambda cell: cell["misses"])
+    note = "; ".join(f"{cell['id']}: {cell['misses']} of {cell['seeds']}" for cell in failed)
+    return [
+        {
+            "id": "C1",
+            "reported": f"{len(found)} cells, at most {worst['misses']} misses of {worst['seeds']} ({worst['id']})",
+            "truth": "at most 9 of 60",
+            "passed": not failed,
+            "note": note,
+        }
+    ]
+
+
+def speed(options) -> list[dict]:
+    """Steps per second against another checkout; without one, against a hand-written loop."""
+    command = [sys.executable, str(HERE / "michaelis_menten.py"), "--part", "speed", "--json", "-"]
+    command += ["--against", options.against] if options.against else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    rows = json.loads(done.stdout.splitlines()[-1])
+    asked = [row for row in rows if row["passed"] is not None]
+    note = "; ".join(f"{row['id']}: {row['reported']:.3f}" for row in asked)
+    note += "" if options.against else "; compared with the hand-written scan only, for lack of --against PATH"
+    worst = min(row["reported"] for row in asked)
+    return [
+        {
+            "id": "C2",
+            "reported": worst,
+            "truth": asked[0]["truth"],
+            "passed": all(row["passed"] for row in asked),
+            "note": note,
+        }
+    ]
+
+
+def mutations(options) -> list[dict]:
+    """Planted mutations of the mathematics that the quick tests notice."""
+    import mutations as planted  # in this folder
+
+    killed, survived = planted.count()
+    return [
+        {
+            "id": "C3",
+            "reported": f"{killed} of {killed + len(survived)} killed",
+            "truth": f"at least {planted.LEAST}",
+            "passed": killed >= planted.LEAST,
+            "note": f"survived: {', '.join(survived)}" if survived else "",
+        }
+    ]
+
+
+def comparisons(options) -> list[dict]:
+    """The tables of the comparisons were made, are whole and say where they were made."""
+    if not options.tables:
+        raise ValueError(f"pass --tables FOLDER with {', '.join(COMPARISONS)}, each written by its script with --json")
+    faults, told = [], []
+    for name, needed in COMPARISONS.items():
+        path = Path(options.tables) / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+            continue
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = {row["id"]: row for row in record["rows"]}
+        faults += [f"{name} lacks the row {id!r}" for id in needed if id not in rows]
+        faults += [f"{name}, {id}: {row['verdict']}" for id, row in rows.items() if row["passed"] is False]
+        told.append(f"{name}: {len(rows)} rows on {record['processor']}, {record['cores']} cores")
+    row = {"id": "C4", "reported": "; ".join(told) or "none", "truth": f"{len(COMPARISONS)} tables"}
+    return [row | {"passed": not faults, "note": "; ".join(faults)}]
