@@ -6,10 +6,10 @@
     python benchmarks/figures.py C2 --against ../before                        # speed against another checkout
     python benchmarks/figures.py C4 --tables results/                          # JSON files of the other benchmarks
 
-Every part runs in a process of its own, V1, V5 and V6 on each backend. `judging` says when a row passes: a right figure,
-or a warning or error that names the cause before a figure is shown. C1 is coverage over seeds (`coverage.py`), C2 the
-accuracy and speed that held before, C3 planted mutations (`mutations.py`), C4 the comparisons with other libraries:
-their tables, made beforehand by `michaelis_menten.py`, `double_loop.py`, `variational.py` and `acquisition.py --json`.
+Every part runs in a process of its own, V1, V5 and V6 on each backend. `judging` says when a row passes: a right
+figure, or a warning or error that names the cause before a figure is shown. C1 is coverage over seeds (`coverage.py`),
+C2 the speed that held before, C3 planted mutations (`mutations.py`), C4 the comparisons with other libraries: their
+tables, made beforehand by `michaelis_menten.py`, `double_loop.py`, `variational.py` and `acquisition.py --json`.
 """
 
 import argparse
@@ -112,24 +112,23 @@ def with_backend(id: str, backend: str, part: Part) -> str:
 def check_ids() -> None:
     """Every required id is a row of the part of its name, and no id occurs twice."""
     for name in REQUIRED:
-        assert name in PARTS and PARTS[name].ids[0] == name, f"{name} has no row"
+        assert name in PARTS, f"{name} has no row"
+        assert PARTS[name].ids[0] == name, f"{name} is not the first row of its part"
     ids = [id for part in PARTS.values() for id in part.row_ids()]
     assert len(set(ids)) == len(ids), "an id occurs twice"
 
 
-def run_part(name: str, backend: str, options) -> tuple[list[dict], dict]:
-    """Rows of a part from a fresh process, and the seconds it took."""
+def run_part(name: str, backend: str, options) -> list[dict]:
+    """Rows of a part from a fresh process, each with the seconds that the part took."""
     command = [sys.executable, __file__, "--part", name]
-    command += [
-        text for key in ("against", "tables") if getattr(options, key) for text in (f"--{key}", getattr(options, key))
-    ]
+    for option in ("against", "tables"):
+        value = getattr(options, option)
+        command += [f"--{option}", value] if value else []
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    begin = table.clock()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    spent = {key: value - begin[key] for key, value in table.clock().items()}
     if done.returncode:
         raise RuntimeError(f"the part ended with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
-    return json.loads(done.stdout.splitlines()[-1]), spent
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run(names, options) -> int:
@@ -140,9 +139,8 @@ def run(names, options) -> int:
     def job(name, backend):
         part = PARTS[name]
         with made.measure(with_backend(part.ids[0], backend, part)):
-            rows, spent = run_part(name, backend, options)
-            for row in rows:
-                made.row(**row | {"id": with_backend(row["id"], backend, part)}, **spent)
+            for row in run_part(name, backend, options):
+                made.row(**row | {"id": with_backend(row["id"], backend, part)})
 
     with ThreadPoolExecutor(options.processes) as pool:
         list(pool.map(lambda pair: job(*pair), jobs))
@@ -152,13 +150,11 @@ def run(names, options) -> int:
 
 def print_part(name: str, options) -> None:
     """Rows as one line of JSON, for `run_part`."""
-    part = PARTS[name]
-    module = importlib.import_module(f"figure_cases.{part.module}")
-    function = getattr(module, part.function)
-    rows = function(options) if part.module == "standing" else function()
-    from judging import as_json
-
-    print(as_json(rows))
+    begin = table.clock()
+    function = getattr(importlib.import_module(f"figure_cases.{PARTS[name].module}"), PARTS[name].function)
+    rows = function(options) if PARTS[name].module == "standing" else function()
+    spent = {key: value - begin[key] for key, value in table.clock().items()}
+    print(json.dumps([row | spent for row in rows], default=table.plain))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ of the truth, an upper bound at most twice of it. A figure that is not right mus
 all because an error names the cause; anything else is WRONG.
 """
 
-import json
 import re
 import warnings
 from collections.abc import Callable
@@ -154,7 +153,3 @@ def search(id: str, call: Callable, best: float, least: float, seconds: float | 
         "passed": bool(passed),
         "note": brief("; ".join([note, *messages])),
     }
-
-
-def as_json(rows: list[dict]) -> str:
-    return json.dumps(rows, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))

@@ -296,9 +296,7 @@ def two_stages():
         row,
         search("field/09 design", lambda: ([Chain.truth(made["design"])], 0.0), Chain.truth(0.0), 0.98),
         judge("field/09 bracket", lambda: kb.eig.bracket(Chain(), [0.3], 4096, 8192), both),
-        judge(
-            "field/09 bracket of u", lambda: kb.eig.bracket(Chain(), [0.3], 4096, 8192, target="u"), Chain.truth(0.3)
-        ),
+        judge("field/09 bracket of u", lambda: kb.eig.bracket(Chain(), [0.3], 4096, 8192, target="u"), of_u),
         judge("field/09 grid", lambda: kb.eig.grid(Chain(), [0.3], 8000), both),
         judge("field/09 posterior", posterior_mean, covariance / variance),
     ]

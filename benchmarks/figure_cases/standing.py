@@ -1,4 +1,4 @@
-"""What must hold whatever changes: coverage, accuracy and speed as before, tests that notice, comparisons that are told."""
+"""What must hold whatever changes: coverage, speed as before, tests that notice errors, comparisons that are told."""
 
 import json
 import subprocess
