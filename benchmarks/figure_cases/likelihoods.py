@@ -64,19 +64,12 @@ def twenty_trials():
 
     theta = truths.nodes(stats.norm(), 2000)
     truth = truths.counts(np.ones(len(theta)), special.expit(theta), 20)
-    return _simulator(outcome, log_likelihood, (20,), stats.uniform(), differentiable=False), truth
+    return _simulator(outcome, log_likelihood, (20,), stats.uniform()), truth
 
 
-def _simulator(outcome, log_likelihood, noise_shape, noise=None, differentiable=True):
-    class Written(kb.Simulator):
-        prior = kb.Prior(theta=stats.norm())
-
-    made = Written()
-    made.outcome, made.log_likelihood, made.noise_shape = outcome, log_likelihood, noise_shape
-    made.differentiable = differentiable
-    if noise is not None:
-        made.noise = noise
-    return made
+def _simulator(outcome, log_likelihood, noise_shape, noise=None):
+    prior = kb.Prior(theta=stats.norm())
+    return kb.Simulator.from_functions(prior, outcome, log_likelihood, noise, noise_shape)
 
 
 def accepted():
