@@ -40,10 +40,15 @@ def entropy_of_density(density, step: float) -> float:
     return float(np.sum(special.entr(density)) * step)
 
 
+def binomial(probabilities, trials: int):
+    """Probabilities (T, trials + 1) of the numbers of successes; also where a success is impossible or certain."""
+    p, number = np.asarray(probabilities)[:, None], np.arange(trials + 1.0)
+    return special.comb(trials, number) * np.exp(special.xlogy(number, p) + special.xlog1py(trials - number, -p))
+
+
 def counts(weights, probabilities, trials: int) -> float:
     """EIG of a number of successes out of `trials`, from nodes with success probabilities (T,)."""
-    table = stats.binom.pmf(np.arange(trials + 1), trials, np.asarray(probabilities)[:, None])
-    return information(weights, table)
+    return information(weights, binomial(probabilities, trials))
 
 
 def square_grid(mean, covariance, half_width: float = 7.0, size: int = 801):
