@@ -7,10 +7,10 @@ from judging import Found, judge
 from keras import ops
 from scipy import stats
 
-SEEDS = 6  # of a certificate
-
 from figure_cases import truths
 from figure_cases.simulators import Measured, fixed, trained
+
+SEEDS = 6  # of a certificate
 
 
 def two_narrow_modes():

@@ -12,7 +12,7 @@ COMPARISONS = {
         "kerasbed, second call",
         "pyro posterior_eig, linear, two rates",
     ),
-    "variational.json": ("diagonal, pyapprox", "diagonal, kerasbed search"),
+    "variational.json": ("full, pyapprox, warm", "full, kerasbed search of a first fit, warm"),
     "acquisition.json": ("Branin", "Hartmann 6"),
 }
 
