@@ -18,7 +18,7 @@ SHARE = 1.0 / 3.0  # of the truth, the largest standard error that says somethin
 VACUOUS = 2.0  # a bound that is further from the truth than by this factor says nothing
 ROUNDING = 1e-6  # of the truth, allowed where an exact value has no error
 REFUSALS = (ValueError, TypeError, NotImplementedError, RuntimeError)
-SHORTEST_MESSAGE = 40  # letters, below which an error cannot say what happened and what to do
+SHORTEST_MESSAGE = 40  # letters, below which a message cannot say what happened and what to do (NumPy's do not)
 FOREIGN = "__array__ implementation"  # a warning of Keras with NumPy, about nothing here
 
 
@@ -61,7 +61,7 @@ def judge(id: str, call: Callable, truth: float | None = None, refusal: bool = T
     row = {"id": id, "reported": shown(figure), "truth": float(truth), "note": "; ".join(faults)}
     if not faults:
         return row | {"passed": True, "note": brief(messages[0], "also warned: ") if messages else ""}
-    fitting = [message for message in messages if re.search(about, message, re.IGNORECASE)]
+    fitting = [text for text in messages if len(text) >= SHORTEST_MESSAGE and re.search(about, text, re.IGNORECASE)]
     if refusal and fitting:
         return row | {"passed": True, "verdict": brief(fitting[0], "warned: ")}
     return row | {"passed": False, "note": brief("; ".join([*faults, *messages]))}

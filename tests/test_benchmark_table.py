@@ -1,7 +1,8 @@
-"""The table that all benchmarks print through: what makes it fail, and what it writes down."""
+"""The table that all benchmarks print through, what makes it fail; and how figures are judged."""
 
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,15 @@ import pytest
 pytestmark = pytest.mark.one_backend
 
 
-def load():
-    path = Path(__file__).parents[1] / "benchmarks" / "table.py"
-    spec = importlib.util.spec_from_file_location("benchmark_table", path)
+def load(name):
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-module = load()
+module, judging = load("table"), load("judging")
 
 
 def table(*ids, **options):
@@ -129,3 +130,64 @@ def test_small_and_large_numbers_keep_their_digits():
         "-",
         "True",
     ]
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+LONG = "30 of 100 draws are impossible under the likelihood; correct them, or raise num_inner."
+
+
+def judged(figure, truth=2.0, warning=None, error=None, **options):
+    def call():
+        if error is not None:
+            raise error
+        if warning is not None:
+            warnings.warn(warning, UserWarning, stacklevel=2)
+        return figure
+
+    row = judging.judge("a", call, truth, **options)
+    made = table("a")
+    made.row(**row)
+    assert made.finish() == int(not row["passed"])  # the table agrees with the verdict
+    return made.rows[0]["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [
+        ((2.05, 0.02), "right"),
+        ((2.07, 0.02), "WRONG"),  # 3.5 errors off
+        ((2.0, 0.7), "WRONG"),  # an error above a third of the truth
+        ((np.nan, 0.1), "WRONG"),
+        ((-np.inf, np.nan), "WRONG"),
+        ((1.2, 0.02, "lower"), "right"),
+        ((2.1, 0.02, "lower"), "WRONG"),  # on the wrong side
+        ((0.9, 0.02, "lower"), "WRONG"),  # says nothing
+        ((3.9, 0.02, "upper"), "right"),
+        ((1.9, 0.02, "upper"), "WRONG"),
+        ((4.1, 0.02, "upper"), "WRONG"),
+    ],
+)
+def test_a_figure_is_right_within_three_errors_and_says_something(figure, verdict):
+    assert judged(figure) == verdict
+
+
+def test_a_wrong_figure_needs_a_message_that_names_the_cause():
+    assert judged((5.0, 0.1), warning=LONG).startswith("warned: 30 of 100")
+    assert judged((5.0, 0.1), warning="invalid value encountered in log") == "WRONG"
+    assert judged((5.0, 0.1), warning=LONG, about="prior") == "WRONG"
+    assert judged((5.0, 0.1), warning=LONG, refusal=False) == "WRONG"
+    assert judged((2.0, 0.1), warning=LONG) == "right"
+
+
+def test_an_error_is_an_answer_if_it_says_what_to_do():
+    assert judged(None, error=ValueError(LONG)).startswith("refused: ValueError: 30 of 100")
+    assert judged(None, error=IndexError(LONG)).startswith("WRONG, refused")
+    assert judged(None, error=ValueError("bad")).startswith("WRONG, refused")
+    assert judged(None, error=ValueError(LONG), refusal=False).startswith("WRONG, refused")
+
+
+def test_a_search_is_judged_by_its_worst_design_and_its_time():
+    assert judging.search("a", lambda: ([0.98, 1.0], 5.0), 1.0, 0.97, 10.0)["passed"]
+    assert not judging.search("a", lambda: ([0.96, 1.0], 5.0), 1.0, 0.97, 10.0)["passed"]
+    assert not judging.search("a", lambda: ([1.0], 15.0), 1.0, 0.97, 10.0)["passed"]
