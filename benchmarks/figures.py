@@ -125,7 +125,10 @@ def run_part(name: str, backend: str, options) -> list[dict]:
         value = getattr(options, option)
         command += [f"--{option}", value] if value else []
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=options.limit)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"the part did not end within {options.limit} s") from error
     if done.returncode:
         raise RuntimeError(f"the part ended with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -161,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--processes", type=int, default=1, help="parts that run at once")
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds for each part")
     parser.add_argument("--against", metavar="PATH", help="C2: a checkout to compare the speed with")
     parser.add_argument("--tables", metavar="FOLDER", help="C4: folder with JSON files of the other benchmarks")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
