@@ -53,7 +53,7 @@ def jeffreys():
         model = trained(Measured(law, 0.1, by_design=True), fixed(gain))
         return model.estimate_eig(4096)
 
-    return [judge("V6", estimate, truths.noisy(truths.nodes(law), gain, 0.1))]
+    return [judge("V6", estimate, truths.noisy(truths.nodes(law), gain, 0.1), about="prior|edge|support|infinit")]
 
 
 def square():
