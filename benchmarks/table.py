@@ -77,7 +77,7 @@ class Table:
 
     @contextlib.contextmanager
     def measure(self, id: str):
-        """Give the rows that come inside their seconds; an error becomes a row that fails, under `id`."""
+        """Give the rows that come inside their seconds, if they bring none; an error becomes a row that fails, `id`."""
         begin, first = clock(), len(self.rows)
         try:
             yield
@@ -87,7 +87,7 @@ class Table:
             self.row(id, None, passed=False, verdict=f"RAISED {type(error).__name__}: {error}")
         spent = {name: end - start for (name, start), end in zip(begin.items(), clock().values(), strict=True)}
         for row in self.rows[first:]:
-            row |= {name: value for name, value in spent.items() if name not in row}
+            row |= {} if {"s", *spent} & set(row) else spent
 
     def missing(self) -> list[str]:
         """Ids that were announced and have no row."""

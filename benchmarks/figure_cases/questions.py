@@ -240,8 +240,8 @@ def uniform_support():
     return [
         judge("field/06", lambda: kb.eig.bracket(Uniforms(), [1.0], 4096, 16384), truth),
         judge("field/06 check", _no_alarm, 1.0, refusal=False),
-        judge("field/06 network", bound, truth),
-        judge("field/06 posterior", posterior, mean),
+        judge("field/06 network", bound, truth, about="impossible|support|outside"),
+        judge("field/06 posterior", posterior, mean, about="impossible|support|outside"),
     ]
 
 
