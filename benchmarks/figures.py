@@ -130,7 +130,8 @@ def run_part(name: str, backend: str, options) -> list[dict]:
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"the part did not end within {options.limit} s") from error
     if done.returncode:
-        raise RuntimeError(f"the part ended with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"the part ended with exit code {done.returncode}: {last[:400]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -24,8 +24,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("kerasbed", "keras", "bayesflow", "numpy", "scipy")
+BACKENDS = ("jax", "tensorflow", "torch")
 PEERS = ("pyapprox", "numba", "botorch", "gpytorch", "pyro-ppl")
-BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "XLA_FLAGS")
 PINNED = "KERASBED_BENCHMARK_CORES"
 TOLD = "told"  # the verdict of a row that is a measurement and no test
@@ -135,7 +135,7 @@ def text(value) -> str:
     if value is None:
         return "-"
     if isinstance(value, (str, bool, int)):
-        return str(value)
+        return " ".join(str(value).split())  # a message may have several lines
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -162,9 +162,10 @@ def environment() -> dict:
     keras = sys.modules.get("keras")
     backend = keras.backend.backend() if keras else os.environ.get("KERAS_BACKEND", "")
     return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *PEERS)},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in (*PACKAGES, *BACKENDS, *PEERS)},
         "backend": backend,
-        "backend version": version(BACKENDS[backend]) if backend in BACKENDS else None,
+        "backend version": version(backend) if backend in BACKENDS else None,
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": {name: os.environ.get(name) for name in THREADS},

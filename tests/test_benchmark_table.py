@@ -114,7 +114,7 @@ def test_json_says_what_the_figures_depend_on(tmp_path):
     assert found["seed"] == 3
     assert found["versions"]["numpy"] == np.__version__
     assert found["backend"] == "jax"
-    assert found["backend version"]
+    assert found["backend version"] == found["versions"]["jax"]
     assert found["processor"]
     assert found["command"]
     assert len(found["load average"]) == 3
