@@ -1,7 +1,7 @@
 """Michaelis-Menten with kerasbed's defaults: how good the learned design, the posterior and the bound are.
 
     KERAS_BACKEND=jax python benchmarks/accuracy.py                  # five seeds, 1,000 and 5,000 steps
-    KERAS_BACKEND=torch python benchmarks/accuracy.py --seeds 5 --steps 1000
+    KERAS_BACKEND=torch python benchmarks/accuracy.py --seeds 5 --steps 1000 --json accuracy.json
 
 Prints, for every seed and number of steps, the true EIG of the learned design as a paired ratio to the best known one
 (dense grid, the same 100,000 draws, entries sorted so that they pair up); and for the last model of each number:
@@ -14,6 +14,7 @@ Prints, for every seed and number of steps, the true EIG of the learned design a
 """
 
 import argparse
+import sys
 import warnings
 
 import kerasbed as kb
@@ -21,6 +22,7 @@ import kerasbed as kb
 # isort: split
 import keras
 import numpy as np
+import table
 from bayesflow.diagnostics.metrics import calibration_log_gamma
 from sklearn.model_selection import cross_val_score
 from sklearn.neural_network import MLPClassifier
@@ -31,6 +33,8 @@ from kerasbed import reference
 from kerasbed.problems.michaelis_menten import BEST_DESIGN
 
 BATCH = 128
+# Lowest and median share of the best EIG that must be reached after so many steps.
+LEAST = {1000: (0.96, 0.985), 5000: (0.97, 0.998)}
 
 
 def train(seed: int, steps: int):
@@ -85,27 +89,42 @@ def as_matrix(draws) -> np.ndarray:
     return np.concatenate(list(draws.values()), axis=-1)
 
 
+def share(made, simulator, best, seed, steps):
+    """A row for the design learned from a seed; returns its model and its share of the best."""
+    model = train(seed, steps)
+    ratio = true_eig(simulator, model.design.numpy()) / best
+    low = int(np.sum(model.design.numpy() < 250.0))
+    made.row(f"{steps} steps, seed {seed}", ratio, f"{best:.4f} nats", note=f"{low} low, {7 - low} high")
+    return model, ratio
+
+
+def judged(made, steps, ratios, model):
+    """Rows with a verdict: the designs of all seeds, and the posterior of the last."""
+    worst, median = LEAST.get(steps, (0.0, 0.0))
+    made.row(f"{steps} steps, median", np.median(ratios), f"at least {median}", passed=np.median(ratios) >= median)
+    made.row(f"{steps} steps, lowest", min(ratios), f"at least {worst}", passed=min(ratios) >= worst)
+    made.row(f"{steps} steps, two-sample accuracy", two_sample_accuracy(model), 0.5)
+    gamma, narrow = calibration(model), calibration(model, width=0.8)
+    made.row(f"{steps} steps, log gamma", gamma, "above 0")
+    made.row(f"{steps} steps, log gamma at .8 of the width", narrow, "below 0", passed=narrow < 0.0)
+    errors = honesty(model)
+    made.row(f"{steps} steps, bound over truth, standard errors", errors, "below 3", passed=errors < 3.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, nargs="+", default=[1000, 5000])
+    table.add_arguments(parser)
     arguments = parser.parse_args()
-    simulator, best = kb.problems.MichaelisMenten(), None
+    simulator = kb.problems.MichaelisMenten()
     best = true_eig(simulator, BEST_DESIGN)
-    print(f"backend {keras.backend.backend()}, batch {BATCH}, best known design {best:.4f} nats", flush=True)
+    made = table.Table(title=f"Michaelis-Menten, accuracy, batch {BATCH}", seed=0)
     for steps in arguments.steps:
-        ratios = []
-        for seed in range(arguments.seeds):
-            model = train(seed, steps)
-            ratios.append(true_eig(simulator, model.design.numpy()) / best)
-            low = int(np.sum(model.design.numpy() < 250.0))
-            print(f"  {steps} steps, seed {seed}: {ratios[-1]:.4f} ({low} low, {7 - low} high)", flush=True)
-        print(f"{steps} steps: median {np.median(ratios):.4f}, lowest {min(ratios):.4f}", flush=True)
-        print(f"  two-sample accuracy {two_sample_accuracy(model):.3f}", flush=True)
-        print(
-            f"  log gamma {calibration(model):.2f}, at 0.8 of the width {calibration(model, width=0.8):.2f}", flush=True
-        )
-        print(f"  bound minus truth {honesty(model):.1f} standard errors", flush=True)
+        with made.measure(f"{steps} steps"):
+            found = [share(made, simulator, best, seed, steps) for seed in range(arguments.seeds)]
+            judged(made, steps, [ratio for _, ratio in found], found[-1][0])
+    sys.exit(made.finish(arguments.json))
 
 
 if __name__ == "__main__":

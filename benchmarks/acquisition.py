@@ -2,13 +2,17 @@
 
     python benchmarks/acquisition.py                    # maximisers: 16 tasks, five functions, four methods
     python benchmarks/acquisition.py --part botorch     # against botorch.optim.optimize_acqf on the same posteriors
-    python benchmarks/acquisition.py --part functions   # Branin and Hartmann 6 against BoTorch's qEI, 20 seeds
+    python benchmarks/acquisition.py --part functions --json acquisition.json   # Branin and Hartmann 6, 20 seeds
 
 Tasks are draws of an 8-dimensional Gaussian process with known hyperparameters. Adam runs its steps; the others get
 the time that it took, after a first call that compiles. A table gives for every function and method the median of the
 regret of the next batch: the best value found by the four methods minus the method's own, in units of the spread of
 the values of random pools, with a bootstrap interval, and one-sided paired Wilcoxon tests of the gradient methods
-against each baseline. Parts with BoTorch need `pip install botorch==0.18.1` (torch==2.13.0).
+against each baseline. Parts with BoTorch need `pip install botorch==0.18.1` (torch==2.13.0). The expected improvement
+is maximised there as its authors recommend, by its logarithm (qLogEI; Ament et al., 2023), in the searches with the
+default model, which scales inputs and outcomes and has length scales that grow with the dimension. Searches start from
+the same points. All processes are bound to the same cores (`table.pin`); times are seconds on the clock and of
+processor time.
 """
 
 import argparse
@@ -24,6 +28,7 @@ import kerasbed as kb  # isort: skip  (first: it chooses the backend)
 
 import numpy as np
 import pandas as pd
+import table
 from scipy import stats
 
 from kerasbed import acquisition
@@ -62,9 +67,10 @@ def functions(gp, seed: int) -> dict:
 
 
 def timed(function, method, seed, limit=None, **options):
-    begin = time.perf_counter()
+    """Value found, seconds on the clock and of processor time."""
+    begin, processor = time.perf_counter(), time.process_time()
     _, value = acquisition.maximize(function, BOUNDS, BATCH, method, seed=seed, time_limit=limit, **options)
-    return value, time.perf_counter() - begin
+    return value, time.perf_counter() - begin, time.process_time() - processor
 
 
 def compare_maximisers(tasks: int) -> pd.DataFrame:
@@ -77,10 +83,10 @@ def compare_maximisers(tasks: int) -> pd.DataFrame:
             spread = np.std(acquisition.maximisers.evaluate_in_chunks(function, pools(seed)))
             limit = None
             for method in METHODS:
-                value, seconds = timed(function, method, seed, limit)
+                value, seconds, _ = timed(function, method, seed, limit)
                 limit = seconds if method == "adam" else limit
                 rows.append((seed, name, method, value / spread, seconds))
-        print(f"task {seed + 1} of {tasks}", flush=True)
+        print(f"task {seed + 1} of {tasks}", file=sys.stderr, flush=True)
     return pd.DataFrame(rows, columns=["task", "function", "method", "value", "seconds"])
 
 
@@ -88,9 +94,9 @@ def pools(seed):
     return np.random.default_rng(seed).random((256, BATCH, DIM))
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for name, part in table.groupby("function", sort=False):
+    for name, part in frame.groupby("function", sort=False):
         values = part.pivot(index="task", columns="method", values="value")
         regret = -values.sub(values.max(axis=1), axis=0)
         for method in METHODS:
@@ -136,6 +142,7 @@ def make(name, model, q, given, constants):
     sampler = SobolQMCNormalSampler(torch.Size([len(given)]))
     sampler.register_buffer("base_samples", torch.tensor(given)[:, None, :])
     if name == "EI": return qExpectedImprovement(model, constants["best"], sampler=sampler)
+    if name == "LogEI": return qLogExpectedImprovement(model, constants["best"], sampler=sampler)
     if name == "PI":
         return qProbabilityOfImprovement(model, constants["best"], tau=constants["temperature"], sampler=sampler)
     if name == "UCB": return qUpperConfidenceBound(model, constants["beta"], sampler=sampler)
@@ -147,22 +154,24 @@ def maximise(job):
     found = {}
     for name in job["functions"]:
         function = make(name, model, job["q"], np.array(job["noise"]), job["constants"])
-        begin = time.perf_counter()
+        begin, processor = time.perf_counter(), time.process_time()
         torch.manual_seed(job["seed"])
         x, value = optimize_acqf(function, bounds, q=job["q"], num_restarts=32, raw_samples=512)
-        found[name] = (x.tolist(), float(value), time.perf_counter() - begin)
+        found[name] = (x.tolist(), time.perf_counter() - begin, time.process_time() - processor)
     return found
 
 def search(job):
     inputs, outcomes, q = torch.tensor(job["inputs"]), torch.tensor(job["outcomes"])[:, None], job["q"]
     d = inputs.shape[1]
+    begin, processor = time.perf_counter(), time.process_time()
     model = SingleTaskGP(inputs, outcomes, outcome_transform=Standardize(1), input_transform=Normalize(d))
     fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     torch.manual_seed(job["seed"])
     sampler = SobolQMCNormalSampler(torch.Size([256]), seed=job["seed"])
-    function = qExpectedImprovement(model, outcomes.max(), sampler=sampler)
+    function = qLogExpectedImprovement(model, outcomes.max(), sampler=sampler)
     bounds = torch.tensor([[0.0] * d, [1.0] * d])
-    return optimize_acqf(function, bounds, q=q, num_restarts=10, raw_samples=512)[0].tolist()
+    found = optimize_acqf(function, bounds, q=q, num_restarts=20, raw_samples=512)[0].tolist()
+    return found, time.perf_counter() - begin, time.process_time() - processor
 
 torch.set_num_threads(int(sys.argv[1]))
 for line in sys.stdin:
@@ -178,7 +187,7 @@ class Peer:
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "peer.py"
         path.write_text(PEER, encoding="utf-8")
-        command = [python, str(path), os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))]
+        command = [python, str(path), str(table.environment()["cores"])]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -209,17 +218,18 @@ def compare_with_botorch(tasks: int, peer: Peer) -> pd.DataFrame:
             q=BATCH,
             noise=samples.tolist(),
             constants={name: float(value) for name, value in constants.items()},
-            functions=list(ours),
+            functions=[*ours, "LogEI"],
             seed=seed % 1000,
         )
         for name, function in ours.items():
-            points, _, seconds = theirs[name]
-            rows.append((seed, name, "botorch", float(function(np.array(points))), seconds))
+            for method, theirs_of in (("botorch", name), ("botorch qLogEI", "LogEI" if name == "EI" else None)):
+                if theirs_of:
+                    points, *seconds = theirs[theirs_of]
+                    rows.append((seed, name, method, float(function(np.array(points))), *seconds))
             for method, (name_of_maximiser, options) in KERASBED.items():
                 rows.append((seed, name, method, *timed(function, name_of_maximiser, seed % 1000, **options)))
-        print(f"task {seed + 1} of {tasks}", flush=True)
-    table = pd.DataFrame(rows, columns=["task", "function", "method", "value", "seconds"])
-    return table[table["task"] >= 0]
+        print(f"task {seed + 1} of {tasks}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows, columns=["task", "function", "method", "value", "s", "processor s"])
 
 
 def branin(z):
@@ -258,47 +268,94 @@ def compare_searches(seeds: int, peer: Peer) -> pd.DataFrame:
             search.run(search.settings["initial"])
             inputs = search.table()["design"].tolist()
             outcomes = search.table()["value"].tolist()
-            ours = search.run(budget).value
+            ours, *our_time = clocked(lambda search=search, budget=budget: search.run(budget).value)
+            their_time = np.zeros(2)
             while len(outcomes) < budget:
-                new = peer(
+                new, *spent = peer(
                     do="search",
                     inputs=[np.asarray(x).tolist() for x in inputs],
                     outcomes=outcomes,
                     q=min(q, budget - len(outcomes)),
                     seed=seed,
                 )
+                their_time += spent
                 inputs, outcomes = inputs + new, outcomes + [float(function(np.array(x))) for x in new]
             regrets = [np.log10(max(best - value, 1e-8)) for value in (ours, max(outcomes))]
-            rows.append((name, seed, *regrets))
-            print(f"{name}, seed {seed}: kerasbed {regrets[0]:.2f}, BoTorch {regrets[1]:.2f}", flush=True)
-    return pd.DataFrame(rows, columns=["problem", "seed", "kerasbed", "botorch"])
+            rows.append((name, seed, *regrets, *our_time, *their_time))
+            print(
+                f"{name}, seed {seed}: kerasbed {regrets[0]:.2f}, BoTorch {regrets[1]:.2f}", file=sys.stderr, flush=True
+            )
+    columns = ["problem", "seed", "kerasbed", "botorch", "our s", "our processor s", "their s", "their processor s"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def clocked(function):
+    begin, processor = time.perf_counter(), time.process_time()
+    found = function()
+    return found, time.perf_counter() - begin, time.process_time() - processor
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def maximisers_table(made, options):
+    """A row for each function and method."""
+    for row in summarise(compare_maximisers(options.tasks)).to_dict("records"):
+        against = {key: value for key, value in row.items() if key.startswith("p against") and value == value}
+        note = f"interval {row['low']:.4f} .. {row['high']:.4f}; " + ", ".join(
+            f"{k} {v:.2g}" for k, v in against.items()
+        )
+        made.row(f"{row['function']}, {row['method']}", row["median regret"], note=note, **{"s": row["seconds"]})
+
+
+def botorch_table(made, options):
+    """Medians over the tasks, warm; the first task, in which everything compiles, is the cold one."""
+    frame = compare_with_botorch(options.tasks, Peer(options.botorch_python))
+    cold, warm = frame[frame["task"] < 0], frame[frame["task"] >= 0]
+    theirs = warm[warm["method"] == "botorch"].set_index(["function", "task"])["value"]
+    for (function, method), part in warm.groupby(["function", "method"], sort=False):
+        gain = part.set_index(["function", "task"])["value"] - theirs.loc[[function]]
+        first = cold[(cold["function"] == function) & (cold["method"] == method)]["s"].iloc[0]
+        spent = {name: part[name].median() for name in ("s", "processor s")}
+        note = f"median gain over botorch {gain.median():.5f}; cold {first:.2f} s"
+        made.row(f"{function}, {method}", part["value"].median(), note=note, **spent)
+
+
+def functions_table(made, options):
+    """log10 simple regret, medians over the seeds, from the same initial points; lower is better."""
+    frame = compare_searches(options.seeds, Peer(options.botorch_python))
+    for name, part in frame.groupby("problem", sort=False):
+        difference = part["kerasbed"] - part["botorch"]
+        low, high = np.quantile(difference, [0.25, 0.75])
+        note = (
+            f"paired difference, median {difference.median():.2f}, quartiles {low:.2f} .. {high:.2f}, {len(part)} seeds"
+        )
+        made.row(
+            name,
+            part["kerasbed"].median(),
+            note=note,
+            **{"BoTorch qLogEI": part["botorch"].median()},
+            **{column: part[column].median() for column in frame.columns[4:]},
+        )
+
+
+TABLES = {"maximisers": maximisers_table, "botorch": botorch_table, "functions": functions_table}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("maximisers", "botorch", "functions"), default="maximisers")
+    parser.add_argument("--part", choices=TABLES, default="maximisers")
     parser.add_argument("--tasks", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--cores", type=int, default=1, help="that all processes are bound to")
     parser.add_argument("--botorch-python", default=sys.executable, help="an interpreter that has BoTorch")
-    arguments = parser.parse_args()
-    pd.set_option("display.width", 160, "display.max_columns", 20, "display.precision", 4)
-    if arguments.part == "maximisers":
-        print(summarise(compare_maximisers(arguments.tasks)).to_string(index=False))
-    elif arguments.part == "botorch":
-        table = compare_with_botorch(arguments.tasks, Peer(arguments.botorch_python))
-        print(table.groupby(["function", "method"])[["value", "seconds"]].median().to_string())
-        values = table.pivot(index=["function", "task"], columns="method", values="value")
-        for method in KERASBED:
-            gain = (values[method] - values["botorch"]).groupby("function")
-            print(f"{method} minus botorch, median:", gain.median().round(5).to_dict())
-    else:
-        table = compare_searches(arguments.seeds, Peer(arguments.botorch_python))
-        for name, part in table.groupby("problem"):
-            difference = part["kerasbed"] - part["botorch"]
-            print(
-                f"{name}: median log10 regret {part['kerasbed'].median():.2f}, BoTorch {part['botorch'].median():.2f}, "
-                f"paired median difference {difference.median():.2f}"
-            )
+    table.add_arguments(parser)
+    options = parser.parse_args()
+    table.pin(options.cores)
+    made = table.Table(title=f"acquisition functions: {options.part}", seed=0)
+    with made.measure(options.part):
+        TABLES[options.part](made, options)
+    sys.exit(made.finish(options.json))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Design spaces and several starts against known optima, one table each.
 
     python benchmarks/design_spaces.py                          # everything, 10 seeds: about 12 minutes on 2 cores
-    python benchmarks/design_spaces.py subsets --seeds 3        # one table
+    python benchmarks/design_spaces.py subsets --seeds 3 --json subsets.json    # one table
 
 subsets     exact EIG of the learned subset: 3 of 5 points of a quadratic, 4 of 20 points of a cubic
 simplex     exact EIG of the measuring effort learned by `fit` for 20 polynomial sensors, as a fraction of the best
@@ -12,12 +12,14 @@ location    30 places of location finding: bounds on fresh draws of the design k
 
 import argparse
 import itertools
+import sys
 import time
 
 import kerasbed as kb  # isort: skip  (first: it chooses the backend)
 
 import keras
 import numpy as np
+import table
 from keras import ops
 from scipy import special
 
@@ -28,6 +30,8 @@ from kerasbed.problems import location_finding, michaelis_menten
 from kerasbed.problems.quadratic import CANDIDATES, Quadratic
 
 BEST_SIMPLEX_EIG = 2.20577
+PUBLISHED_LOCATION = 8.838
+LEAST = 0.97  # of the best EIG
 CUBIC = Quadratic(degree=3, noise_scale=0.5, prior_scale=1.0)
 SUBSETS = {
     "3 of 5, quadratic": (Quadratic(), CANDIDATES, 3, 300),
@@ -42,40 +46,38 @@ def fitted(model, steps, batch_size, **arguments):
     return time.perf_counter() - start
 
 
-def subsets(seeds):
-    print(f"{'case':20} {'seed':>4} {'exact EIG':>10} {'optimum':>8} {'seconds':>8}  subset")
+def subsets(made, seeds):
     for case, (simulator, candidates, size, steps) in SUBSETS.items():
         best = max(simulator.exact_eig(np.array(subset)) for subset in itertools.combinations(candidates, size))
         for seed in range(seeds):
             model = kb.DesignModel(simulator, kb.designs.Subset(candidates, size, seed=seed), seed=seed)
             seconds = fitted(model, steps, 256)
-            value, subset = simulator.exact_eig(model.design.numpy()), model.design.numpy().round(2)
-            print(f"{case:20} {seed:4d} {value:10.4f} {best:8.4f} {seconds:8.1f}  {subset}", flush=True)
+            value = simulator.exact_eig(model.design.numpy())
+            note = f"subset {model.design.numpy().round(2)}, {seconds:.1f} s"
+            made.row(f"{case}, seed {seed}", value, best, passed=value >= LEAST * best, note=note)
 
 
-def simplex(seeds):
+def simplex(made, seeds):
     simulator = kb.problems.LinearGaussian.polynomial()
-    print(f"{'objective':18} {'seed':>4} {'exact EIG':>10} {'of best':>8} {'seconds':>8}")
     for seed in range(seeds):
         objective = kb.objectives.PriorContrastive()
         model = kb.DesignModel(simulator, kb.designs.Simplex(20, seed=seed), objective, seed=seed)
-        seconds = fitted(model, 1000, 512)
+        note = f"{fitted(model, 1000, 512):.1f} s"
         weights = model.design.numpy().astype("float64")
         value = simulator.exact_eig(weights / weights.sum())
-        print(f"PriorContrastive   {seed:4d} {value:10.5f} {value / BEST_SIMPLEX_EIG:8.5f} {seconds:8.1f}", flush=True)
+        passed = value >= LEAST * BEST_SIMPLEX_EIG
+        made.row(f"simplex, PriorContrastive, seed {seed}", value, BEST_SIMPLEX_EIG, passed=passed, note=note)
 
 
-def starts(seeds):
+def starts(made, seeds):
     simulator = kb.problems.MichaelisMenten()
     best = kinetics_eig(simulator, michaelis_menten.BEST_DESIGN)
-    print(f"{'seed':>4} {'of best':>8} {'single, worst and best start':>30} {'seconds':>8}  design")
     for seed in range(seeds):
         model = kb.DesignModel(simulator, kb.designs.Box((7,), 0.0, 400.0, seed=seed), seed=seed, starts=4)
         seconds = fitted(model, 4000, 256)
         ends = [kinetics_eig(simulator, design) / best for design in model.starts_table["design"]]
-        span = f"{min(ends):.4f} to {max(ends):.4f}"
-        design = np.sort(model.design.numpy()).round(1)
-        print(f"{seed:4d} {ends[0]:8.5f} {span:>30} {seconds:8.1f}  {design}", flush=True)
+        note = f"starts {min(ends):.4f} to {max(ends):.4f}, {seconds:.1f} s, {np.sort(model.design.numpy()).round(1)}"
+        made.row(f"starts, seed {seed}, of the best", ends[0], f"at least {LEAST}", ends[0] >= LEAST, note)
 
 
 def kinetics_eig(simulator, design, num=2**14, seed=0):
@@ -99,15 +101,14 @@ def kinetics_eig(simulator, design, num=2**14, seed=0):
     return conditional - np.concatenate(found).mean()
 
 
-def cost(seeds):
-    """The better of several epochs, without the first, which compiles."""
+def cost(made, seeds):
+    """Microseconds of a step: the better of several epochs, without the first, which compiles."""
     simulator = kb.problems.MichaelisMenten()
-    print(f"{'starts':>6} {'batch':>6} {'microseconds a step':>20}")
     for batch_size, number in itertools.product((256, 1024), (1, 8, 16)):
         model = kb.DesignModel(simulator, kb.designs.Box((7,), 0.0, 400.0, seed=0), seed=0, starts=number)
         clock = _Clock()
         model.fit(epochs=6, steps_per_epoch=200, batch_size=batch_size, verbose=0, callbacks=[clock])
-        print(f"{number:6d} {batch_size:6d} {1e6 * min(clock.seconds[1:]) / 200:20.0f}", flush=True)
+        made.row(f"cost, {number} starts, batch {batch_size}", 1e6 * min(clock.seconds[1:]) / 200, note="microseconds")
 
 
 class _Clock(keras.callbacks.Callback):
@@ -122,7 +123,7 @@ class _Clock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
-def location(seeds):
+def location(made, seeds):
     """Published for one static design: 8.838 +- 0.039 from below, 8.914 from above (Foster et al., 2021)."""
     simulator = kb.problems.LocationFinding()
     for seed in range(min(seeds, 3)):
@@ -131,12 +132,14 @@ def location(seeds):
         model = kb.DesignModel(simulator, design, kb.objectives.PriorContrastive(1024), seed=seed, starts=6)
         model.compile(design_optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 1500)))
         seconds = fitted(model, 1500, 6 * 256)
-        table = model.starts_table
+        ends = model.starts_table
         estimate = kb.eig.bracket(simulator, model.design, 8000, 500_000, seed=1000 + seed)
         reached = estimate.lower + 2.0 * estimate.lower_se
-        print(f"seed {seed}: {estimate}; lower + 2 SE = {reached:.3f}; {seconds:.0f} s")
-        print(f"  starts, difference to the best on common draws: {table['difference'].round(3).tolist()}")
-        print(f"  with standard errors {table['difference_se'].round(3).tolist()}", flush=True)
+        note = (
+            f"lower + 2 SE; {estimate}; {seconds:.0f} s; starts behind the best {ends['difference'].round(3).tolist()}"
+        )
+        note += f" +- {ends['difference_se'].round(3).tolist()}"
+        made.row(f"location, seed {seed}", reached, PUBLISHED_LOCATION, reached >= PUBLISHED_LOCATION, note)
 
 
 TABLES = {"subsets": subsets, "simplex": simplex, "starts": starts, "cost": cost, "location": location}
@@ -146,7 +149,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", choices=list(TABLES), help="default: all")
     parser.add_argument("--seeds", type=int, default=10)
+    table.add_arguments(parser)
     options = parser.parse_args()
+    made = table.Table(title=f"design spaces on {backend.NAME}", seed=0)
     for name in options.tables or TABLES:
-        print(f"\n{name} on {backend.NAME}")
-        TABLES[name](options.seeds)
+        with made.measure(name):
+            TABLES[name](made, options.seeds)
+    sys.exit(made.finish(options.json))

@@ -1,15 +1,20 @@
 """Michaelis-Menten: kerasbed against a tutorial-style torch loop and a hand-written `lax.scan`, in one run.
 
-    python benchmarks/michaelis_menten.py            # the whole table, about 10 minutes on 2 cores
-    python benchmarks/michaelis_menten.py --quick    # a tenth of the steps; the tutorial's loop is extrapolated
+    python benchmarks/michaelis_menten.py                        # the whole table, about 15 minutes on one core
+    python benchmarks/michaelis_menten.py --quick                # a tenth of the steps, without times to 99%
+    python benchmarks/michaelis_menten.py --part speed --against ../before     # speed against another checkout
+    python benchmarks/michaelis_menten.py --cores 2 --json michaelis_menten.json
 
-Every row runs in its own process, one after the other. Three questions:
+Every row runs in its own process, one after the other, all bound to the same cores (`table.pin`). Every loop starts at
+the same design (`START`). "s" are seconds on the clock, "processor s" those of all threads; a cold figure has imports
+behind it and compiling in it, a warm one is the second of its kind in its process. Three questions:
 
-1. steps per second with the tutorial's network (BayesFlow's default CouplingFlow, 225,871 weights, batch 128): what
-   does Keras' `fit` cost over a loop written by hand?
-2. seconds for the whole job: model built, compiled and trained for 1,000 steps with kerasbed's defaults, against the
-   tutorial's 5,000 steps;
-3. seconds, compiling included, until the true EIG (a dense grid, paired draws) is 99% of the best known design's.
+1. speed: steps per second with the tutorial's network (BayesFlow's default CouplingFlow, 225,871 weights, batch 128):
+   what does Keras' `fit` cost over a loop written by hand? With --against, how does it compare with another checkout?
+2. job: seconds for the whole job: model built, compiled and trained for 1,000 steps with kerasbed's defaults, against
+   the tutorial's 5,000 steps, each with the EIG reached as a fraction of the best known;
+3. to_99: seconds, compiling included, until the true EIG (a dense grid, paired draws) is, and stays, at 99% of the best
+   known design's: kerasbed with rates chosen for speed, the tutorial's loop with its own.
 """
 
 import argparse
@@ -18,12 +23,18 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
+import table
 
+ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ("jax", "tensorflow", "torch")
 BATCH = 128
 TO_99 = {"batch_size": 128, "steps": 500, "network_rate": 4e-3, "design_rate": 0.15}
+TUTORIAL_STEPS = 5000
+START_LOGITS = (0.0126, -0.0132, 0.0640, 0.0105, -0.0536, 0.0362, 0.1304)  # of default_rng(0), times 0.1
+WITHIN = 0.97  # of the speed of another checkout
+LEAST_OF_SCAN = 0.95  # of the speed of the hand-written loop
 
 
 # -- rows, each in a process of its own ---
@@ -36,13 +47,13 @@ def tutorial_loop(steps: int) -> dict:
 
     start = time.perf_counter()
     torch.manual_seed(0)
-    weights = torch.nn.Parameter(0.1 * torch.randn(1, 7))
+    weights = torch.nn.Parameter(torch.tensor([START_LOGITS]))
     flow = bf.networks.CouplingFlow(subnet_kwargs={"dropout": 0.0})
     designs = []
     with torch.enable_grad():
         flow.build((32, 2), (32, 14))
         optimizer = torch.optim.AdamW([weights, *flow.parameters()], lr=1e-3)
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):
             optimizer.zero_grad()
             theta = 0.5 + 0.1 * torch.randn(BATCH, 2)
@@ -52,9 +63,11 @@ def tutorial_loop(steps: int) -> dict:
             loss = -flow.log_prob(theta, conditions=conditions).mean()
             loss.backward()
             optimizer.step()
-            designs.append((time.perf_counter() - start, 400 * torch.sigmoid(weights.detach())[0].numpy()))
-    seconds = time.perf_counter() - began
-    return {"steps_per_second": steps / seconds, "seconds": time.perf_counter() - start, "to_99": time_to_99(designs)}
+            spent = time.perf_counter() - start, time.process_time() - processor
+            designs.append((spent, 400 * torch.sigmoid(weights.detach())[0].numpy()))
+    now, processor = time.perf_counter(), time.process_time() - processor
+    found = {"steps_per_second": steps / (now - began), "seconds": now - start, "processor_seconds": processor}
+    return found | {"to_99": time_to_99(designs), "ratio": ratio(designs[-1][1])}
 
 
 def hand_written_scan(steps: int, fused: int = 50) -> dict:
@@ -62,11 +75,12 @@ def hand_written_scan(steps: int, fused: int = 50) -> dict:
     import bayesflow as bf
     import jax
     import keras
+    import numpy as np
     from jax import numpy as jnp
 
     flow = bf.networks.CouplingFlow(subnet_kwargs={"dropout": 0.0})
     flow.build((32, 2), (32, 14))
-    design = keras.Variable(0.1 * np.random.default_rng(0).standard_normal((1, 7)), name="design")
+    design = keras.Variable(np.array([START_LOGITS]), name="design")
     variables, fixed = [design, *flow.trainable_variables], [v.value for v in flow.non_trainable_variables]
     optimizer = keras.optimizers.AdamW(1e-3)
     optimizer.build(variables)
@@ -91,11 +105,15 @@ def hand_written_scan(steps: int, fused: int = 50) -> dict:
     state = ([v.value for v in variables], [v.value for v in optimizer.variables])
     state, _ = run(state, jax.random.key(0))
     jax.block_until_ready(state)
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     for i in range(steps // fused):
         state, value = run(state, jax.random.key(i))
         float(value[-1])
-    return {"steps_per_second": steps // fused * fused / (time.perf_counter() - began)}
+    done = steps // fused * fused
+    return {
+        "steps_per_second": done / (time.perf_counter() - began),
+        "steps_per_processor_second": done / (time.process_time() - processor),
+    }
 
 
 def kerasbed_same_network(steps: int) -> dict:
@@ -106,24 +124,29 @@ def kerasbed_same_network(steps: int) -> dict:
     import kerasbed as kb
 
     flow = bf.networks.CouplingFlow(subnet_kwargs={"dropout": 0.0})
-    simulator, design = kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0, seed=0)
+    simulator, design = kb.problems.MichaelisMenten(), start_design()
     model = kb.DesignModel(simulator, design, objective=kb.objectives.BarberAgakov(flow), seed=0)
     model.compile(optimizer=keras.optimizers.AdamW(1e-3), design_optimizer=keras.optimizers.AdamW(1e-3))
     data = kb.SimulatorDataset(simulator, design, batch_size=BATCH, num_batches=steps, seed=0)
     model.fit(data, epochs=2, verbose=0, callbacks=[clock := _epoch_clock()])
-    return {"steps_per_second": steps / clock.seconds[-1]}
+    return {
+        "steps_per_second": steps / clock.seconds[-1],
+        "steps_per_processor_second": steps / clock.processor_seconds[-1],
+    }
 
 
 def kerasbed_job(steps: int) -> dict:
-    """kerasbed with its defaults: built, compiled, trained for 1,000 steps."""
+    """kerasbed with its defaults, built, compiled and trained, twice: cold and warm."""
     import kerasbed as kb
 
-    start = time.perf_counter()
-    simulator, design = kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0, seed=0)
-    model = kb.DesignModel(simulator, design, seed=0)
-    model.fit(epochs=1, steps_per_epoch=steps, batch_size=BATCH, verbose=0)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "ratio": ratio(model.design.numpy())}
+    found = {}
+    for state in ("cold", "warm"):
+        start, processor = time.perf_counter(), time.process_time()
+        model = kb.DesignModel(kb.problems.MichaelisMenten(), start_design(), seed=0)
+        model.fit(epochs=1, steps_per_epoch=steps, batch_size=BATCH, verbose=0)
+        spent = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - processor}
+        found[state] = spent | {"ratio": ratio(model.design.numpy())}
+    return found
 
 
 def kerasbed_to_99(steps: int) -> dict:
@@ -133,42 +156,56 @@ def kerasbed_to_99(steps: int) -> dict:
     import kerasbed as kb
     from kerasbed.optimizers import PlannedDecay
 
-    start, designs = time.perf_counter(), []
+    start, processor, designs = time.perf_counter(), time.process_time(), []
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            designs.append((time.perf_counter() - start, self.model.design.numpy()))
+            spent = time.perf_counter() - start, time.process_time() - processor
+            designs.append((spent, self.model.design.numpy()))
 
-    simulator, design = kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0, seed=0)
-    model = kb.DesignModel(simulator, design, seed=0)
+    model = kb.DesignModel(kb.problems.MichaelisMenten(), start_design(), seed=0)
     model.compile(
         optimizer=keras.optimizers.Adam(PlannedDecay(TO_99["network_rate"])),
         design_optimizer=keras.optimizers.Adam(PlannedDecay(TO_99["design_rate"])),
     )
     model.fit(steps_per_epoch=steps, batch_size=TO_99["batch_size"], verbose=0, callbacks=[Watch()])
-    return {"to_99": time_to_99(designs), "ratio": ratio(model.design.numpy())}
+    spent = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - processor}
+    return spent | {"to_99": time_to_99(designs), "ratio": ratio(model.design.numpy())}
 
 
 # -- what the rows share ---
+
+
+def start_design():
+    """A box that begins where the tutorial's loop does."""
+    import numpy as np
+
+    import kerasbed as kb
+
+    start = 400.0 / (1.0 + np.exp(-np.array(START_LOGITS)))
+    return kb.designs.Box((7,), 0.0, 400.0, initial=start)
 
 
 def _epoch_clock():
     import keras
 
     class Clock(keras.callbacks.Callback):
-        seconds = ()
+        seconds = processor_seconds = ()
 
         def on_epoch_begin(self, epoch, logs=None):
-            self._start = time.perf_counter()
+            self._start, self._processor = time.perf_counter(), time.process_time()
 
         def on_epoch_end(self, epoch, logs=None):
             self.seconds = (*self.seconds, time.perf_counter() - self._start)
+            self.processor_seconds = (*self.processor_seconds, time.process_time() - self._processor)
 
     return Clock()
 
 
 def ratio(design, num_samples: int = 50_000) -> float:
     """True EIG of a design over that of the best known one, on the same draws, entries sorted so that they pair up."""
+    import numpy as np
+
     import kerasbed as kb
     from kerasbed.problems.michaelis_menten import BEST_DESIGN
 
@@ -180,67 +217,131 @@ def ratio(design, num_samples: int = 50_000) -> float:
     return float(found / best)
 
 
-def time_to_99(designs) -> float | None:
-    """Seconds after which a recorded path (seconds, design) is and stays at 99% of the best EIG; None if it is not."""
+def time_to_99(designs) -> tuple[float, float] | None:
+    """When a path of ((seconds, processor seconds), design) reaches 99% of the best EIG for good; None if never."""
     looked_at = designs[:: max(1, len(designs) // 50)] + designs[-1:]
     reached = None
-    for seconds, design in reversed(looked_at):
+    for spent, design in reversed(looked_at):
         if ratio(design, num_samples=10_000) < 0.99:
             break
-        reached = seconds
+        reached = spent
     return reached
 
 
 ROWS = {f.__name__: f for f in (tutorial_loop, hand_written_scan, kerasbed_same_network, kerasbed_job, kerasbed_to_99)}
 
 
-def measure(row: str, backend: str, steps: int) -> dict:
-    """Run a row in a fresh process."""
+def measure(row: str, backend: str, steps: int, tree: Path = ROOT) -> dict:
+    """Run a row in a fresh process, with the kerasbed of a checkout."""
     command = [sys.executable, "-W", "ignore", __file__, "--row", row, "--steps", str(steps)]
-    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(tree)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{row} on {backend} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def speed_rows(against: str | None = None, share: int = 1, repeats: int = 3) -> list[dict]:
+    """Steps per second of `fit` against a hand-written loop, and against another checkout, turn by turn.
+
+    Ratios are of steps per processor second, which other work on the machine stretches less, the median of `repeats`.
+    """
+    import numpy as np
+
+    def turns(row, backend, steps, trees=(ROOT,)):
+        return np.array([[rate(measure(row, backend, steps, tree)) for tree in trees] for _ in range(repeats)])
+
+    def rate(found):
+        return found["steps_per_processor_second"]
+
+    rows = []
+    scan = np.median(turns("hand_written_scan", "jax", 2000 // share))
+    rows.append({"id": "hand-written lax.scan, steps per processor s", "reported": scan})
+    for backend in BACKENDS if against else ("jax",):
+        steps = (2000 if backend != "torch" else 300) // share
+        trees = (ROOT, Path(against).resolve()) if against else (ROOT,)
+        found = turns("kerasbed_same_network", backend, steps, trees)
+        ours = np.median(found[:, 0])
+        rows.append({"id": f"kerasbed fit, same network, {backend}, steps per processor s", "reported": ours})
+        if backend == "jax":
+            rows.append(_at_least("fit over hand-written scan, jax", ours / scan, LEAST_OF_SCAN))
+        if against:
+            ratios = found[:, 0] / found[:, 1]
+            rows.append(_at_least(f"fit over the other checkout, {backend}", np.median(ratios), WITHIN))
+    return rows
+
+
+def _at_least(id, ratio, least):
+    return {"id": id, "reported": float(ratio), "truth": f"at least {least}", "passed": bool(ratio >= least)}
+
+
+def tutorial_rows(found: dict, steps: int) -> list[dict]:
+    """Rows of the tutorial's loop: the whole of it, and until 99% of the best."""
+    spent = {"s": found["seconds"], "processor s": found["processor_seconds"]}
+    whole = {"id": f"tutorial loop, {steps} steps", "reported": found["ratio"], "note": "EIG as a fraction of the best"}
+    reached = until_99("tutorial loop until 99% of the best", found, f"at {found['ratio']:.1%} after {steps} steps")
+    return [whole | spent | {"steps/s": found["steps_per_second"]}, reached]
+
+
+def until_99(id: str, found: dict, note: str) -> dict:
+    """The row of a time to 99%: seconds on the clock are reported, those of the processor stand beside them."""
+    seconds, processor = found["to_99"] or ("never", None)
+    return {"id": id, "reported": seconds, "s": None, "processor s": processor, "note": f"s; {note}"}
+
+
+def job_rows() -> list[dict]:
+    """kerasbed's whole job on each backend, cold and warm, as fractions of the best EIG."""
+    rows = []
+    for backend in BACKENDS:
+        for state, found in measure("kerasbed_job", backend, 1000).items():
+            spent = {"s": found["seconds"], "processor s": found["processor_seconds"]}
+            rows.append({"id": f"kerasbed job of 1,000 steps, {backend}, {state}", "reported": found["ratio"]} | spent)
+    return rows
+
+
+def to_99_rows() -> list[dict]:
+    """Seconds of kerasbed, cold, until 99% of the best."""
+    rows = []
+    for backend in BACKENDS:
+        found = measure("kerasbed_to_99", backend, TO_99["steps"])
+        note = f"{found['ratio']:.2%} after {TO_99['steps']} steps"
+        rows.append(until_99(f"kerasbed until 99% of the best, {backend}", found, note))
+    return rows
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the steps")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, the tutorial's too")
+    parser.add_argument("--part", choices=("speed", "job", "to_99"), action="append", help="default: all")
+    parser.add_argument("--against", metavar="PATH", help="another checkout of kerasbed, for the speed")
+    parser.add_argument("--cores", type=int, default=1, help="that all rows are bound to")
+    parser.add_argument("--tutorial-steps", type=int, default=TUTORIAL_STEPS)
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=1000, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.row:
-        print(json.dumps(ROWS[arguments.row](arguments.steps)))
+    table.add_arguments(parser)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(ROWS[options.row](options.steps)))
         return
-    share = 10 if arguments.quick else 1
-    tutorial = measure("tutorial_loop", "torch", 5000 // share)
-    whole = tutorial["seconds"] * share
-    note = " (extrapolated)" if share > 1 else ""
-    print(f"{'loop':44s} {'steps/s':>8s} {'seconds':>8s} {'faster':>7s} {'of best':>8s}")
-    print(f"{'tutorial-style torch loop, 5,000 steps' + note:44s} {tutorial['steps_per_second']:8.1f} {whole:8.1f}")
-    scan = measure("hand_written_scan", "jax", 2000 // share)
-    print(f"{'hand-written lax.scan, same network':44s} {scan['steps_per_second']:8.1f}")
-    for backend in BACKENDS:
-        same = measure("kerasbed_same_network", backend, (2000 if backend != "torch" else 500) // share)
-        print(f"{f'kerasbed fit, same network, {backend}':44s} {same['steps_per_second']:8.1f}")
-        peers = {"jax": ("hand-written scan", scan), "torch": ("tutorial-style loop", tutorial)}
-        if backend in peers:
-            name, peer = peers[backend]
-            print(f"{f'  ratio to the {name}':44s} {same['steps_per_second'] / peer['steps_per_second']:8.3f}")
-    for backend in BACKENDS:
-        job = measure("kerasbed_job", backend, 1000)
-        print(
-            f"{f'kerasbed job of 1,000 steps, {backend}':44s} {'':8s} {job['seconds']:8.1f} "
-            f"{whole / job['seconds']:6.1f}x {job['ratio']:8.4f}"
-        )
-    for backend in BACKENDS:
-        fast = measure("kerasbed_to_99", backend, TO_99["steps"])
-        seconds = fast["to_99"] or np.nan
-        print(
-            f"{f'kerasbed until 99% of the best, {backend}':44s} {'':8s} {seconds:8.1f} "
-            f"{whole / seconds:6.1f}x {fast['ratio']:8.4f}"
-        )
+    table.pin(options.cores)
+    parts, share = options.part or ["speed", "job", "to_99"], 10 if options.quick else 1
+    made = table.Table(title="Michaelis-Menten", seed=0)
+
+    def add(part, rows):
+        with made.measure(part):
+            for row in rows():
+                made.row(**row)
+
+    if "speed" in parts:
+        add("speed", lambda: speed_rows(options.against, share))
+    if {"job", "to_99"} & set(parts):
+        steps = options.tutorial_steps // share
+        add("tutorial", lambda: tutorial_rows(measure("tutorial_loop", "torch", steps), steps))
+    if "job" in parts:
+        add("job", job_rows)
+    if "to_99" in parts:
+        add("to_99", to_99_rows)
+    sys.exit(made.finish(options.json))
 
 
 if __name__ == "__main__":

@@ -4,25 +4,27 @@ The composite beam (two moduli, one measured tip deflection), 300 Monte Carlo ba
 full-covariance Gaussian. Both maximise the same function of the same base samples to the same tolerance: pyapprox by
 its own `ScipyTrustConstrOptimizer` (its default for such fits) on torch autograd, kerasbed by SciPy's trust-exact.
 
-    pip install kerasbed[jax] pyapprox==2.0.0
-    KERAS_BACKEND=torch OMP_NUM_THREADS=1 python benchmarks/variational.py [--repeats 5] [--optimizer L-BFGS-B]
+    pip install kerasbed[torch,benchmarks]
+    KERAS_BACKEND=torch python benchmarks/variational.py [--repeats 5] [--optimizer L-BFGS-B] [--json FILE]
 
 Columns: pyapprox' fitter on an objective that is set up; kerasbed's search in a first `fit`, which minimises the same
 function (and compiles where the backend compiles); kerasbed's first `fit` as a whole, with set-up, checks, and 10,000
 fresh draws for the honest -ELBO and Pareto k, which pyapprox does not compute; search and whole of a `refit`, with the
 functions compiled. pyapprox starts at the prior; kerasbed at the moments of weighted prior draws, which its checks have
-anyway (in the whole fit's time, not in the search's), or at the prior with --initial prior. Medians over the repeats,
-the two taking turns. One thread, because both work on small arrays: more only wait for each other.
+anyway (in the whole fit's time, not in the search's), or at the prior with --initial prior, which is the equal start.
+The first turn is cold, medians over the repeats after it are warm, the two taking turns. All is bound to one core
+(`table.pin`), because both work on small arrays: more threads only wait for each other.
 """
 
 import argparse
 import math
+import sys
 import time
 import warnings
 
 import keras
 import numpy as np
-import pandas as pd
+import table
 
 import kerasbed as kb
 
@@ -46,7 +48,7 @@ def with_pyapprox(family):
 
 
 def _with_pyapprox(family):
-    """(seconds of the fitter's own work, -ELBO on the base samples)."""
+    """((seconds, processor seconds) of the fitter's own work, -ELBO on the base samples)."""
     from pyapprox.inverse.variational.elbo import make_single_problem_elbo
     from pyapprox.inverse.variational.fitter import VariationalFitter
     from pyapprox.optimization.minimize.scipy.trust_constr import ScipyTrustConstrOptimizer
@@ -85,26 +87,50 @@ def _with_pyapprox(family):
         distribution, log_likelihood, prior, points, backend.full((1, 300), 1 / 300), backend
     )
     fitter = VariationalFitter(backend, optimizer=ScipyTrustConstrOptimizer(maxiter=100, gtol=TOLERANCE, verbosity=0))
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     result = fitter.fit(objective)
-    return time.perf_counter() - start, float(result.neg_elbo())
+    return (time.perf_counter() - start, time.process_time() - processor), float(result.neg_elbo())
 
 
 def with_kerasbed(family, optimizer, initial):
-    """Seconds {column: value} and -ELBO on the base samples."""
+    """{column: (seconds, processor seconds)} and -ELBO on the base samples."""
     beam, settings = kb.problems.CantileverBeam(), {"optimizer": optimizer, "tolerance": TOLERANCE, "initial": initial}
     settings["base_samples"] = base_samples().T
-    start = time.perf_counter()
-    first = kb.variational.fit(beam, beam.tip, [OBSERVED], family=family, **settings)
-    middle = time.perf_counter()
-    again = first.refit([OBSERVED], **settings)
+    first, whole, search = timed(lambda: kb.variational.fit(beam, beam.tip, [OBSERVED], family=family, **settings))
+    again, whole_again, search_again = timed(lambda: first.refit([OBSERVED], **settings))
     seconds = {
-        "search of a first fit": first.seconds,
-        "first fit": middle - start,
-        "search of a refit": again.seconds,
-        "refit": time.perf_counter() - middle,
+        "search of a first fit": search,
+        "first fit": whole,
+        "search of a refit": search_again,
+        "refit": whole_again,
     }
     return seconds, again.training_objective
+
+
+def timed(fit):
+    """A fit, (seconds, processor seconds) of the whole, and of its search: the same share of both."""
+    start, processor = time.perf_counter(), time.process_time()
+    found = fit()
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    return found, (seconds, processor), (found.seconds, processor * found.seconds / seconds)
+
+
+def compared(made, family, repeats, settings):
+    """Rows of one family: both fitters taking turns, the first turn cold, the medians of the others warm."""
+    runs = [(with_pyapprox(family), with_kerasbed(family, *settings)) for _ in range(repeats + 1)]
+    (_, their_value), (_, our_value) = runs[-1]
+    made.row(f"{family}, -ELBO of both", our_value, their_value, passed=abs(our_value - their_value) < 1e-5)
+    for state, chosen in (("cold", runs[:1]), ("warm", runs[1:])):
+        theirs = np.median([run[0][0] for run in chosen], axis=0)
+        made.row(f"{family}, pyapprox, {state}", theirs[0], note="s", **{"processor s": theirs[1]})
+        for name in chosen[0][1][0]:
+            ours = np.median([run[1][0][name] for run in chosen], axis=0)
+            faster = {
+                "processor s": ours[1],
+                "times faster": theirs[0] / ours[0],
+                "in processor s": theirs[1] / ours[1],
+            }
+            made.row(f"{family}, kerasbed {name}, {state}", ours[0], note="s", **faster)
 
 
 def main():
@@ -112,18 +138,16 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--optimizer", default="trust-exact", help="of kerasbed")
     parser.add_argument("--initial", choices=["prior"], help="start of kerasbed's fits; default: its own")
+    parser.add_argument("--cores", type=int, default=1, help="that everything is bound to")
+    table.add_arguments(parser)
     arguments = parser.parse_args()
-    settings = (arguments.optimizer, arguments.initial)
+    table.pin(arguments.cores)
     warnings.simplefilter("ignore")
-    print(f"backend {keras.backend.backend()}")
+    made = table.Table(title=f"variational fits on {keras.backend.backend()}", seed=42)
     for family in ("diagonal", "full"):
-        with_pyapprox(family), with_kerasbed(family, *settings)  # imports
-        runs = [(with_pyapprox(family), with_kerasbed(family, *settings)) for _ in range(arguments.repeats)]
-        (theirs, their_value), (_, our_value) = runs[0]
-        theirs = np.median([run[0][0] for run in runs])
-        ours = pd.DataFrame([run[1][0] for run in runs]).median()
-        print(f"\n{family}: pyapprox {theirs:.4f} s, -ELBO {their_value:.6f}; kerasbed -ELBO {our_value:.6f}")
-        print(pd.DataFrame({"seconds": ours, "times faster": theirs / ours}).to_string(float_format="{:.4g}".format))
+        with made.measure(family):
+            compared(made, family, arguments.repeats, (arguments.optimizer, arguments.initial))
+    sys.exit(made.finish(arguments.json))
 
 
 if __name__ == "__main__":
