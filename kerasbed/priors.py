@@ -201,7 +201,8 @@ class Prior:
         if self.discrete:
             raise ValueError(
                 f"{what} is for continuous parameters, but {list(self.discrete)} are discrete; use kb.DesignModel, "
-                "kb.eig.bracket, or a target that leaves them out."
+                "kb.eig.bracket, or a target that leaves them out. kb.eig.enumerate sums over them and over listed "
+                "outcomes, and kb.reference.posterior(...) is the prior of their next trial."
             )
 
     # -- parts ---
