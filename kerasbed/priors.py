@@ -107,6 +107,24 @@ class Prior:
         return truncated(law, tail)
 
     @staticmethod
+    def from_table(values: Mapping, probabilities) -> "Prior":
+        """A prior of discrete parameters that depend on each other: their joint values and probabilities.
+
+        Args:
+            values: {name: (count, d)} or {name: (count,)}, one row for each joint value.
+            probabilities: (count,), not negative; scaled to sum to one.
+
+        Raises:
+            ValueError: lengths that differ, values that are not finite, or probabilities that are negative or all zero.
+
+        Example:
+            >>> Prior.from_table({"kind": [0, 0, 1], "dose": [1.0, 2.0, 2.0]}, [0.5, 0.25, 0.25])
+        """
+        from kerasbed.table_prior import TablePrior
+
+        return TablePrior(values, probabilities)
+
+    @staticmethod
     def from_samples(
         samples: Parameters,
         supports: Mapping[str, tuple[float, float]] | None = None,
@@ -227,7 +245,8 @@ class Prior:
         if self.discrete:
             raise ValueError(
                 f"{what} is for continuous parameters, but {list(self.discrete)} are discrete; use kb.DesignModel, "
-                "kb.eig.bracket, or a target that leaves them out."
+                "kb.eig.bracket, or a target that leaves them out. kb.eig.enumerate sums over them and over listed "
+                "outcomes, and kb.reference.posterior(...) is the prior of their next trial."
             )
 
     # -- parts ---

@@ -29,8 +29,7 @@ class TablePrior(JointPrior):
     Raises:
         ValueError: lengths that differ, values that are not finite, or probabilities that are negative or all zero.
 
-    Example:
-        >>> TablePrior({"kind": [0, 0, 1], "dose": [1.0, 2.0, 2.0]}, [0.5, 0.25, 0.25]).log_prob(...)
+    Made by `Prior.from_table`, `kb.eig.enumerate(...).posterior` and `kb.reference.posterior`.
     """
 
     def __init__(self, values: Mapping, probabilities, supports: Mapping | None = None):

@@ -9,7 +9,7 @@ import kerasbed as kb
 from kerasbed.table_prior import TablePrior
 
 P = np.array([[0.2, 0.1, 0.1], [0.05, 0.25, 0.3]])
-TABLE = TablePrior({"a": np.repeat([0, 1], 3), "b": np.tile([1.0, 2.0, 4.0], 2)}, P.ravel())
+TABLE = kb.Prior.from_table({"a": np.repeat([0, 1], 3), "b": np.tile([1.0, 2.0, 4.0], 2)}, P.ravel())
 
 
 def test_densities_and_entropy_are_the_table():

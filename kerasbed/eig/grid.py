@@ -9,7 +9,8 @@ is. The error of the cubature is estimated and part of the standard error.
 A grid of a given size is a plain tensor grid instead, with the trapezoidal rule, which converges exponentially where
 the integrand is smooth and vanishes at the ends (Trefethen and Weideman, 2014). Its error is judged outcome by outcome
 by halves: the rules on every second point, d apart relative to their sum. For a Gaussian posterior of width s and
-points h apart, d = 2 exp(-pi^2 s^2 / (2 h^2)), and the error of the whole rule is d^4 / 8.
+points h apart, d = 2 exp(-pi^2 s^2 / (2 h^2)), and the error of the whole rule is d^4 / 8; d^3 is taken, and 1 above
+d = 0.5.
 
 Discrete parameters are summed over, and where outcomes can be listed as well the EIG is an exact sum, without draws.
 """
@@ -29,7 +30,8 @@ from kerasbed.simulators import design_shape, design_values
 MAX_PARAMETERS = 3
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once
 RELATIVE = {0: 0.0, 1: 1e-6, 2: 1e-5, 3: 3e-4}  # error of a cell; many outcomes share what is left of it
-COARSE = 0.1  # difference of the half grids above which an outcome's posterior is too narrow for the grid
+COARSE = 0.5  # difference of the half grids above which an outcome's posterior is too narrow for the grid
+DOUBTFUL = 1e-3  # error of a plain grid above which cubature takes an outcome: half grids 0.1 apart
 AT_ENDS = 1e-4  # of a posterior's mass
 MISSED = 2.0  # nats by which the likelihood of the true parameters may exceed that of every grid point
 PLAIN_END = 5.9978  # standard deviations at which a grid of given size ends: 1e-9 of the prior is beyond
@@ -122,7 +124,7 @@ def _refined(simulator, parameters, noise, design, _, precision):
         own, log_evidence, checks = _by_tensor_grid(simulator, parameters, noise, design, BEST_SIZES[dim], precision)
     except GridMassError:
         return _by_cubature(simulator, parameters, noise, design, precision)
-    doubtful = checks["coarse"] | (checks["ends"] > AT_ENDS)
+    doubtful = (checks["error"] > DOUBTFUL) | (checks["ends"] > AT_ENDS)
     pilot = np.random.default_rng([0, num]).permutation(np.flatnonzero(~doubtful))[:PILOT]
     again = np.concatenate([pilot, np.flatnonzero(doubtful)])
     some = {name: values[again] for name, values in parameters.items()}
@@ -168,7 +170,7 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
     own, log_evidence, halves, ends, highest = (np.concatenate(part) for part in zip(*found, strict=True))
     missed = (own > highest + MISSED) & bool(shape)
     coarse = missed | (halves > COARSE)
-    return own, log_evidence, {"coarse": coarse, "error": np.where(coarse, np.minimum(halves, 1.0), 0.0), "ends": ends}
+    return own, log_evidence, {"coarse": coarse, "error": np.where(coarse, 1.0, halves**3), "ends": ends}
 
 
 def _tensor_checks(joint, log_evidence, shape):
