@@ -62,6 +62,7 @@ def laplace(simulator, design, num_samples: int = 512, seed: int = 0, num_outcom
     criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
     terms = criterion.terms(design)
     value, error = numerics.mean_and_error(terms)
+    error = float(np.hypot(error, criterion.dim * np.finfo("float64").eps / numerics.central_step()))  # of the slopes
     method = f"Laplace, {num_samples} draws"
     if criterion.covariance.draws is not None:
         error = float(np.hypot(error, criterion.covariance_error(design)))

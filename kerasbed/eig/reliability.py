@@ -86,13 +86,32 @@ def mean_and_error_of_few(values) -> tuple[float, float]:
 
 def pareto_shape(values: np.ndarray) -> float:
     """Shape k of the heavier of both tails of (M,) values; -inf where there are too few of them, or too many ties."""
+    return max(_shape_above(values), _shape_above(-np.asarray(values)))
+
+
+def dominating_shape(values: np.ndarray) -> float:
+    """`pareto_shape` of the tails whose five largest values hold more than `DOMINATED` of all squared deviations.
+
+    A tail of few values just outside a bounded bulk has a large k, too, and does no harm.
+    """
+    values = np.asarray(values, "float64")
+    sides = [side for side in (values, -values) if _share_of_largest(side) > DOMINATED]
+    return max([_shape_above(side) for side in sides], default=-np.inf)
+
+
+def _share_of_largest(values) -> float:
+    """Share of the sum of squared deviations that the five largest values hold."""
+    deviations = np.sort(values - np.mean(values))
+    largest = np.maximum(deviations[-5:], 0.0)
+    return float(np.sum(np.square(largest)) / max(np.sum(np.square(deviations)), np.finfo("float64").tiny))
+
+
+def _shape_above(values) -> float:
     values = np.sort(np.asarray(values, "float64"))
     count = int(min(0.2 * values.size, 3.0 * np.sqrt(values.size)))
     if count < LEAST_IN_TAIL or not np.all(np.isfinite(values)):
         return -np.inf
-    upper = values[-count:] - values[-count - 1]
-    lower = values[count] - values[:count][::-1]
-    return max(_shape(upper), _shape(lower))
+    return _shape(values[-count:] - values[-count - 1])
 
 
 def _shape(excess: np.ndarray) -> float:
@@ -109,12 +128,6 @@ def _shape(excess: np.ndarray) -> float:
     weights = special.softmax(log_likelihood)
     shape = float(np.mean(np.log1p(-np.sum(weights * theta) * excess)))
     return (n * shape + 10.0 * 0.5) / (n + 10.0)  # a weak prior at 1/2, as in Vehtari et al. (2024)
-
-
-def _share_of_largest(values: np.ndarray) -> float:
-    """Share of the sum of squared deviations that the five largest hold."""
-    squares = np.sort(np.square(values - np.mean(values)))
-    return float(np.sum(squares[-5:]) / max(np.sum(squares), np.finfo("float64").tiny))
 
 
 def checked(
@@ -165,8 +178,9 @@ def _of_side(name, value, error, terms, cure) -> list[str]:
             f"The {name} bound is {value}{bad}, so it is left out. A density is zero, infinite or NaN at draws of the "
             "experiment: look for parameters on the edge of the prior's support, and for overflow."
         ]
-    found, k = [], -np.inf if terms is None else pareto_shape(terms)
-    if k > PARETO_LIMIT and _share_of_largest(terms) > DOMINATED:
+    finite = terms is not None and np.all(np.isfinite(terms))
+    found, k = [], dominating_shape(terms) if finite else -np.inf
+    if k > PARETO_LIMIT:
         found.append(
             f"The tail of the {name} bound's terms is so heavy (Pareto k = {k:.2f}, above {PARETO_LIMIT}) that its "
             f"mean {value:.3f} rests on a few draws and its standard error {error:.3f} means little. {cure}"

@@ -152,3 +152,12 @@ class Paired(Direct):
 def test_likelihoods_that_contradict_each_other_are_found():
     with pytest.warns(UserWarning, match="above the upper bound"):
         kb.eig.bracket(Paired(stats.norm(scale=0.1)), np.zeros(1), 512, 512, seed=0, check=False)
+
+
+def test_a_bounded_bulk_with_a_few_values_outside_is_no_heavy_tail():
+    """Terms of a uniform prior, -z^2 / 2 and up to log 2 more at the edges: k of that tail is large, its part small."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        at_edges = np.where(rng.random(512) < 0.03, np.log(2.0) * rng.random(512), 0.0)
+        assert reliability.dominating_shape(at_edges - 0.5 * rng.standard_normal(512) ** 2) < reliability.PARETO_LIMIT
+    assert reliability.dominating_shape(stats.cauchy.rvs(size=4000, random_state=0)) > reliability.PARETO_LIMIT
