@@ -31,7 +31,7 @@ class PosteriorAdapter(bf.Adapter):
             adapted["inference_conditions"] = self.model._encoded_conditions(conditions, "to_approximator")
         if all(name in data for name in names):
             parameters = {name: np.asarray(data[name]) for name in names}
-            with backend.no_gradients():
+            with backend.wide_simulation(self.model.wide), backend.no_gradients():
                 z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(cast(parameters)))
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
@@ -39,7 +39,7 @@ class PosteriorAdapter(bf.Adapter):
     def inverse(self, data, **kwargs):
         """{"inference_variables": (..., dim)} -> {name: (..., d)}."""
         posterior = self.model.posterior
-        with backend.no_gradients():
+        with backend.wide_simulation(self.model.wide), backend.no_gradients():
             z = cast(np.asarray(data["inference_variables"]))
             u = posterior.standardize_parameters.inverse(z)
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}

@@ -56,7 +56,7 @@ class Cost:
 
     def of(self, designs) -> np.ndarray:
         """Costs (batch,) of NumPy designs (batch, *shape)."""
-        with backend.no_gradients():
+        with backend.wide_simulation(self.space.wide), backend.no_gradients():
             return np.asarray(ops.convert_to_numpy(self(cast(designs))), "float64")
 
     def affordable(self, designs) -> np.ndarray:

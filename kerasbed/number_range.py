@@ -23,6 +23,8 @@ from kerasbed import backend
 TOLERANCE = 0.02  # rounding errors, in units of the spread that they disturb: 2e-4 nats
 SHARE = 0.01  # of the draws that may be disturbed more: tails, edges of a support
 PROBES, REPEATS = 256, 8  # draws of parameters and designs, and of the noise for each
+FEW = 16  # parameters, and outcomes at each, for an estimate in float64
+FAR = 1e9  # where float64 has six digits left behind the point
 NO_NOISE = 1e-11  # of the noise: what rounding leaves of a combination from which it cancels
 DRAWS = 512  # of designs or parameters
 
@@ -76,6 +78,46 @@ def parameters_need_float64(prior, parameters) -> bool:
             )
         wide = wide or _disturbed(there, spread)
     return wide
+
+
+def refuse_rounded_at(simulator, design, seed: int = 0) -> None:
+    """`refuse_rounded` for a few simulations at one design (1, *shape), a dict of those in parts."""
+    rng = np.random.default_rng([seed, 61])
+    parameters = simulator.prior.sample(FEW, rng)
+    shape = simulator.resolve_noise_shape(tree.map_structure(lambda leaf: np.shape(leaf)[1:], design))
+    noise = simulator.draw_noise(FEW * FEW, shape, rng)
+    repeated = {name: np.repeat(values, FEW, axis=0) for name, values in parameters.items()}
+    with backend.precision("float64"), backend.no_gradients():
+        outcome = backend.to_numpy(simulator.measure(*backend.to_tensor((repeated, design, noise), "float64")))
+    outcome = outcome.reshape(FEW, FEW, -1)
+    if np.all(np.isfinite(outcome)):
+        refuse_rounded(simulator, outcome)
+
+
+def refuse_rounded(simulator, outcome) -> None:
+    """Refuse an experiment that float64 cannot hold, as every estimate in float64 takes it.
+
+    Args:
+        simulator: the experiment.
+        outcome: at a few parameters, (num, repeats, *outcome_shape).
+
+    Raises:
+        ValueError: draws of a parameter, or of an outcome at fixed parameters, lie closer than rounding.
+    """
+    for name, values in simulator.prior.sample(DRAWS, 0).items():
+        spread = np.subtract(*np.quantile(values, [0.75, 0.25], axis=0))
+        spread = np.where(spread > 0, spread, np.maximum(_deviation(values), np.finfo("float64").tiny))
+        if name not in simulator.prior.discrete and _disturbed(np.spacing(np.abs(values)), spread):
+            raise ValueError(
+                f"Draws of the parameter {name!r} lie between {values.min():.17g} and {values.max():.17g}, where "
+                f"neighbouring float64 numbers are {np.spacing(np.abs(values).max()):.3g} apart. Choose another origin "
+                "or unit."
+            )
+    outcome = outcome.reshape(len(outcome), outcome.shape[1], -1)
+    if np.abs(outcome).min() > FAR:  # nearer to zero an outcome may be constant at a design that teaches nothing
+        _refuse_constant(simulator, outcome)
+    spread = outcome.std(axis=1)
+    _outcome_needs_float64(simulator, outcome[:, 0], outcome[:, 0], _with_typical(spread))
 
 
 def values_need_float64(values) -> bool:
@@ -148,13 +190,7 @@ def choose(simulator, target, draws, outcome) -> bool:
             stacklevel=4,
         )
         return wide
-    if np.all(exact == exact[:1, :1]):
-        raise ValueError(
-            f"{type(simulator).__name__}.outcome returned the same values, such as {exact[0, 0, 0]:.17g}, for all "
-            "parameters, designs and noise. If they should differ, they are lost in rounding: neighbouring float64 "
-            f"numbers are {np.spacing(abs(exact[0, 0, 0])):.3g} apart there. Subtract a constant, or choose another "
-            "unit."
-        )
+    _refuse_constant(simulator, exact)
     spread = np.where(
         np.all(exact == exact[:, :1], axis=1), 0.0, np.std(exact, axis=1)
     )  # 0, and not the mean's rounding
@@ -168,6 +204,16 @@ def choose(simulator, target, draws, outcome) -> bool:
     spread = _with_typical(spread[finite])
     _warn_beside_design(simulator, first[finite], spread)
     return wide or _outcome_needs_float64(simulator, first[finite], rounded[finite], spread)
+
+
+def _refuse_constant(simulator, outcome):
+    if np.all(outcome == outcome[:1, :1]):
+        raise ValueError(
+            f"{type(simulator).__name__}.outcome returned the same values, such as {outcome[0, 0, 0]:.17g}, for all "
+            "parameters, designs and noise. If they should differ, they are lost in rounding: neighbouring float64 "
+            f"numbers are {np.spacing(abs(outcome[0, 0, 0])):.3g} apart there. Subtract a constant, or choose another "
+            "unit."
+        )
 
 
 def _simulate(simulator, target, parameters, values, noise, probes):

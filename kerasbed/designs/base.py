@@ -54,6 +54,7 @@ class Design(keras.layers.Layer):
 
     # Whether float32 cannot hold the values of this space, or those of the experiments made with it.
     wide = False
+    _range_is_known = False
 
     def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
         super().__init__(name=name, trainable=trainable, dtype=dtype, autocast=False)
@@ -142,7 +143,7 @@ class Design(keras.layers.Layer):
     def build(self, input_shape=None):
         if self.built:
             return
-        self.wide = self.wide or number_range.design_needs_float64(self)
+        self._find_range()
         with backend.wide_simulation(self.wide):
             self.unconstrained = self._weight("unconstrained", self._start())
         if self.explores:
@@ -151,6 +152,12 @@ class Design(keras.layers.Layer):
             self.done = self._weight("done", np.zeros(()), trainable=False)
             self.planned = self._weight("planned", np.ones(()), trainable=False)
         self.built = True
+
+    def _find_range(self) -> None:
+        """Find out whether float32 can hold the space, once."""
+        if not self._range_is_known:
+            self.wide = self.wide or number_range.design_needs_float64(self)
+            self._range_is_known = True
 
     def _weight(self, name, values, trainable=True):
         # From NumPy: Keras' initialisers give different numbers on each backend.
@@ -240,7 +247,7 @@ class Design(keras.layers.Layer):
             return learned
         sampled = self.propose(np.repeat(learned, -(-PROPOSALS // len(learned)), axis=0), rng)
         proposed = np.concatenate([learned, sampled])
-        values = tree.flatten(self.values_at(proposed))
+        values = tree.flatten(self.values(proposed))
         rows = np.concatenate([v.reshape(len(proposed), -1) for v in values], axis=-1)
         return proposed[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
 
@@ -259,19 +266,17 @@ class Design(keras.layers.Layer):
 
         Rows are filled up to a power of two, so that searches, which ask for every number of them, meet few programs.
         """
+        self._find_range()
         if self._constrained is None:
             self._constrained = backend.compile_light(self.constrain, self.dtype)
-        return tree.map_structure(lambda value: value[: len(u)], self._constrained(filled(np.asarray(u, "float64"))))
+        with backend.wide_simulation(self.wide):
+            found = self._constrained(filled(np.asarray(u, "float64")))
+        return tree.map_structure(lambda value: value[: len(u)], found)
 
     def measure(self, simulator, draws):
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
         design = self.call(draws)
         return design, simulator.measure(draws["parameters"], design, draws["noise"])
-
-    def values_at(self, u: np.ndarray):
-        """Designs at unconstrained coordinates, (num, *unconstrained_shape) -> (num, *shape), NumPy."""
-        with backend.wide_simulation(self.wide), backend.no_gradients():
-            return backend.to_numpy(self.constrain(backend.to_tensor(np.asarray(u), backend.simulation_dtype())))
 
     def numpy(self) -> np.ndarray:
         """The current design in the user's units, (*shape)."""

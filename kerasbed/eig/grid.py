@@ -21,10 +21,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
+from kerasbed import backend, number_range, numerics
 from kerasbed.charts import NormalChart, charts, is_finite, listed
 from kerasbed.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.pairs import PairCheck, with_direct_pairs
 from kerasbed.simulators import design_shape, design_values
 
 MAX_PARAMETERS = 3
@@ -97,6 +98,7 @@ def grid_contributions(simulator, design, num_samples, grid_size=None, seed=0, p
 def _contributions(simulator, design, num_samples, grid_size, seed, precision):
     """Contributions (num_samples,), and the error of their mean by the integration."""
     values = keras.tree.map_structure(lambda value: value[None], design_values(design))
+    number_range.refuse_rounded_at(simulator, values)
     rng = np.random.default_rng(seed)
     parameters = simulator.prior.sample(num_samples, rng)
     noise = simulator.draw_noise(num_samples, simulator.resolve_noise_shape(design_shape(values)), rng)
@@ -149,6 +151,8 @@ def _by_cubature(simulator, parameters, noise, design, precision):
 def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
     """The same by one tensor grid for all outcomes, or by all joint values of discrete parameters."""
     finite = is_finite(simulator.prior)
+    if not PairCheck(simulator, precision).product_is_exact(design):
+        simulator = with_direct_pairs(simulator)
     points, log_weights = listed(simulator.prior) if finite else parameter_grid(simulator.prior, grid_size)
     shape = () if finite else (grid_size,) * simulator.prior.dim
 
@@ -160,7 +164,8 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
         return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
 
     evaluate = backend.compile_function(block, precision)
-    rows = max(1, BLOCK_PAIRS // len(log_weights))
+    entries = 1 if simulator.has_pairwise_product else noise[0].size
+    rows = max(1, BLOCK_PAIRS // (entries * len(log_weights)))
     found = [
         evaluate(
             {name: v[i : i + rows] for name, v in parameters.items()}, noise[i : i + rows], design, points, log_weights

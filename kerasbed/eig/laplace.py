@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend, numerics
+from kerasbed import backend, number_range, numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
@@ -60,6 +60,7 @@ def laplace(simulator, design, num_samples: int = 512, seed: int = 0, num_outcom
         UserWarning: the approximation is not finite, or its terms have so heavy a tail that the error means little.
     """
     criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
+    number_range.refuse_rounded_at(simulator, tree.map_structure(lambda leaf: leaf[None], design_values(design)))
     terms = criterion.terms(design)
     value, error = numerics.mean_and_error(terms)
     error = float(np.hypot(error, criterion.dim * np.finfo("float64").eps / numerics.central_step()))  # of the slopes

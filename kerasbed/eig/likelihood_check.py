@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops, tree
 from scipy import special, stats
 
-from kerasbed import backend
+from kerasbed import backend, number_range
 from kerasbed.eig.imitation import Imitation
 from kerasbed.simulators import Simulator, design_shape, design_values
 
@@ -60,8 +60,8 @@ def check_likelihood(simulator: Simulator, design, seed: int = 0) -> None:
         seed: seed of the simulation.
 
     Raises:
-        ValueError: no likelihood, leading axes that do not broadcast, a scale that is not positive, or a likelihood
-        that disagrees with the simulated outcomes.
+        ValueError: no likelihood, leading axes that do not broadcast, a scale that is not positive, a likelihood that
+        disagrees with the simulated outcomes, or numbers that float64 cannot tell apart.
     """
     require_likelihood(simulator)
     values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
@@ -72,6 +72,7 @@ def check_likelihood(simulator: Simulator, design, seed: int = 0) -> None:
         raise ValueError(
             f"{int(np.sum(~np.isfinite(outcomes)))} simulated outcome entries are not finite at this design."
         )
+    number_range.refuse_rounded(simulator, outcomes)
     _check_broadcasting(simulator, outcomes[:, 0], parameters, values)
     fresh = _simulate(simulator, parameters, values, rng)
     singles = [{name: block[i : i + 1] for name, block in parameters.items()} for i in range(NUM_PARAMETERS)]

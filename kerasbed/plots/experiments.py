@@ -5,7 +5,7 @@ import numpy as np
 
 from kerasbed import backend
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
-from kerasbed.simulators import cast, design_shape, design_values
+from kerasbed.simulators import design_shape, design_values
 
 CURVE_POINTS = 200
 
@@ -52,8 +52,9 @@ def realisations(
 
 
 def _measure(simulator, parameters, values, noise):
-    with backend.no_gradients():
-        return backend.to_numpy(simulator.measure(*cast((parameters, _batched(values), noise))))
+    with backend.precision("float64"), backend.no_gradients():
+        draws = backend.to_tensor((parameters, _batched(values), noise), "float64")
+        return backend.to_numpy(simulator.measure(*draws))
 
 
 def _batched(values):
