@@ -28,7 +28,7 @@ from kerasbed import numerics
 from kerasbed.eig.estimate import EIGEstimate
 
 PARETO_LIMIT = 0.7
-DOMINATED = 0.2  # of the variance in the five largest terms, below which a heavy tail does no harm yet
+DOMINATED = 0.5  # of the variance in the five largest terms, below which a heavy tail does no harm yet
 LEAST_IN_TAIL = 40  # terms of a tail; with fewer, k of a light tail exceeds the limit too often
 STANDARD_ERRORS = 3.0
 NEGLIGIBLE = 0.05  # nats by which a lower bound may be below zero without a word
