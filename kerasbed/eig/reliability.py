@@ -28,7 +28,7 @@ from kerasbed import numerics
 from kerasbed.eig.estimate import EIGEstimate
 
 PARETO_LIMIT = 0.7
-DOMINATED = 0.2  # of the variance in the five largest terms, below which a heavy tail does no harm yet
+DOMINATED = 0.5  # of the variance in the five largest terms, below which a heavy tail does no harm yet
 LEAST_IN_TAIL = 40  # terms of a tail; with fewer, k of a light tail exceeds the limit too often
 STANDARD_ERRORS = 3.0
 NEGLIGIBLE = 0.05  # nats by which a lower bound may be below zero without a word
@@ -186,7 +186,10 @@ def _of_side(name, value, error, terms, cure) -> list[str]:
             f"mean {value:.3f} rests on a few draws and its standard error {error:.3f} means little. {cure}"
         )
     if np.isfinite(value) and not error <= max(VAGUE, VAGUE * abs(value)):
-        found.append(f"The {name} bound {value:.3f} has a standard error of {error:.3f}: it says nothing. {cure}")
+        negative = (
+            "" if value >= 0.0 else " An EIG is never negative: look for numbers that lose digits, too."
+        )
+        found.append(f"The {name} bound {value:.3f} has an error of {error:.3f}: it says nothing. {cure}{negative}")
     return found
 
 
