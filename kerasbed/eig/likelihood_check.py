@@ -271,6 +271,8 @@ def _check_probabilities(simulator, law, outcomes, fresh, own):
 
 def _moment_that_is_off(pair, weights) -> str:
     """What disagrees by importance weights p / q, in words: the integral, a mean or a variance; "" where nothing."""
+    if not np.any(pair.inside):
+        return ""  # no two outcomes are of the same kind: nothing to weigh
     inside = pair.inside / pair.inside.mean()  # given the range that was seen
     weights = weights / pair.inside.mean()
     found, expected, names = [weights], [inside], ["integral"]

@@ -235,6 +235,13 @@ def test_right_likelihoods_pass_without_a_word(name):
     kb.eig.check_likelihood(*RIGHT[name](), seed=3)
 
 
+@pytest.mark.one_backend
+def test_outcomes_that_are_all_different_pass_without_a_word():
+    """Twenty trials at one design: hardly any outcome, nor any kind of it, is simulated twice."""
+    for seed in range(3):
+        kb.eig.check_likelihood(trials()[0], np.zeros(20), seed=seed)
+
+
 @pytest.mark.slow
 @pytest.mark.one_backend
 @pytest.mark.parametrize("name", RIGHT)
