@@ -55,6 +55,22 @@ def test_a_poor_posterior_warns():
         kb.eig.importance(Line(), DESIGN, ExactPosterior(shift=4.0), num_outer=256, num_inner=64)
 
 
+class Bounded(Line):
+    """Noise of at most eight standard deviations, nearly."""
+
+    def log_likelihood(self, outcome, parameters, design):
+        residual = ops.abs(outcome - self.mean(parameters, design)) / self.scale(parameters, design)
+        inside = ops.max(residual, axis=-1) < 8.0
+        return ops.where(inside, super().log_likelihood(outcome, parameters, design), -np.inf)
+
+
+def test_a_posterior_beyond_the_likelihood_s_support_warns():
+    with pytest.warns(UserWarning, match="(?s)all 8 draws of the posterior network are impossible"):
+        found = kb.eig.importance(Bounded(), DESIGN, ExactPosterior(shift=40.0), 64, 8, check=False)
+    assert found.upper == np.inf
+    assert np.isfinite(found.lower)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     """A model whose objective holds no posterior, with one fitted at its design."""

@@ -57,8 +57,9 @@ def importance(
         ValueError: no likelihood, one that does not match `outcome`, or no prior density.
 
     Warns:
-        UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; more than 1% of the
-            prior's draws lie on an edge of its support; or what `kerasbed.eig.reliability.checked` looks for.
+        UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; all its draws are
+            impossible for an outcome; more than 1% of the prior's draws lie on an edge of its support; or what
+            `kerasbed.eig.reliability.checked` looks for.
     """
     if check:
         check_likelihood(simulator, design)
@@ -69,8 +70,9 @@ def importance(
         upper_terms = log_p - log_sum + np.log(num_inner)
         lower, upper = numerics.mean_and_error(lower_terms), numerics.mean_and_error(upper_terms)
     method = f"importance samples of the trained posterior: ACE below, VNMC above, {num_outer} x {num_inner} draws"
-    estimate = EIGEstimate(*lower, *upper, method)
-    if _is_poor_proposal(log_weights, log_sum):
+    is_infinite = _warn_impossible(log_sum, num_inner)
+    estimate = EIGEstimate(*lower, *((np.inf, np.inf) if is_infinite else upper), method)
+    if is_infinite or _is_poor_proposal(log_weights, log_sum):
         return reliability.presentable(estimate)  # what is wrong has been said
     cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."
     return reliability.checked(estimate, lower_terms, upper_terms, cure, stacklevel=4)
@@ -193,10 +195,25 @@ def _warn_edges(prior, parameters):
         )
 
 
+def _warn_impossible(log_sum, num_inner) -> bool:
+    """Warn where no draw of the posterior is possible for an outcome; the upper bound is infinite then."""
+    if not (count := int(np.sum(np.isneginf(log_sum)))):
+        return False
+    warnings.warn(
+        f"For {count} of {len(log_sum)} outcomes all {num_inner} draws of the posterior network are impossible under "
+        "the likelihood: the support of the posterior depends on the data, and the network reaches beyond it. The "
+        "upper bound is infinite, the lower one holds. Raise num_inner, train longer, or use kb.eig.bracket.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return True
+
+
 def _is_poor_proposal(log_weights, log_sum) -> bool:
     """Warn where few draws of the posterior count."""
     with np.errstate(invalid="ignore"):
         effective = np.exp(2.0 * log_sum - special.logsumexp(2.0 * log_weights, axis=1))
+    effective = np.where(np.isneginf(log_sum), 0.0, effective)
     if np.mean(effective) >= LEAST_EFFECTIVE * log_weights.shape[1]:
         return False
     counted = f"only {np.mean(effective):.1f} count" if np.all(np.isfinite(effective)) else "too few count to be told"
