@@ -143,7 +143,7 @@ class Design(keras.layers.Layer):
     def build(self, input_shape=None):
         if self.built:
             return
-        self._find_range()
+        self.find_range()
         with backend.wide_simulation(self.wide):
             self.unconstrained = self._weight("unconstrained", self._start())
         if self.explores:
@@ -153,11 +153,12 @@ class Design(keras.layers.Layer):
             self.planned = self._weight("planned", np.ones(()), trainable=False)
         self.built = True
 
-    def _find_range(self) -> None:
-        """Find out whether float32 can hold the space, once."""
+    def find_range(self) -> bool:
+        """Find out once whether float32 can hold the space; returns `wide`."""
         if not self._range_is_known:
             self.wide = self.wide or number_range.design_needs_float64(self)
             self._range_is_known = True
+        return self.wide
 
     def _weight(self, name, values, trainable=True):
         # From NumPy: Keras' initialisers give different numbers on each backend.
@@ -266,7 +267,7 @@ class Design(keras.layers.Layer):
 
         Rows are filled up to a power of two, so that searches, which ask for every number of them, meet few programs.
         """
-        self._find_range()
+        self.find_range()
         if self._constrained is None:
             self._constrained = backend.compile_light(self.constrain, self.dtype)
         with backend.wide_simulation(self.wide):

@@ -172,9 +172,8 @@ def _need_float64(simulator, design, stored: Stored) -> bool:
 
     What they spread by at fixed parameters, the noise, is not known of simulations that were each made once.
     """
-    design.build()
     parameters = number_range.parameters_need_float64(simulator.prior, stored.parameters)
-    return design.wide or parameters or number_range.values_need_float64(stored.outcome)
+    return design.find_range() or parameters or number_range.values_need_float64(stored.outcome)
 
 
 def train_posterior(posterior: Posterior, stored: Stored, steps: int, batch_size: int, seed: int) -> None:

@@ -143,15 +143,24 @@ def test_no_false_alarms_on_healthy_brackets_and_the_corrected_value_is_right():
 
 
 class Paired(Direct):
-    """The matrix form of the likelihood disagrees with the likelihood: bounds that cannot be."""
+    """The matrix form of the likelihood disagrees with the likelihood."""
 
     def pairwise_log_likelihood(self, outcome, parameters, design):
         return super().pairwise_log_likelihood(outcome, parameters, design) + ops.log(20.0)
 
 
-def test_likelihoods_that_contradict_each_other_are_found():
+def test_a_matrix_form_that_contradicts_the_likelihood_is_not_used():
+    arguments = np.zeros(1), 512, 512
+    found, right = (kb.eig.bracket(kind(stats.norm()), *arguments, seed=0, check=False) for kind in (Paired, Direct))
+    assert found.lower == pytest.approx(right.lower, abs=1e-9)
+    assert found.upper == pytest.approx(right.upper, abs=1e-9)
+
+
+def test_bounds_that_contradict_each_other_are_found():
+    terms = np.random.default_rng(0).standard_normal(512)
+    lower, upper = (numerics.mean_and_error(terms + shift) for shift in (2.0, 1.0))
     with pytest.warns(UserWarning, match="above the upper bound"):
-        kb.eig.bracket(Paired(stats.norm(scale=0.1)), np.zeros(1), 512, 512, seed=0, check=False)
+        reliability.checked(EIGEstimate(*lower, *upper), terms + 2.0, terms + 1.0)
 
 
 def test_a_bounded_bulk_with_a_few_values_outside_is_no_heavy_tail():
