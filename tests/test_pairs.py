@@ -49,6 +49,7 @@ def test_bounds_are_right_where_scales_differ_by_orders_of_magnitude(spread):
     assert found.lower_se < 0.05
 
 
+@pytest.mark.one_backend
 def test_a_contrastive_objective_is_right_where_scales_differ_by_orders_of_magnitude():
     simulator, space = Relative(3.0), kb.designs.Box((1,), 0.0, 1.0, seed=0, trainable=False)
     model = kb.DesignModel(simulator, space, kb.objectives.PriorContrastive(256), seed=0)
@@ -58,6 +59,7 @@ def test_a_contrastive_objective_is_right_where_scales_differ_by_orders_of_magni
     assert simulator.exact() - 0.3 - 3.0 * error < values.mean() < simulator.exact() + 3.0 * error
 
 
+@pytest.mark.one_backend
 def test_a_saved_model_keeps_its_form_of_pairs(tmp_path):
     space = kb.designs.Box((1,), 0.0, 1.0, seed=0, trainable=False)
     model = kb.DesignModel(Relative(3.0), space, kb.objectives.PriorContrastive(), seed=0)
