@@ -27,6 +27,7 @@ FEW = 16  # parameters, and outcomes at each, for an estimate in float64
 FAR = 1e9  # where float64 has six digits left behind the point
 NO_NOISE = 1e-11  # of the noise: what rounding leaves of a combination from which it cancels
 DRAWS = 512  # of designs or parameters
+SMALLEST_SQUARED = 1e-15  # draws below it, or above its inverse, vary by squares that float32 does not hold
 
 
 # -- designs and parameters: from their values alone ---
@@ -102,7 +103,8 @@ def refuse_rounded(simulator, outcome) -> None:
         outcome: at a few parameters, (num, repeats, *outcome_shape).
 
     Raises:
-        ValueError: draws of a parameter, or of an outcome at fixed parameters, lie closer than rounding.
+        ValueError: draws of a parameter, or of an outcome at fixed parameters, lie closer than rounding, or an outcome
+            has no noise.
     """
     for name, values in simulator.prior.sample(DRAWS, 0).items():
         spread = np.subtract(*np.quantile(values, [0.75, 0.25], axis=0))
@@ -116,8 +118,17 @@ def refuse_rounded(simulator, outcome) -> None:
     outcome = outcome.reshape(len(outcome), outcome.shape[1], -1)
     if np.abs(outcome).min() > FAR:  # nearer to zero an outcome may be constant at a design that teaches nothing
         _refuse_constant(simulator, outcome)
-    spread = outcome.std(axis=1)
+    spread = np.where(np.all(outcome == outcome[:, :1], axis=1), 0.0, outcome.std(axis=1))
+    first = outcome[:, 0]
+    if simulator.prior.continuous is not None and not np.all(first == np.round(first)):  # counts may have no noise
+        _refuse_without_noise(simulator, spread, first)
     _outcome_needs_float64(simulator, outcome[:, 0], outcome[:, 0], _with_typical(spread))
+
+
+def with_room(values) -> np.ndarray:
+    """Values whose squares float32 cannot hold as float64, so that their standard deviation can be taken."""
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    return values if largest == 0.0 or SMALLEST_SQUARED < largest < 1.0 / SMALLEST_SQUARED else values.astype("float64")
 
 
 def values_need_float64(values) -> bool:

@@ -209,3 +209,24 @@ def test_discrete_and_clipped_outcomes_have_no_number_range_to_fear():
         draws = parameters, np.full((1000, 1), 0.3), simulator.draw_noise(1000, (1,), rng)
         evaluate = backend.compile_function(simulator.measure, "float32")
         assert not number_range.choose(simulator, None, draws, evaluate(*draws))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_standard_deviations_of_draws_can_be_taken_in_any_unit(size):
+    draws = (size * np.random.default_rng(0).standard_normal((3, 400, 1))).astype("float32")
+    np.testing.assert_allclose(number_range.with_room(draws).std(axis=1) / size, 1.0, atol=0.2)  # six standard errors
+    assert number_range.with_room(draws / np.float32(size)).dtype == "float32"
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("estimate", [kb.eig.bracket, kb.eig.grid, kb.eig.laplace])
+def test_estimates_refuse_outcomes_without_noise(estimate):
+    """The likelihood here is finite and not that of `outcome`, so that nothing else would tell."""
+    exact = kb.Simulator.from_functions(
+        kb.Prior(theta=stats.norm()),
+        lambda parameters, design, noise: parameters["theta"] * design + 0.0 * noise,
+        lambda outcome, parameters, design: ops.sum(-0.5 * ops.square(outcome - parameters["theta"] * design), -1),
+    )
+    with pytest.raises(ValueError, match=r"Entry 0 of FunctionSimulator.outcome has no noise"):
+        estimate(exact, np.ones(1))
