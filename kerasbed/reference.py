@@ -97,7 +97,7 @@ def posterior(simulator, conditions):
         >>> tomorrow = MyExperiment()
         >>> tomorrow.prior = kb.reference.posterior(MyExperiment(), {"outcome": [0.7], "design": model.design})
     """
-    outcome = np.asarray(conditions.get("outcome", ()), "float64")
+    outcome = finite_values(conditions.get("outcome", ()), "outcome")
     expected = _outcome_axes(simulator, conditions)
     outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
     if len(outcome) != 1:

@@ -126,6 +126,20 @@ def test_a_model_refuses_data_that_are_no_numbers_and_warns_about_far_ones(model
     ask([[0.1, -0.2]])
 
 
+def test_parameters_that_are_no_numbers_and_no_data_at_all_are_refused(model):
+    with pytest.raises(ValueError, match="parameter 'slope' has 1 NaN entries of 1"):
+        model.log_prob({"intercept": [[0.0]], "slope": [[np.nan]]}, {"outcome": [[0.0, 1.0]]})
+    with pytest.raises(ValueError, match="outcome holds no data set"):
+        model.sample(2, {"outcome": np.zeros((0, 2))})
+
+
+def test_masked_draws_and_masked_data_of_exact_posteriors_are_refused(model):
+    with pytest.raises(ValueError, match="1 draws of 'theta' are masked"):
+        kb.Prior.from_samples({"theta": np.ma.masked_array(RNG.standard_normal(9), np.arange(9) == 3)})
+    with pytest.raises(ValueError, match="outcome has 1 masked entries"):
+        kb.reference.posterior(model.simulator, {"outcome": MASKED, "design": np.ones(2)})
+
+
 def test_other_entries_refuse_them_too():
     simulator, design = toys.Polynomial(1), np.ones(2)
     with pytest.raises(ValueError, match="outcome has 2 NaN"):
