@@ -17,6 +17,7 @@ from tests import toys
 
 ROUNDING = 2e-4  # of a float32 network, in log densities of order ten
 SHIFT = 2459000.0  # a Julian date
+FIXED = np.random.default_rng(3).standard_normal((64, 2))
 
 
 def clock(origin=0.0, unit=1.0, offset=0.0, first=0.0, likelihood=True):
@@ -230,3 +231,27 @@ def test_estimates_refuse_outcomes_without_noise(estimate):
     )
     with pytest.raises(ValueError, match=r"Entry 0 of FunctionSimulator.outcome has no noise"):
         estimate(exact, np.ones(1))
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_designs_move_alike_in_any_unit(size):
+    """Derivatives of a likelihood in a scale of 1e-25 hold its square: in float32 the design stood still."""
+
+    class Signal(kb.GaussianSimulator):
+        def __init__(self, size):
+            self.size, self.prior = size, kb.Prior(theta=stats.norm(scale=size))
+
+        def mean(self, parameters, design):
+            return parameters["theta"] * design
+
+        def scale(self, parameters, design):
+            return 0.5 * self.size
+
+    steps = []
+    for unit in (1.0, size):
+        box = kb.designs.Box((1,), 0.0, 1.0, initial=np.array([0.5]))
+        model = kb.DesignModel(Signal(unit), box, kb.objectives.PriorContrastive(), seed=0)
+        draws = {"parameters": {"theta": unit * FIXED[:, :1]}, "noise": FIXED[:, 1:]}
+        steps.append(toys.design_step(model, draws))
+    assert np.abs(steps[0]) > 1e-3
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-3)
