@@ -128,6 +128,23 @@ def test_a_covariance_below_float64_is_refused():
         kb.eig.laplace(Tiny(), np.zeros(1))
 
 
+@pytest.mark.one_backend
+def test_a_prior_of_several_modes_is_warned_about():
+    """Three modes of sd 0.2, told apart: log(3) + log(1 + 4) / 2 = 1.90, and Laplace says twice as much."""
+    centres = np.array([-4.0, 0.0, 7.0])
+
+    class Modes(Offset):
+        def __init__(self):
+            self.added = 0.0
+            self.prior = kb.Prior.from_sampler(
+                lambda num, rng: {"theta": (rng.choice(centres, num) + 0.2 * rng.standard_normal(num))[:, None]},
+                log_prob=lambda p: np.log(stats.norm.pdf(p["theta"], centres, 0.2).mean(axis=-1)),
+            )
+
+    with pytest.warns(UserWarning, match="entropy is 2.0. nats below"):
+        kb.eig.laplace(Modes(), np.zeros(1))
+
+
 class Decay(kb.GaussianSimulator):
     prior = kb.Prior(rate=stats.lognorm(s=0.5))
     noise_scale = 0.05
