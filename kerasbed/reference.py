@@ -19,12 +19,15 @@ from kerasbed.draws import Draws
 from kerasbed.eig.grid import check_grid_applies
 from kerasbed.finite import finite_values
 from kerasbed.grid_posterior import GridPosterior, cells_of
+from kerasbed.observed import SeenOutcomes
 from kerasbed.simulators import design_values
 from kerasbed.table_prior import TablePrior
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
 AT_ENDS = 1e-4  # of a posterior's mass
+
+NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
 
 
 def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> dict:
@@ -180,4 +183,8 @@ def _checked(simulator, conditions):
     if set(conditions) != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
-    return finite_values(conditions["outcome"], "outcome"), design
+    outcomes = finite_values(conditions["outcome"], "outcome")
+    simulated = simulator.simulate(NUM_SIMULATED, conditions["design"], seed=0)["outcome"]
+    if simulated.shape[1:] == outcomes.shape[1:]:
+        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes, stacklevel=4)
+    return outcomes, design
