@@ -100,11 +100,11 @@ class FisherCriterion:
         parameters = simulator.prior.sample(int(num_samples), np.random.default_rng(seed))
         with backend.precision("float64"), backend.no_gradients():
             coordinates, log_det = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
-            self.coordinates, log_det = backend.to_numpy(coordinates), backend.to_numpy(log_det)
+            self.coordinates, self.log_det = backend.to_numpy(coordinates), backend.to_numpy(log_det)
+        self.parameters = parameters
         self.covariance = prior_covariance(simulator.prior, seed, max(len(self.coordinates), DRAWS))
         self.root = _root(self.covariance.matrix)
         self.spread = np.sqrt(np.diag(self.covariance.matrix))
-        self.log_p = simulator.prior.log_prob(parameters) - log_det if simulator.prior.has_density else None
         self.offsets = np.abs(self.coordinates).max(axis=0) / self.spread
         self._terms = backend.compile_function(self._terms_of)
 
@@ -136,9 +136,10 @@ class FisherCriterion:
 
     def negentropy(self) -> tuple[float, float]:
         """Nats by which the prior's entropy in u is below that of a normal law of its covariance, and their error."""
-        if self.log_p is None:
+        prior = self.simulator.prior
+        if not prior.has_density:
             return 0.0, 0.0
-        mean, error = numerics.mean_and_error(self.log_p)
+        mean, error = numerics.mean_and_error(prior.log_prob(self.parameters) - self.log_det)
         normal = 0.5 * self.dim * (numerics.LOG_2PI + 1.0) + np.sum(np.log(np.diag(self.root)))
         return float(normal + mean), float(error)
 
