@@ -10,8 +10,12 @@ def one_dataset(name, values, dataset):
     """Draws of one parameter as (num, d).
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        ValueError: another shape, masked values, or values that are not finite.
     """
+    if (masked := np.ma.getmaskarray(values)).any():
+        raise ValueError(
+            f"{masked.sum()} draws of {name!r} are masked, but every draw must have a value; leave those out."
+        )
     values = np.asarray(values, "float64")
     values = values[dataset] if values.ndim == 3 else values
     if values.ndim != 2 or not np.all(np.isfinite(values)):

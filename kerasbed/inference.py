@@ -15,6 +15,7 @@ from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import MOST_ON_EDGES, importance
 from kerasbed.finite import finite_values
+from kerasbed.number_range import with_room
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
@@ -242,7 +243,7 @@ class Inference(backend.KerasModel):
             with backend.no_gradients():
                 drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
         values = {
-            name: np.concatenate([part[name] for part in drawn]).reshape(count, num_samples, dim)
+            name: with_room(np.concatenate([part[name] for part in drawn])).reshape(count, num_samples, dim)
             for name, dim in posterior.prior.dims.items()
         }
         return Draws.of(self.posterior.prior, values)
@@ -301,11 +302,16 @@ class Inference(backend.KerasModel):
             (datasets,) or (datasets, draws).
 
         Raises:
-            ValueError: names or shapes do not fit.
+            ValueError: names or shapes do not fit, or parameters are NaN.
         """
         outcome, design = self._conditions(conditions, "log_prob")
         encoded = self._encoded(outcome, design)
         parameters = self.posterior.prior.check(parameters)
+        for name, values in parameters.items():
+            if (bad := np.isnan(values)).any():
+                raise ValueError(
+                    f"parameter {name!r} has {bad.sum()} NaN entries of {values.size}, but numbers were expected."
+                )
         leading = next(iter(parameters.values())).shape[:-1]
         if len(leading) not in (1, 2) or leading[0] != len(encoded):
             raise ValueError(
@@ -486,4 +492,6 @@ def _with_batch(values: np.ndarray, shape, name: str) -> np.ndarray:
             f"{name} has shape {values.shape}, but (datasets, {', '.join(map(str, shape))}) was expected; "
             "the first axis counts data sets."
         )
+    if not len(values):
+        raise ValueError(f"{name} holds no data set: its shape is {values.shape}; give at least one.")
     return values

@@ -5,7 +5,8 @@ be told apart: the spread of a parameter in its unconstrained coordinate u, the 
 for an outcome, its spread at *fixed* parameters and design, since an error beside the noise is error in a likelihood.
 With rounding errors r of that spread, independent of everything else, a Gaussian log density is off by about r^2 / 2.
 
-Where float32 is too coarse (a Julian date, an offset of 1e8, 1e40), experiments are simulated in float64, centred, and
+Where float32 is too coarse (a Julian date, an offset of 1e8, 1e40), or does not hold the squares of a spread, which
+stand in derivatives (1e-20), experiments are simulated in float64, centred, and
 only then cast for the networks (`backend.wide_simulation`). Where float64 is too coarse as well, nothing but another
 origin or unit in the user's own hands can help, and an error says of which quantity.
 
@@ -27,6 +28,7 @@ FEW = 16  # parameters, and outcomes at each, for an estimate in float64
 FAR = 1e9  # where float64 has six digits left behind the point
 NO_NOISE = 1e-11  # of the noise: what rounding leaves of a combination from which it cancels
 DRAWS = 512  # of designs or parameters
+SMALLEST_SQUARED = 1e-15  # draws below it, or above its inverse, vary by squares that float32 does not hold
 
 
 # -- designs and parameters: from their values alone ---
@@ -50,7 +52,7 @@ def design_needs_float64(space) -> bool:
                 f"neighbouring float64 numbers are {np.spacing(np.abs(part).max()):.3g} apart, but spread by only "
                 f"{spread.max():.3g}. Choose another origin or unit for the design."
             )
-        wide = wide or _disturbed(_rounding(part), spread)
+        wide = wide or _disturbed(_rounding(part), spread) or _squares_are_lost(spread)
     return wide
 
 
@@ -66,7 +68,7 @@ def parameters_need_float64(prior, parameters) -> bool:
             continue
         low, high = supports[name]
         slope, u = _slope_and_coordinate(values, low, high)
-        spread = np.subtract(*np.quantile(u, [0.75, 0.25], axis=0))
+        spread = _quartiles(u)
         spread = np.where(spread > 0, spread, _deviation(u))
         with np.errstate(invalid="ignore", over="ignore"):
             here, there = np.spacing(np.abs(values)) * slope, _rounding(values) * slope
@@ -76,7 +78,7 @@ def parameters_need_float64(prior, parameters) -> bool:
                 "float64 cannot tell them from each other or from an edge of the support. Choose another origin or "
                 "unit, or a prior with less mass at its edges."
             )
-        wide = wide or _disturbed(there, spread)
+        wide = wide or _disturbed(there, spread) or _squares_are_lost(_quartiles(values))
     return wide
 
 
@@ -102,10 +104,11 @@ def refuse_rounded(simulator, outcome) -> None:
         outcome: at a few parameters, (num, repeats, *outcome_shape).
 
     Raises:
-        ValueError: draws of a parameter, or of an outcome at fixed parameters, lie closer than rounding.
+        ValueError: draws of a parameter, or of an outcome at fixed parameters, lie closer than rounding, or an outcome
+            has no noise.
     """
     for name, values in simulator.prior.sample(DRAWS, 0).items():
-        spread = np.subtract(*np.quantile(values, [0.75, 0.25], axis=0))
+        spread = _quartiles(values)
         spread = np.where(spread > 0, spread, np.maximum(_deviation(values), np.finfo("float64").tiny))
         if name not in simulator.prior.discrete and _disturbed(np.spacing(np.abs(values)), spread):
             raise ValueError(
@@ -116,8 +119,17 @@ def refuse_rounded(simulator, outcome) -> None:
     outcome = outcome.reshape(len(outcome), outcome.shape[1], -1)
     if np.abs(outcome).min() > FAR:  # nearer to zero an outcome may be constant at a design that teaches nothing
         _refuse_constant(simulator, outcome)
-    spread = outcome.std(axis=1)
+    spread = np.where(np.all(outcome == outcome[:, :1], axis=1), 0.0, outcome.std(axis=1))
+    first = outcome[:, 0]
+    if simulator.prior.continuous is not None and not np.all(first == np.round(first)):  # counts may have no noise
+        _refuse_without_noise(simulator, spread, first)
     _outcome_needs_float64(simulator, outcome[:, 0], outcome[:, 0], _with_typical(spread))
+
+
+def with_room(values) -> np.ndarray:
+    """Values whose squares float32 cannot hold as float64, so that their standard deviation can be taken."""
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    return values if largest == 0.0 or SMALLEST_SQUARED < largest < 1.0 / SMALLEST_SQUARED else values.astype("float64")
 
 
 def values_need_float64(values) -> bool:
@@ -151,6 +163,16 @@ def _deviation(values):
     """Standard deviation over the first axis, also of numbers whose squares are no floats."""
     unit = np.maximum(np.abs(values).max(axis=0), np.finfo("float64").tiny)
     return unit * (values / unit).std(axis=0)
+
+
+def _quartiles(values):
+    """Distance of the quartiles over the first axis."""
+    return np.subtract(*np.quantile(values, [0.75, 0.25], axis=0))
+
+
+def _squares_are_lost(spread) -> bool:
+    """Whether a spread that is not zero has a square, as in a derivative by a scale, that float32 does not hold."""
+    return bool(np.any((spread > 0) & ((spread < SMALLEST_SQUARED) | (spread > 1.0 / SMALLEST_SQUARED))))
 
 
 def _disturbed(errors, spread) -> bool:
@@ -317,4 +339,5 @@ def _outcome_needs_float64(simulator, first, rounded, spread) -> bool:
         )
     with np.errstate(invalid="ignore"):
         errors = np.abs(rounded - first)
-    return _disturbed(np.where(np.isnan(errors), np.inf, errors), spread)
+    disturbed = _disturbed(np.where(np.isnan(errors), np.inf, errors), spread)
+    return disturbed or _squares_are_lost(np.median(spread, axis=0))

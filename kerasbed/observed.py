@@ -56,6 +56,11 @@ class SeenOutcomes:
             if problem:
                 warnings.warn(problem, UserWarning, stacklevel=stacklevel + 1)
 
+    def warn_impossible(self, outcomes: np.ndarray, stacklevel: int) -> None:
+        """Warn about outcomes that are no possible value only: an exact posterior may be far from the prior."""
+        if problem := self._impossible(outcomes.reshape(len(outcomes), -1)):
+            warnings.warn(problem, UserWarning, stacklevel=stacklevel + 1)
+
     def _far(self, flat) -> str:
         if not self.num:
             return ""

@@ -40,7 +40,7 @@ def from_samples(
     discrete=None,
 ) -> Prior:
     """See `Prior.from_samples`."""
-    draws = {name: np.asarray(values, "float64") for name, values in samples.items()}
+    draws = {name: np.asanyarray(values) for name, values in samples.items()}
     draws = {name: draw_checks.one_dataset(name, v[:, None] if v.ndim == 1 else v, 0) for name, v in draws.items()}
     flow = None if flow is False else flow
     return _fitted(draws, _origin(samples, draws, like), supports, discrete, max_centres, seed, bandwidth, flow)

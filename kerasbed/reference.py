@@ -19,12 +19,14 @@ from kerasbed.draws import Draws
 from kerasbed.eig.grid import check_grid_applies
 from kerasbed.finite import finite_values
 from kerasbed.grid_posterior import GridPosterior, cells_of
-from kerasbed.simulators import design_values
+from kerasbed.observed import SeenOutcomes
+from kerasbed.simulators import MissingMethodError, design_values
 from kerasbed.table_prior import TablePrior
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
 AT_ENDS = 1e-4  # of a posterior's mass
+NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
 
 
 def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> dict:
@@ -46,6 +48,7 @@ def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> 
 
     Warns:
         RuntimeWarning: a posterior that the grid resolves in part.
+        UserWarning: an observed entry has a value that no simulated outcome has.
     """
     rng = np.random.default_rng(seed)
     posteriors = _posteriors(simulator, conditions)
@@ -68,7 +71,7 @@ def log_prob(simulator, parameters, conditions) -> np.ndarray:
         ValueError: as for `sample`, or numbers of parameters and outcomes that differ.
 
     Warns:
-        RuntimeWarning: as for `sample`.
+        RuntimeWarning, UserWarning: as for `sample`.
     """
     outcomes, design = _checked(simulator, conditions)
     parameters = simulator.prior.check(parameters)
@@ -97,7 +100,7 @@ def posterior(simulator, conditions):
         >>> tomorrow = MyExperiment()
         >>> tomorrow.prior = kb.reference.posterior(MyExperiment(), {"outcome": [0.7], "design": model.design})
     """
-    outcome = np.asarray(conditions.get("outcome", ()), "float64")
+    outcome = finite_values(conditions.get("outcome", ()), "outcome")
     expected = _outcome_axes(simulator, conditions)
     outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
     if len(outcome) != 1:
@@ -180,4 +183,15 @@ def _checked(simulator, conditions):
     if set(conditions) != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
-    return finite_values(conditions["outcome"], "outcome"), design
+    outcomes = finite_values(conditions["outcome"], "outcome")
+    _warn_impossible(simulator, outcomes, conditions["design"])
+    return outcomes, design
+
+
+def _warn_impossible(simulator, outcomes, design):
+    try:
+        simulated = simulator.simulate(NUM_SIMULATED, design, seed=0)["outcome"]
+    except (MissingMethodError, ValueError):
+        return  # an exact posterior needs the likelihood alone
+    if simulated.shape[1:] == outcomes.shape[1:]:
+        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes, stacklevel=5)

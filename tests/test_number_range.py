@@ -17,6 +17,7 @@ from tests import toys
 
 ROUNDING = 2e-4  # of a float32 network, in log densities of order ten
 SHIFT = 2459000.0  # a Julian date
+FIXED = np.random.default_rng(3).standard_normal((64, 2))
 
 
 def clock(origin=0.0, unit=1.0, offset=0.0, first=0.0, likelihood=True):
@@ -209,3 +210,48 @@ def test_discrete_and_clipped_outcomes_have_no_number_range_to_fear():
         draws = parameters, np.full((1000, 1), 0.3), simulator.draw_noise(1000, (1,), rng)
         evaluate = backend.compile_function(simulator.measure, "float32")
         assert not number_range.choose(simulator, None, draws, evaluate(*draws))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_standard_deviations_of_draws_can_be_taken_in_any_unit(size):
+    draws = (size * np.random.default_rng(0).standard_normal((3, 400, 1))).astype("float32")
+    np.testing.assert_allclose(number_range.with_room(draws).std(axis=1) / size, 1.0, atol=0.2)  # six standard errors
+    assert number_range.with_room(draws / np.float32(size)).dtype == "float32"
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("estimate", [kb.eig.bracket, kb.eig.grid, kb.eig.laplace])
+def test_estimates_refuse_outcomes_without_noise(estimate):
+    """The likelihood here is finite and not that of `outcome`, so that nothing else would tell."""
+    exact = kb.Simulator.from_functions(
+        kb.Prior(theta=stats.norm()),
+        lambda parameters, design, noise: parameters["theta"] * design + 0.0 * noise,
+        lambda outcome, parameters, design: ops.sum(-0.5 * ops.square(outcome - parameters["theta"] * design), -1),
+    )
+    with pytest.raises(ValueError, match=r"Entry 0 of FunctionSimulator.outcome has no noise"):
+        estimate(exact, np.ones(1))
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_designs_move_alike_in_any_unit(size):
+    """Derivatives of a likelihood in a scale of 1e-25 hold its square: in float32 the design stood still."""
+
+    class Signal(kb.GaussianSimulator):
+        def __init__(self, size):
+            self.size, self.prior = size, kb.Prior(theta=stats.norm(scale=size))
+
+        def mean(self, parameters, design):
+            return parameters["theta"] * design
+
+        def scale(self, parameters, design):
+            return 0.5 * self.size
+
+    steps = []
+    for unit in (1.0, size):
+        box = kb.designs.Box((1,), 0.0, 1.0, initial=np.array([0.5]))
+        model = kb.DesignModel(Signal(unit), box, kb.objectives.PriorContrastive(), seed=0)
+        draws = {"parameters": {"theta": unit * FIXED[:, :1]}, "noise": FIXED[:, 1:]}
+        steps.append(toys.design_step(model, draws))
+    assert np.abs(steps[0]) > 1e-3
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-3)

@@ -126,6 +126,33 @@ def test_a_model_refuses_data_that_are_no_numbers_and_warns_about_far_ones(model
     ask([[0.1, -0.2]])
 
 
+def test_parameters_that_are_no_numbers_and_no_data_at_all_are_refused(model):
+    with pytest.raises(ValueError, match="parameter 'slope' has 1 NaN entries of 1"):
+        model.log_prob({"intercept": [[0.0]], "slope": [[np.nan]]}, {"outcome": [[0.0, 1.0]]})
+    with pytest.raises(ValueError, match="outcome holds no data set"):
+        model.sample(2, {"outcome": np.zeros((0, 2))})
+
+
+def test_masked_draws_and_masked_data_of_exact_posteriors_are_refused(model):
+    with pytest.raises(ValueError, match="1 draws of 'theta' are masked"):
+        kb.Prior.from_samples({"theta": np.ma.masked_array(RNG.standard_normal(9), np.arange(9) == 3)})
+    with pytest.raises(ValueError, match="outcome has 1 masked entries"):
+        kb.reference.posterior(model.simulator, {"outcome": MASKED, "design": np.ones(2)})
+
+
+def test_exact_posteriors_warn_of_values_that_an_outcome_never_takes():
+    yes_or_no = kb.Simulator.from_functions(
+        kb.Prior(theta=stats.norm()),
+        lambda parameters, design, noise: ops.cast(noise < ops.sigmoid(parameters["theta"] + design), noise.dtype),
+        lambda outcome, parameters, design: ops.sum(
+            -ops.softplus(ops.where(outcome > 0.5, -1.0, 1.0) * (parameters["theta"] + design)), axis=-1
+        ),
+        noise=stats.uniform(),
+    )
+    with pytest.warns(UserWarning, match="a value that no simulated outcome has"):
+        kb.reference.sample(yes_or_no, 10, {"outcome": [[0.4]], "design": np.zeros(1)}, seed=0)
+
+
 def test_other_entries_refuse_them_too():
     simulator, design = toys.Polynomial(1), np.ones(2)
     with pytest.raises(ValueError, match="outcome has 2 NaN"):

@@ -113,6 +113,9 @@ def summarise(terms: Terms, num_inner: int, note: str = "") -> EIGEstimate:
     estimate = EIGEstimate(lower.value, lower.error, upper_value, upper_error, method)
     if doubt := _near_ceiling(lower.value, upper_value, num_inner) or _carried(terms, upper_value, num_inner):
         warnings.warn(doubt, UserWarning, stacklevel=3)
+        if lower.value < 0.0:  # the doubt is about the upper bound, and this one is none either
+            alone = EIGEstimate(lower.value, lower.error, method=method)
+            reliability.checked(alone, terms.lower, cure="Raise num_outer.", stacklevel=4)
         return estimate
     return reliability.checked(estimate, terms.lower, terms.upper, "Raise num_outer.", stacklevel=4)
 

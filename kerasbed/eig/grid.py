@@ -15,6 +15,8 @@ d = 0.5.
 Discrete parameters are summed over, and where outcomes can be listed as well the EIG is an exact sum, without draws.
 """
 
+import itertools
+import time
 import warnings
 
 import keras
@@ -39,6 +41,7 @@ PLAIN_END = 5.9978  # standard deviations at which a grid of given size ends: 1e
 BEST_SIZES = {1: 512, 2: 128, 3: 48}
 PILOT = 64  # outcomes of which a plain grid is compared with cubature before it is believed for the others
 AGREE = 1e-3  # nats
+LONG = 300.0  # seconds from which a grid says before it starts how long it takes
 
 
 class GridMassError(ValueError):
@@ -75,7 +78,8 @@ def grid(
             parameters, or discrete parameters beside continuous ones.
 
     Warns:
-        RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect.
+        RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect. Or,
+            before it starts, that it takes more than five minutes.
     """
     check_grid_applies(simulator)
     if simulator.outcome_space() is not None and grid_size is None:
@@ -125,18 +129,44 @@ def _refined(simulator, parameters, noise, design, _, precision):
     try:
         own, log_evidence, checks = _by_tensor_grid(simulator, parameters, noise, design, BEST_SIZES[dim], precision)
     except GridMassError:
-        return _by_cubature(simulator, parameters, noise, design, precision)
+        return _announced(simulator, parameters, noise, design, precision)
     doubtful = (checks["error"] > DOUBTFUL) | (checks["ends"] > AT_ENDS)
     pilot = np.random.default_rng([0, num]).permutation(np.flatnonzero(~doubtful))[:PILOT]
     again = np.concatenate([pilot, np.flatnonzero(doubtful)])
     some = {name: values[again] for name, values in parameters.items()}
-    _, found, better = _by_cubature(simulator, some, noise[again], design, precision)
+    _, found, better = _announced(simulator, some, noise[again], design, precision)
     if len(pilot) < PILOT or np.max(np.abs(found[: len(pilot)] - log_evidence[pilot])) > AGREE:
-        return _by_cubature(simulator, parameters, noise, design, precision)
+        return _announced(simulator, parameters, noise, design, precision)
     log_evidence[again] = found
     for name, values in better.items():
         checks[name][again] = values
     return own, log_evidence, checks
+
+
+def _announced(simulator, parameters, noise, design, precision):
+    """`_by_cubature` that says what it costs before it starts: a first part compiles, a second one is timed.
+
+    Warns:
+        RuntimeWarning: it will take longer than `LONG`.
+    """
+    num = len(noise)
+    ends = [0, num] if num <= 4 * PILOT else [0, PILOT, 2 * PILOT, num]
+    parts, seconds = [], 0.0
+    for first, last in itertools.pairwise(ends):
+        if (expected := seconds * (last - first) / PILOT) > LONG:
+            warnings.warn(
+                f"The grid will take about {expected / 60:.0f} minutes for {num} experiments, whose posteriors need "
+                "many cells. Stop it and lower num_samples, or use kb.eig.bracket.",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        start = time.perf_counter()
+        some = {name: values[first:last] for name, values in parameters.items()}
+        parts.append(_by_cubature(simulator, some, noise[first:last], design, precision))
+        seconds = time.perf_counter() - start if first else 0.0
+    own, log_evidence, checks = zip(*parts, strict=True)
+    joined = {name: np.concatenate([part[name] for part in checks]) for name in checks[0]}
+    return np.concatenate(own), np.concatenate(log_evidence), joined
 
 
 def _by_cubature(simulator, parameters, noise, design, precision):

@@ -186,9 +186,7 @@ def _of_side(name, value, error, terms, cure) -> list[str]:
             f"mean {value:.3f} rests on a few draws and its standard error {error:.3f} means little. {cure}"
         )
     if np.isfinite(value) and not error <= max(VAGUE, VAGUE * abs(value)):
-        negative = (
-            "" if value >= 0.0 else " An EIG is never negative: look for numbers that lose digits, too."
-        )
+        negative = "" if value >= 0.0 else " An EIG is never negative: look for numbers that lose digits, too."
         found.append(f"The {name} bound {value:.3f} has an error of {error:.3f}: it says nothing. {cure}{negative}")
     return found
 

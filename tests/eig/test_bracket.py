@@ -290,3 +290,20 @@ def test_a_mean_without_its_outcome_axis_is_refused():
 
     with pytest.raises(ValueError, match="add the missing one"):
         Flat().simulate(5, np.ones(1), seed=0)
+
+
+@pytest.mark.one_backend
+def test_a_lower_bound_below_zero_is_told_beside_a_doubtful_upper_one():
+    """The location of a funnel, whose spread is the nuisance: of its wide outcomes no inner draw tells anything."""
+
+    class Funnel(kb.GaussianSimulator):
+        prior = kb.Prior(location=stats.norm(), log_spread=stats.norm(scale=2.0), z=stats.norm())
+
+        def mean(self, parameters, design):
+            return parameters["location"] + ops.exp(parameters["log_spread"]) * parameters["z"] + 0.0 * design
+
+        def scale(self, parameters, design):
+            return 0.1
+
+    with pytest.warns(UserWarning, match="The lower bound -.* says nothing"):
+        kb.eig.bracket(Funnel(), np.zeros(1), 1024, 1024, target="location", num_nuisance=512)

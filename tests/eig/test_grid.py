@@ -234,3 +234,13 @@ def test_estimates_print_their_direction():
     assert str(kb.EIGEstimate(1.0, 0.1, 1.0, 0.1, "grid")) == "EIG 1.0000 +- 0.1000 nats (grid)"
     assert str(kb.EIGEstimate(lower=1.0, lower_se=0.1, method="m")) == "EIG >= 1.0000 +- 0.1000 nats (m)"
     assert "<= 2.0000" in str(kb.EIGEstimate(upper=2.0, upper_se=0.1))
+
+
+@pytest.mark.one_backend
+def test_a_grid_that_takes_long_says_so_before_it_starts(monkeypatch):
+    module = sys.modules["kerasbed.eig.grid"]  # `kb.eig.grid` is the function
+    monkeypatch.setattr(module, "PILOT", 4)
+    monkeypatch.setattr(module, "LONG", 0.0)
+    monkeypatch.setattr(module, "AGREE", -1.0)  # as if the plain grid held nothing
+    with pytest.warns(RuntimeWarning, match="minutes for 32 experiments"):
+        kb.eig.grid(toys.Line(), np.array([0.0, 1.0]), num_samples=32)
