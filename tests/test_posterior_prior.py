@@ -26,8 +26,8 @@ def density():
 def test_the_kernel_density_keeps_mean_and_covariance(density):
     draws, prior = density
     sample = prior.sample(20_000, seed=1)
-    u_draws = np.concatenate([np.log(draws["rate"][0]), draws["x"][0]], axis=-1)
-    u_sample = np.concatenate([np.log(sample["rate"]), sample["x"]], axis=-1)
+    u_draws = np.concatenate([draws["rate"][0], draws["x"][0]], axis=-1)
+    u_sample = np.concatenate([sample["rate"], sample["x"]], axis=-1)
     covariance = np.cov(u_draws, rowvar=False)
     sd = np.sqrt(np.diag(covariance))
     # Standard error of a mean of 20,000 draws is sd / 141, of a variance about sqrt(2) / 141 relative: 5 of them.
@@ -176,6 +176,19 @@ def test_edges_and_heavy_tails_are_near_the_law_of_the_draws(law, support):
     prior = kb.Prior.from_samples({"x": x}, supports={"x": support} if support else None)
     value, error = divergence(prior, law)
     assert value < 0.04 + 4.0 * error
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("law", "sign", "num"), [(stats.expon(), 1.0, 500), (stats.gamma(0.3), 1.0, 500), (stats.halfnorm(), -1.0, 2000)]
+)
+def test_light_tails_beside_one_edge_keep_their_moments(law, sign, num):
+    """A normal component of the logarithm has the moments of a lognormal law, which no draw shows."""
+    x = sign * law.rvs((num, 1), random_state=np.random.default_rng(1))
+    prior = kb.Prior.from_samples({"x": x}, supports={"x": (0.0, np.inf) if sign > 0 else (-np.inf, 0.0)})
+    drawn = prior.sample(200_000, seed=0)["x"]
+    assert abs(drawn.mean() / x.mean() - 1.0) < 0.05
+    assert abs(drawn.std() / x.std() - 1.0) < 0.12
 
 
 @pytest.mark.one_backend
