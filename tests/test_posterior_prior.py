@@ -74,6 +74,30 @@ def test_a_variational_fit_is_used_as_it_is():
     assert abs(prior.entropy(20_000).value - law.entropy()) < 5 * prior.entropy(20_000).standard_error
 
 
+GOOD = {"x": np.random.default_rng(0).standard_normal(100)}
+MISUSED = [
+    (lambda: kb.Prior.from_samples({}), ValueError, "no parameter"),
+    (lambda: kb.Prior.from_samples(GOOD["x"]), TypeError, "ndarray, but a dict"),
+    (lambda: kb.Prior.from_posterior([1.0, 2.0]), TypeError, "list, but a dict"),
+    (lambda: kb.Prior.from_samples({"x": ["a", "b"]}), ValueError, "no real numbers"),
+    (lambda: kb.Prior.from_samples({"x": GOOD["x"] + 0j}), ValueError, "complex"),
+    (lambda: kb.Prior.from_samples({"x": np.ma.masked_less(GOOD["x"], -1.0)}), ValueError, "draws of 'x' are masked"),
+    (lambda: kb.Prior.from_samples(GOOD, supports={"x": 3.0}), ValueError, r"is 3.0, but \(low, high\)"),
+    (lambda: kb.Prior.from_samples(GOOD, supports=[(-9.0, 9.0)]), TypeError, "supports is"),
+    (lambda: kb.Prior.from_samples(GOOD, like=stats.norm()), TypeError, "kb.Prior"),
+    (lambda: kb.Prior.from_samples(GOOD, discrete={"x": []}), ValueError, "gives no values"),
+    (lambda: kb.Prior.from_samples(GOOD, max_centres=0), ValueError, "max_centres is 0"),
+    (lambda: kb.Prior.from_posterior({"x": np.ones((2, 9, 1))}, dataset=2), ValueError, "of 2 data sets"),
+]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("build", "error", "message"), MISUSED)
+def test_what_is_no_set_of_draws_is_refused_by_name(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
 def test_draws_without_a_density_are_refused():
     x = np.random.default_rng(0).standard_normal((50, 1))
     with pytest.raises(ValueError, match="singular covariance"):
