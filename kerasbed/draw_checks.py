@@ -1,23 +1,53 @@
 """What draws must be before a density is fitted to them: finite, inside their supports, distinct, not discrete."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 AT_EDGE = 0.02  # share of draws on the edge of a support that may be rounding
 FEW_VALUES = 20  # of a coordinate, with ten times as many draws: no density
 
 
+def check_named(draws):
+    """Raise TypeError for draws that have no names, ValueError where there are none."""
+    if not isinstance(draws, Mapping) and not hasattr(draws, "items"):
+        raise TypeError(
+            f"Draws are given as {type(draws).__name__}, but a dict was expected: parameter's name -> (num, d)."
+        )
+    if not len(draws):
+        raise ValueError("Draws of no parameter were given; pass at least one, e.g. {'rate': draws of shape (num, 1)}.")
+
+
+def real_values(name, values):
+    """Draws of one parameter in float64.
+
+    Raises:
+        ValueError: masked entries, or no real numbers.
+    """
+    if np.any(np.ma.getmaskarray(values)):
+        raise ValueError(
+            f"{int(np.ma.getmaskarray(values).sum())} draws of {name!r} are masked, but draws of all parameters were "
+            "expected; leave these draws out of every parameter."
+        )
+    if np.iscomplexobj(values):
+        raise ValueError(f"Draws of {name!r} are complex, but real numbers were expected.")
+    try:
+        return np.asarray(values, "float64")
+    except (TypeError, ValueError):
+        raise ValueError(f"Draws of {name!r} are no real numbers, but values (num, d) were expected.") from None
+
+
 def one_dataset(name, values, dataset):
     """Draws of one parameter as (num, d).
 
     Raises:
-        ValueError: another shape, masked values, or values that are not finite.
+        ValueError: no such data set, another shape, or values that are not finite real numbers.
     """
-    if (masked := np.ma.getmaskarray(values)).any():
-        raise ValueError(
-            f"{masked.sum()} draws of {name!r} are masked, but every draw must have a value; leave those out."
-        )
-    values = np.asarray(values, "float64")
-    values = values[dataset] if values.ndim == 3 else values
+    values = real_values(name, values)
+    if values.ndim == 3:
+        if not -len(values) <= dataset < len(values):
+            raise ValueError(f"dataset is {dataset}, but draws of {name!r} are of {len(values)} data sets.")
+        values = values[dataset]
     if values.ndim != 2 or not np.all(np.isfinite(values)):
         bad = f", {np.sum(~np.isfinite(values))} of them not finite," if values.size else ""
         raise ValueError(
@@ -43,16 +73,19 @@ def limits(dims, supports, origin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
         ValueError: an unknown name, or limits that do not fit the parameter's coordinates.
     """
+    if not isinstance(supports, Mapping):
+        raise TypeError(f"supports is {supports!r}, but a dict was expected: parameter's name -> (low, high).")
     if unknown := set(supports) - set(dims):
         raise ValueError(f"supports name {sorted(unknown)}, but the draws are of {sorted(dims)}.")
     found = {}
     for name, dim in dims.items():
-        low, high = supports.get(name, origin.get(name, (-np.inf, np.inf)))
+        given = supports.get(name, origin.get(name, (-np.inf, np.inf)))
         try:
+            low, high = given
             low, high = (np.broadcast_to(np.asarray(edge, "float64"), (dim,)).copy() for edge in (low, high))
-        except ValueError:
+        except (TypeError, ValueError):
             raise ValueError(
-                f"The support of {name!r} is {(low, high)}, but a number or {dim} of them was expected for each edge."
+                f"The support of {name!r} is {given}, but (low, high) was expected, a number or {dim} of them for each."
             ) from None
         if not np.all(low < high):
             raise ValueError(f"The support of {name!r} is {(low, high)}, but low < high was expected.")

@@ -82,13 +82,13 @@ class FittedDensity:
         return self.maps.inverse(self.mean + white @ self.root.T)
 
 
-def fit_density(u, weights, bounded, most_centres: int, rng, bandwidth=None) -> tuple[FittedDensity, HeldOut | None]:
+def fit_density(u, weights, edges, most_centres: int, rng, bandwidth=None) -> tuple[FittedDensity, HeldOut | None]:
     """The density that held-out draws prefer, fitted to all draws, and how it did on those.
 
     Args:
         u: distinct draws (N, D).
         weights: how often each was drawn, (N,).
-        bounded: whether the parameter of each coordinate has an edge, (D,).
+        edges: whether the parameter of each coordinate has a lower and an upper edge, (D, 2).
         most_centres: kernels.
         rng: `np.random.Generator`.
         bandwidth: width of all kernels in units of the draws' spread; None chooses.
@@ -98,25 +98,37 @@ def fit_density(u, weights, bounded, most_centres: int, rng, bandwidth=None) -> 
     """
     rows = rng.permutation(len(u))[:MOST_FITTED]
     u, weights = u[rows], weights[rows]
-    fits = _equal_kernels(most_centres, bandwidth) if bandwidth else _choices(u, bounded, most_centres, rng)
+    fits = _equal_kernels(most_centres, bandwidth) if bandwidth else _choices(u, edges, most_centres, rng)
     if len(u) < LEAST_DRAWS:
         return fits[0](u, weights), None
     compared = min(len(u), MOST_DRAWS)
     held = slice(0, int(HELD_OUT * compared))
     rest = slice(held.stop, compared)
     candidates = [fit(u[rest], weights[rest]) for fit in fits]
-    values = [weights[held] @ fitted.log_prob(u[held]) for fitted in candidates]
-    best = candidates[int(np.argmax(values))]
+    chosen = _preferred([fitted.log_prob(u[held]) for fitted in candidates], weights[held])
+    best = candidates[chosen]
     judged = judge(best, u[held], weights[held], rng)
     if best.mixture.isotropic:
-        return fits[int(np.argmax(values))](u, weights), judged
+        return fits[chosen](u, weights), judged
     return _refitted(best, u, weights), judged
 
 
-def _choices(u, bounded, most_centres, rng):
+def _preferred(log_densities, weights) -> int:
+    """The first candidate, unless another one is better at held-out draws by more than chance.
+
+    Kernels follow draws far out one by one, so that their moments are poorer than those of an equally good mixture.
+    """
+    gains = [weights @ (each - log_densities[0]) / weights.sum() for each in log_densities]
+    best = int(np.argmax(gains))
+    spread = np.square(log_densities[best] - log_densities[0] - gains[best])
+    error = np.sqrt(np.square(weights) @ spread) / weights.sum()
+    return best if gains[best] > error else 0
+
+
+def _choices(u, edges, most_centres, rng):
     """Functions of draws and weights: a mixture, in bent or in straight coordinates, and kernels."""
-    maps = choose_maps(u, bounded, rng)
-    several = [maps, maps.linear(), maps.bent(bounded)]
+    maps = choose_maps(u, edges, rng)
+    several = [maps, maps.linear(), maps.bent(edges)]
     several = list({each.kinds: each for each in several[: 3 if u.shape[1] == 1 else 2]}.values())
     mixture = functools.partial(_best_mixture, several, rng=rng)
     return [mixture, functools.partial(_kernels_on, maps, most=most_centres, rng=rng)]

@@ -63,7 +63,7 @@ class FittedPrior(PosteriorPrior):
         # Repeats, as of a Markov chain that stands still, are weights: apart they would look like infinite density.
         self._distinct, counts = np.unique(coordinates, axis=0, return_counts=True)
         self._counts = counts.astype("float64")
-        self._bounded = np.concatenate([np.isfinite(low) | np.isfinite(high) for low, high in limits.values()])
+        self._edges = np.concatenate([np.isfinite(np.stack(pair, axis=-1)) for pair in limits.values()])
 
     def _in_support(self, u) -> dict[str, np.ndarray]:
         """Parameters from unconstrained coordinates, (num, dim), strictly inside their supports."""
@@ -141,7 +141,7 @@ class DensityPrior(FittedPrior):
             )
         super().__init__(draws, limits)
         self.density, self.held_out = fit_density(
-            self._distinct, self._counts, self._bounded, max_centres, np.random.default_rng(seed), bandwidth
+            self._distinct, self._counts, self._edges, max_centres, np.random.default_rng(seed), bandwidth
         )
         self._end_of_fit(draws)
 

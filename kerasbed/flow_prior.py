@@ -63,7 +63,7 @@ class FlowPrior(FittedPrior):
         if not networks.has_standard_normal_base(self.network):
             raise TypeError("The flow's base distribution must be N(0, I); use base_distribution='normal'.")
         rng = np.random.default_rng(seed)
-        self.maps = choose_maps(self._distinct, self._bounded, rng)
+        self.maps = choose_maps(self._distinct, self._edges, rng)
         v = self.maps.forward(self._distinct)[0]
         self.standardize = Standardize((self.dim,))
         self.standardize.adapt(v)

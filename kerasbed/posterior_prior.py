@@ -25,6 +25,7 @@ def from_posterior(
         if supports is not None or like is not None or discrete is not None:
             raise ValueError("A variational fit has the supports of its prior; leave out supports=, like=, discrete=.")
         return VariationalPrior(posterior)
+    draw_checks.check_named(posterior)
     draws = {name: draw_checks.one_dataset(name, values, dataset) for name, values in posterior.items()}
     return _fitted(draws, _origin(posterior, draws, like), supports, discrete, max_centres, seed)
 
@@ -40,7 +41,8 @@ def from_samples(
     discrete=None,
 ) -> Prior:
     """See `Prior.from_samples`."""
-    draws = {name: np.asanyarray(values) for name, values in samples.items()}
+    draw_checks.check_named(samples)
+    draws = {name: draw_checks.real_values(name, values) for name, values in samples.items()}
     draws = {name: draw_checks.one_dataset(name, v[:, None] if v.ndim == 1 else v, 0) for name, v in draws.items()}
     flow = None if flow is False else flow
     return _fitted(draws, _origin(samples, draws, like), supports, discrete, max_centres, seed, bandwidth, flow)
@@ -50,10 +52,13 @@ def _origin(given, draws, like) -> Draws:
     """Supports and discrete values that the draws, or the prior they are like, come with.
 
     Raises:
+        TypeError: `like` is no prior.
         ValueError: names or sizes of the draws are not those of `like`.
     """
     if like is None:
         return given if isinstance(given, Draws) else Draws(given)
+    if not isinstance(like, Prior):
+        raise TypeError(f"like is {like!r}, but a kb.Prior with the parameters of the draws was expected.")
     sizes = {name: values.shape[1] for name, values in draws.items()}
     if wrong := {name: dim for name, dim in sizes.items() if like.dims.get(name) != dim}:
         raise ValueError(
@@ -64,8 +69,10 @@ def _origin(given, draws, like) -> Draws:
 
 
 def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None, flow=None):
+    if max_centres < 1:
+        raise ValueError(f"max_centres is {max_centres}, but at least one kernel was expected.")
     dims = {name: values.shape[1] for name, values in draws.items()}
-    limits = draw_checks.limits(dims, supports or {}, origin.supports)
+    limits = draw_checks.limits(dims, {} if supports is None else supports, origin.supports)
 
     def fit(parts):
         chosen = {name: limits[name] for name in parts}
@@ -88,6 +95,8 @@ def _possible_values(discrete, dims):
     """Name -> sorted values of each coordinate, from values that all coordinates share."""
     if unknown := set(discrete) - set(dims):
         raise ValueError(f"discrete names {sorted(unknown)}, but the draws are of {sorted(dims)}.")
+    if empty := [name for name, values in discrete.items() if np.size(values) == 0]:
+        raise ValueError(f"discrete gives no values for {empty}, but all possible values were expected.")
     return {name: (np.unique(np.asarray(values, "float64")),) * dims[name] for name, values in discrete.items()}
 
 

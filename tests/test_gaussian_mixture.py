@@ -51,7 +51,7 @@ def test_em_keeps_the_mean_and_finds_a_narrow_mode_inside_a_broad_one():
     np.testing.assert_allclose(np.sort(found.roots.ravel()), [0.02, 1.0], rtol=0.12)  # four errors of 750 draws
 
 
-@pytest.mark.parametrize("kind", ["identity", "root", "arsinh"])
+@pytest.mark.parametrize("kind", ["identity", "root", "arsinh", "soft", "mirrored soft"])
 def test_bends_are_inverted_and_their_slopes_are_derivatives(kind):
     maps = TailMaps(np.array([0.5]), np.array([2.0]), (kind,))
     u, step = np.linspace(-30.0, 30.0, 13)[:, None], 1e-5

@@ -26,8 +26,8 @@ def density():
 def test_the_kernel_density_keeps_mean_and_covariance(density):
     draws, prior = density
     sample = prior.sample(20_000, seed=1)
-    u_draws = np.concatenate([np.log(draws["rate"][0]), draws["x"][0]], axis=-1)
-    u_sample = np.concatenate([np.log(sample["rate"]), sample["x"]], axis=-1)
+    u_draws = np.concatenate([draws["rate"][0], draws["x"][0]], axis=-1)
+    u_sample = np.concatenate([sample["rate"], sample["x"]], axis=-1)
     covariance = np.cov(u_draws, rowvar=False)
     sd = np.sqrt(np.diag(covariance))
     # Standard error of a mean of 20,000 draws is sd / 141, of a variance about sqrt(2) / 141 relative: 5 of them.
@@ -72,6 +72,30 @@ def test_a_variational_fit_is_used_as_it_is():
     draws = prior.sample(4000, seed=0)["x"]
     assert stats.kstest(draws[:, 0], law.cdf).pvalue > 1e-4  # false alarm 1 in 10,000
     assert abs(prior.entropy(20_000).value - law.entropy()) < 5 * prior.entropy(20_000).standard_error
+
+
+GOOD = {"x": np.random.default_rng(0).standard_normal(100)}
+MISUSED = [
+    (lambda: kb.Prior.from_samples({}), ValueError, "no parameter"),
+    (lambda: kb.Prior.from_samples(GOOD["x"]), TypeError, "ndarray, but a dict"),
+    (lambda: kb.Prior.from_posterior([1.0, 2.0]), TypeError, "list, but a dict"),
+    (lambda: kb.Prior.from_samples({"x": ["a", "b"]}), ValueError, "no real numbers"),
+    (lambda: kb.Prior.from_samples({"x": GOOD["x"] + 0j}), ValueError, "complex"),
+    (lambda: kb.Prior.from_samples({"x": np.ma.masked_less(GOOD["x"], -1.0)}), ValueError, "draws of 'x' are masked"),
+    (lambda: kb.Prior.from_samples(GOOD, supports={"x": 3.0}), ValueError, r"is 3.0, but \(low, high\)"),
+    (lambda: kb.Prior.from_samples(GOOD, supports=[(-9.0, 9.0)]), TypeError, "supports is"),
+    (lambda: kb.Prior.from_samples(GOOD, like=stats.norm()), TypeError, "kb.Prior"),
+    (lambda: kb.Prior.from_samples(GOOD, discrete={"x": []}), ValueError, "gives no values"),
+    (lambda: kb.Prior.from_samples(GOOD, max_centres=0), ValueError, "max_centres is 0"),
+    (lambda: kb.Prior.from_posterior({"x": np.ones((2, 9, 1))}, dataset=2), ValueError, "of 2 data sets"),
+]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("build", "error", "message"), MISUSED)
+def test_what_is_no_set_of_draws_is_refused_by_name(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
 
 
 def test_draws_without_a_density_are_refused():
@@ -176,6 +200,19 @@ def test_edges_and_heavy_tails_are_near_the_law_of_the_draws(law, support):
     prior = kb.Prior.from_samples({"x": x}, supports={"x": support} if support else None)
     value, error = divergence(prior, law)
     assert value < 0.04 + 4.0 * error
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("law", "sign", "num"), [(stats.expon(), 1.0, 500), (stats.gamma(0.3), 1.0, 500), (stats.halfnorm(), -1.0, 2000)]
+)
+def test_light_tails_beside_one_edge_keep_their_moments(law, sign, num):
+    """A normal component of the logarithm has the moments of a lognormal law, which no draw shows."""
+    x = sign * law.rvs((num, 1), random_state=np.random.default_rng(1))
+    prior = kb.Prior.from_samples({"x": x}, supports={"x": (0.0, np.inf) if sign > 0 else (-np.inf, 0.0)})
+    drawn = prior.sample(200_000, seed=0)["x"]
+    assert abs(drawn.mean() / x.mean() - 1.0) < 0.05
+    assert abs(drawn.std() / x.std() - 1.0) < 0.12
 
 
 @pytest.mark.one_backend

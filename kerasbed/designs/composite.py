@@ -66,11 +66,8 @@ class Product(Design):
         return self._join({part: space.unconstrain(value[part]) for part, space in self.spaces.items()})
 
     def encode(self, design):
-        features = [space.encode(design[part]) for part, space in self.spaces.items()]
-        if len({feature.shape[0] for feature in features}) > 1:  # parts shared by a batch beside parts for each draw
-            rows = next(ops.shape(feature)[0] for feature in features if feature.shape[0] != 1)
-            features = [ops.broadcast_to(feature, (rows, feature.shape[-1])) for feature in features]
-        return ops.concatenate(features, axis=-1)
+        features = {part: space.encode(design[part]) for part, space in self.spaces.items()}
+        return ops.concatenate(list(_same_rows(features).values()), axis=-1)
 
     def choice_draws(self, num, rng):
         draws = {}
@@ -85,7 +82,7 @@ class Product(Design):
                 name.removeprefix(f"{part}/"): values for name, values in choice.items() if name.startswith(f"{part}/")
             }
             relaxed[part] = self.spaces[part].relax(piece, own, progress)
-        return relaxed
+        return _same_rows(relaxed)
 
     def propose(self, u, rng):
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
@@ -149,6 +146,14 @@ class Product(Design):
     def from_config(cls, config):
         spaces = {part: keras.saving.deserialize_keras_object(space) for part, space in config["spaces"].items()}
         return super().from_config(config | {"spaces": spaces})
+
+
+def _same_rows(parts):
+    """Parts that a batch shares, (1, ...), repeated where others are (batch, ...), so that all concatenate."""
+    if len({values.shape[0] for values in parts.values()}) == 1:
+        return parts
+    rows = next(ops.shape(values)[0] for values in parts.values() if values.shape[0] != 1)
+    return {part: ops.broadcast_to(values, (rows, *values.shape[1:])) for part, values in parts.items()}
 
 
 @keras.saving.register_keras_serializable("kerasbed")

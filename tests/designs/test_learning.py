@@ -72,6 +72,17 @@ def test_parts_of_a_product_are_learned_together():
     assert model.sample(5, {"outcome": outcome, "design": learned})["rate"].shape == (3, 5, 1)
 
 
+def test_parts_of_a_product_concatenate_while_choices_are_drawn():
+    """A simulator may put the parts together: one that all draws share is repeated beside one for each draw."""
+    space = kb.designs.Product(x=kb.designs.Box((2,), -1.0, 1.0), level=kb.designs.Choice((2,), [-1.0, 0.0, 1.0]))
+    u = np.linspace(-1.0, 1.0, 8)[None].astype("float32")
+    choice = space.choice_draws(5, np.random.default_rng(0))
+    relaxed = space.relax(backend.to_tensor(u, "float32"), backend.to_tensor(choice, "float32"), 0.5)
+    both = ops.convert_to_numpy(ops.concatenate([relaxed["x"], relaxed["level"]], axis=-1))
+    assert both.shape == (5, 4)
+    np.testing.assert_allclose(both[:, :2], np.repeat(space.spaces["x"].values(u[:, :2]), 5, axis=0), rtol=1e-6)
+
+
 def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
     model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=2, starts=4)
