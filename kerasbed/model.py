@@ -2,7 +2,7 @@
 
 The mathematics of a training step stands here once: `call` simulates at the current design and evaluates the
 objective's contributions, `compute_loss` averages them. Keras differentiates it, design included; `backend.Trainer`
-carries it to the device; `inference.py` holds what is done with a trained model.
+carries it to the device; `inference.py` holds estimates of a trained model, `amortised.py` its posterior.
 """
 
 import warnings
@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, checks, datasets, objectives, optimizers, pairs, ranking, refit, score
+from kerasbed.amortised import Amortised
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.costs import TOLERANCE, Cost
@@ -26,7 +27,7 @@ STEPS_PER_EPOCH = 100
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class DesignModel(Inference, Landscape, backend.Trainer, keras.Model):
+class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model):
     """Learns the design that is most informative about a simulator's parameters, together with its objective.
 
     Args:
