@@ -8,9 +8,9 @@ HERE = Path(__file__).resolve().parents[1]
 COMPARISONS = {
     "michaelis_menten.json": ("tutorial loop until 99% of the best", "kerasbed until 99% of the best, jax"),
     "double_loop.json": (
-        "pyapprox [numba], second call",
-        "kerasbed, second call",
-        "pyro posterior_eig, linear, two rates",
+        "pyapprox [numba], later",
+        "kerasbed, later",
+        "pyro posterior_eig, two rates",
     ),
     "variational.json": ("full, pyapprox, warm", "full, kerasbed search of a first fit, warm"),
     "acquisition.json": ("Branin", "Hartmann 6"),
