@@ -173,6 +173,20 @@ def as_simulated(tensor):
     return tensor if keras.backend.standardize_dtype(tensor.dtype) == dtype else ops.cast(tensor, dtype)
 
 
+@contextlib.contextmanager
+def constants_in(dtype: str):
+    """Context in which constants that name no type are of `dtype`: for a network within a computation in another type.
+
+    BayesFlow starts sums at zeros of the process' float type, which TensorFlow adds to no other.
+    """
+    previous = keras.config.floatx()
+    keras.config.set_floatx(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(previous)
+
+
 def floats_as_simulated(structure):
     """Nested tensors whose floats are of `simulation_dtype`; Keras would make them those of the networks."""
     dtype = simulation_dtype()

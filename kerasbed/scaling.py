@@ -61,7 +61,7 @@ class Standardize(keras.layers.Layer):
 
     def call(self, x):
         if not self.wide:
-            return (x - self.mean) / self.scale
+            return (ops.cast(x, self.compute_dtype) - self.mean) / self.scale
         mean, rest, scale, unit = self._in_float64()
         return ops.cast((x / unit - mean - rest) / scale, self.compute_dtype)
 

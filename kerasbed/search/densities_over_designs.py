@@ -130,7 +130,9 @@ class LearnedLikelihood(keras.layers.Layer):
     def sample(self, noise, parameters, design):
         """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, entries * dim)."""
         rows = ops.cast(ops.reshape(noise, (-1, self.dim)), self.compute_dtype)
-        z = self.network(rows, conditions=self.conditions(parameters, design), inverse=True)
+        conditions = self.conditions(parameters, design)
+        with backend.constants_in(self.compute_dtype):
+            z = self.network(rows, conditions=conditions, inverse=True)
         return ops.reshape(self.standardize_outcome.inverse(z[:, : self.size]), (-1, *self.outcome_shape))
 
     def log_prob(self, outcome, auxiliary, parameters, design, training=False):

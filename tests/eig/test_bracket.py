@@ -305,7 +305,7 @@ def test_a_lower_bound_below_zero_is_told_beside_a_doubtful_upper_one():
         def scale(self, parameters, design):
             return 0.1
 
-    with pytest.warns(UserWarning) as seen:
+    with pytest.warns(UserWarning, match="bound") as seen:
         kb.eig.bracket(Funnel(), np.zeros(1), 1024, 1024, target="location", num_nuisance=512)
     told = " ".join(str(warning.message) for warning in seen)
     assert "The lower bound -" in told

@@ -27,7 +27,7 @@ def test_few_inner_draws_loosen_the_bounds_in_their_directions():
     """With 16 draws both are off by far more than their errors: 5 errors of the mean of 12 seeds."""
     found = []
     for seed in range(12):
-        with pytest.warns(UserWarning) as seen:  # of some seeds also that the lower bound is below zero
+        with pytest.warns(UserWarning, match="bound") as seen:  # of some seeds also that the lower bound is below zero
             found.append(kb.eig.bracket(Mixture(), X, 1024, 16, seed=seed, target="a", num_nuisance=16, check=False))
         assert any("outcomes that no inner draw comes near" in str(warning.message) for warning in seen)
     lower, lower_error = numerics.mean_and_error([bound.lower for bound in found])
