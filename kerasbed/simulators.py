@@ -46,6 +46,7 @@ class Simulator:
     noise = stats.norm()
     noise_shape: tuple[int, ...] | None = None
     differentiable = True
+    _takes_float64 = True  # until `outcome` turns out to fail in it, beside numbers of its own
     default_target = None  # what a model learns about when it is not told; None: all parameters
 
     def outcome(self, parameters, design, noise):
@@ -158,9 +159,21 @@ class Simulator:
         noise_shape = self.resolve_noise_shape(design_shape(design))
         parameters = self.prior.sample(num_samples, rng)
         noise = self.draw_noise(num_samples, noise_shape, rng)
-        with backend.precision("float64"), backend.no_gradients():
-            outcome = self.measure_explained(*backend.to_tensor((parameters, design, noise), "float64"))
+        outcome = self._simulated(parameters, design, noise)
         return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
+
+    def _simulated(self, *draws):
+        """Outcomes in float64, or in the process' float type where `outcome` brings numbers of its own in that type."""
+        if self._takes_float64:
+            try:
+                with backend.precision("float64"), backend.no_gradients():
+                    return self.measure_explained(*backend.to_tensor(draws, "float64"))
+            except OutcomeError:
+                pass  # said again below, if it has another reason
+        with backend.no_gradients():
+            outcome = self.measure_explained(*cast(draws))
+        self._takes_float64 = False
+        return outcome
 
     def measure(self, parameters, design, noise):
         """`outcome` with its contract checked; (batch,) outcomes become (batch, 1). Works on tensors and while tracing.
