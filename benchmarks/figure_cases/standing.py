@@ -19,7 +19,7 @@ COMPARISONS = {
 
 def coverage(options) -> list[dict]:
     """Misses in 60 seeds of each estimator on each problem, at most nine."""
-    import coverage as cells  # in this folder
+    import coverage_study as cells  # in this folder
 
     found = cells.study()
     failed = found[~found["passes"]]

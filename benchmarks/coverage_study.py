@@ -1,6 +1,6 @@
 """Do the errors of EIG estimates hold what they promise? Coverage over 60 seeds, problem by problem.
 
-    KERAS_BACKEND=jax python benchmarks/coverage.py [seeds]
+    KERAS_BACKEND=jax python benchmarks/coverage_study.py [seeds]
 
 Four priors of theta with y = theta + noise: normal, heavy-tailed (Student's t with 4 degrees of freedom), bounded
 (uniform) and two modes, at an EIG of about 2 nats. A miss is
