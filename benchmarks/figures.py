@@ -7,9 +7,10 @@
     python benchmarks/figures.py C4 --tables results/                          # JSON files of the other benchmarks
 
 Every part runs in a process of its own, V1, V5 and V6 on each backend. `judging` says when a row passes: a right
-figure, or a warning or error that names the cause before a figure is shown. C1 is coverage over seeds (`coverage_study.py`),
-C2 the speed that held before, C3 planted mutations (`mutations.py`), C4 the comparisons with other libraries: their
-tables, made beforehand by `michaelis_menten.py`, `double_loop.py`, `variational.py` and `acquisition.py --json`.
+figure, or a warning or error that names the cause before a figure is shown. C1 is coverage over seeds
+(`coverage_study.py`), C2 the speed that held before, C3 planted mutations (`mutations.py`), C4 the comparisons with
+other libraries: their tables, made beforehand by `michaelis_menten.py`, `double_loop.py`, `variational.py` and
+`acquisition.py --json`.
 """
 
 import argparse
