@@ -25,6 +25,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,8 @@ TUTORIAL_STEPS = 5000
 START_LOGITS = (0.0126, -0.0132, 0.0640, 0.0105, -0.0536, 0.0362, 0.1304)  # of default_rng(0), times 0.1
 WITHIN = 0.97  # of the speed of another checkout
 LEAST_OF_SCAN = 0.95  # of the speed of the hand-written loop
+TURNS = 40  # of those that are compared
+TURN_STEPS = {"jax": 200, "tensorflow": 200, "torch": 40}  # about a second
 
 
 # -- rows, each in a process of its own ---
@@ -70,12 +73,11 @@ def tutorial_loop(steps: int) -> dict:
     return found | {"to_99": time_to_99(designs), "ratio": ratio(designs[-1][1])}
 
 
-def hand_written_scan(steps: int, fused: int = 50) -> dict:
+def hand_written_scan(steps: int, fused: int = 50) -> None:
     """The fastest loop one would write by hand: JAX, draws in the graph, `lax.scan` over steps, the same network."""
     import bayesflow as bf
     import jax
     import keras
-    import numpy as np
     from jax import numpy as jnp
 
     flow = bf.networks.CouplingFlow(subnet_kwargs={"dropout": 0.0})
@@ -103,36 +105,37 @@ def hand_written_scan(steps: int, fused: int = 50) -> dict:
 
     run = jax.jit(lambda state, key: jax.lax.scan(step, state, jax.random.split(key, fused)), donate_argnums=0)
     state = ([v.value for v in variables], [v.value for v in optimizer.variables])
-    state, _ = run(state, jax.random.key(0))
-    jax.block_until_ready(state)
-    began, processor = time.perf_counter(), time.process_time()
-    for i in range(steps // fused):
-        state, value = run(state, jax.random.key(i))
-        float(value[-1])
-    done = steps // fused * fused
-    return {
-        "steps_per_second": done / (time.perf_counter() - began),
-        "steps_per_processor_second": done / (time.process_time() - processor),
-    }
+    clock = TurnClock(steps // fused * fused)
+    while clock.begin():
+        for key in range(steps // fused):
+            state, value = run(state, jax.random.key(key))
+            float(value[-1])
+        clock.end()
 
 
-def kerasbed_same_network(steps: int) -> dict:
-    """kerasbed's `fit` with the tutorial's network and optimizer."""
+def kerasbed_same_network(steps: int) -> None:
+    """kerasbed's `fit` with the tutorial's network and optimizer; a turn is an epoch."""
     import bayesflow as bf
     import keras
 
     import kerasbed as kb
+
+    clock = TurnClock(steps)
+
+    class Turns(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if not clock.begin():
+                sys.exit()
+
+        def on_epoch_end(self, epoch, logs=None):
+            clock.end()
 
     flow = bf.networks.CouplingFlow(subnet_kwargs={"dropout": 0.0})
     simulator, design = kb.problems.MichaelisMenten(), start_design()
     model = kb.DesignModel(simulator, design, objective=kb.objectives.BarberAgakov(flow), seed=0)
     model.compile(optimizer=keras.optimizers.AdamW(1e-3), design_optimizer=keras.optimizers.AdamW(1e-3))
     data = kb.SimulatorDataset(simulator, design, batch_size=BATCH, num_batches=steps, seed=0)
-    model.fit(data, epochs=2, verbose=0, callbacks=[clock := _epoch_clock()])
-    return {
-        "steps_per_second": steps / clock.seconds[-1],
-        "steps_per_processor_second": steps / clock.processor_seconds[-1],
-    }
+    model.fit(data, epochs=10**6, verbose=0, callbacks=[Turns()])
 
 
 def kerasbed_job(steps: int) -> dict:
@@ -178,34 +181,30 @@ def kerasbed_to_99(steps: int) -> dict:
 
 def start_design():
     """A box that begins where the tutorial's loop does."""
-    import numpy as np
-
     import kerasbed as kb
 
     start = 400.0 / (1.0 + np.exp(-np.array(START_LOGITS)))
     return kb.designs.Box((7,), 0.0, 400.0, initial=start)
 
 
-def _epoch_clock():
-    import keras
+class TurnClock:
+    """Lets a process run a turn for each line that it reads, and prints the steps per processor second of each."""
 
-    class Clock(keras.callbacks.Callback):
-        seconds = processor_seconds = ()
+    def __init__(self, steps: int):
+        self.steps = steps
 
-        def on_epoch_begin(self, epoch, logs=None):
-            self._start, self._processor = time.perf_counter(), time.process_time()
+    def begin(self) -> bool:
+        """Wait for a line; False at the end of the input."""
+        asked = bool(sys.stdin.readline())
+        self._start = time.process_time()
+        return asked
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.seconds = (*self.seconds, time.perf_counter() - self._start)
-            self.processor_seconds = (*self.processor_seconds, time.process_time() - self._processor)
-
-    return Clock()
+    def end(self) -> None:
+        print(self.steps / (time.process_time() - self._start), flush=True)
 
 
 def ratio(design, num_samples: int = 50_000) -> float:
     """True EIG of a design over that of the best known one, on the same draws, entries sorted so that they pair up."""
-    import numpy as np
-
     import kerasbed as kb
     from kerasbed.problems.michaelis_menten import BEST_DESIGN
 
@@ -233,46 +232,77 @@ ROWS = {f.__name__: f for f in (tutorial_loop, hand_written_scan, kerasbed_same_
 
 def measure(row: str, backend: str, steps: int, tree: Path = ROOT) -> dict:
     """Run a row in a fresh process, with the kerasbed of a checkout."""
-    command = [sys.executable, "-W", "ignore", __file__, "--row", row, "--steps", str(steps)]
-    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(tree)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(_command(row, steps), env=_environment(backend, tree), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{row} on {backend} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def speed_rows(against: str | None = None, share: int = 1, repeats: int = 3) -> list[dict]:
-    """Steps per second of `fit` against a hand-written loop, and against another checkout, turn by turn.
+def _command(row, steps):
+    return [sys.executable, "-W", "ignore", __file__, "--row", row, "--steps", str(steps)]
 
-    Ratios are of steps per processor second, which other work on the machine stretches less, the median of `repeats`.
+
+def _environment(backend, tree):
+    return os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(tree)}
+
+
+def speed_rows(against: str | None = None, share: int = 1) -> list[dict]:
+    """Steps per processor second of `fit` over those of a hand-written loop and of another checkout, turn by turn.
+
+    What is compared runs in processes that wait for each other, so that a machine whose speed drifts slows both. Ratios
+    are medians over the turns, with the standard error that the quartiles of the ratios give.
     """
-    import numpy as np
-
-    def turns(row, backend, steps, trees=(ROOT,)):
-        return np.array([[rate(measure(row, backend, steps, tree)) for tree in trees] for _ in range(repeats)])
-
-    def rate(found):
-        return found["steps_per_processor_second"]
-
     rows = []
-    scan = np.median(turns("hand_written_scan", "jax", 2000 // share))
-    rows.append({"id": "hand-written lax.scan, steps per processor s", "reported": scan})
     for backend in BACKENDS if against else ("jax",):
-        steps = (2000 if backend != "torch" else 300) // share
-        trees = (ROOT, Path(against).resolve()) if against else (ROOT,)
-        found = turns("kerasbed_same_network", backend, steps, trees)
-        ours = np.median(found[:, 0])
-        rows.append({"id": f"kerasbed fit, same network, {backend}, steps per processor s", "reported": ours})
+        steps, runs = TURN_STEPS[backend], {"kerasbed fit, same network": ("kerasbed_same_network", ROOT)}
         if backend == "jax":
-            rows.append(_at_least("fit over hand-written scan, jax", ours / scan, LEAST_OF_SCAN))
+            runs["hand-written lax.scan"] = ("hand_written_scan", ROOT)
         if against:
-            ratios = found[:, 0] / found[:, 1]
-            rows.append(_at_least(f"fit over the other checkout, {backend}", np.median(ratios), WITHIN))
+            runs["the other checkout"] = ("kerasbed_same_network", Path(against).resolve())
+        rates = dict(zip(runs, by_turns(runs.values(), backend, steps, TURNS // share).T, strict=True))
+        ours = rates["kerasbed fit, same network"]
+        rows += [
+            {"id": f"{name}, {backend}, steps per processor s", "reported": float(np.median(rate))}
+            for name, rate in rates.items()
+        ]
+        least = {"hand-written lax.scan": LEAST_OF_SCAN, "the other checkout": WITHIN}
+        rows += [
+            _at_least(f"fit over {name}, {backend}", ours / rates[name], least[name]) for name in rates if name in least
+        ]
     return rows
 
 
-def _at_least(id, ratio, least):
-    return {"id": id, "reported": float(ratio), "truth": f"at least {least}", "passed": bool(ratio >= least)}
+def by_turns(runs, backend: str, steps: int, turns: int) -> np.ndarray:
+    """Steps per processor second, (turns, runs), of rows (name, checkout) by turns; the first turn is left out."""
+    processes = [start(row, backend, steps, tree) for row, tree in runs]
+    try:
+        rates = np.array([[_turn(p) for p in processes[:: 1 if i % 2 else -1]] for i in range(turns + 1)])
+        rates[::2] = rates[::2, ::-1]  # every second round goes the other way
+        return rates[1:]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def start(row: str, backend: str, steps: int, tree: Path) -> subprocess.Popen:
+    """A row in a fresh process, with the kerasbed of a checkout, that talks through its input and output."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(_command(row, steps), env=_environment(backend, tree), text=True, **pipes)
+
+
+def _turn(process) -> float:
+    print(file=process.stdin, flush=True)
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args} failed:\n{process.communicate()[1][-2000:]}")
+    return float(line)
+
+
+def _at_least(id, ratios, least):
+    low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    error = 1.2533 * (high - low) / 1.349 / np.sqrt(len(ratios))  # of a median of about normal ratios
+    verdict = {"truth": f"at least {least}", "passed": bool(ratio >= least)}
+    return {"id": id, "reported": float(ratio), "error": float(error)} | verdict
 
 
 def tutorial_rows(found: dict, steps: int) -> list[dict]:
@@ -321,7 +351,8 @@ def main() -> None:
     table.add_arguments(parser)
     options = parser.parse_args()
     if options.row:
-        print(json.dumps(ROWS[options.row](options.steps)))
+        if (found := ROWS[options.row](options.steps)) is not None:
+            print(json.dumps(found))
         return
     table.pin(options.cores)
     parts, share = options.part or ["speed", "job", "to_99"], 10 if options.quick else 1

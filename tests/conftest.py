@@ -1,5 +1,6 @@
 """The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
 
+import collections
 import gc
 import os
 from pathlib import Path
@@ -23,21 +24,51 @@ from tests import toys
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
+TESTS = Path(__file__).parent
+MOST_COSTLY = 8  # modules that the closing line names
+_spent: collections.Counter = collections.Counter()
+
 
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is slow, unless asked for, and what no backend changes on all but one."""
+    """Leave out what is slow, and on all backends but one what none of them changes, unless all is asked for."""
     left_out = [] if config.getoption("--all") else ["slow"]
-    left_out += [] if keras.backend.backend() == "jax" else ["one_backend"]
+    left_out += [] if config.getoption("--all") or keras.backend.backend() == "jax" else ["one_backend"]
     chosen, others = [], []
     for item in items:
         (others if any(item.get_closest_marker(mark) for mark in left_out) else chosen).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
     items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Add up what each module costs in seconds of the processor, which other work on the machine stretches less."""
+    before = _processor_seconds()
+    try:
+        return (yield)
+    finally:
+        _spent[item.path.relative_to(TESTS)] += _processor_seconds() - before
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Processor seconds by folder, and the modules that cost most."""
+    folders = collections.Counter()
+    for path, seconds in _spent.items():
+        folders[path.parts[0] if len(path.parts) > 1 else "."] += seconds
+    folders = ", ".join(f"{name} {seconds:.0f}" for name, seconds in folders.most_common())
+    modules = ", ".join(f"{path} {seconds:.0f}" for path, seconds in _spent.most_common(MOST_COSTLY))
+    terminalreporter.write_line(f"processor seconds: {sum(_spent.values()):.0f}; by folder: {folders}; of it {modules}")
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 @pytest.fixture(autouse=True)
