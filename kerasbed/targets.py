@@ -234,11 +234,13 @@ class Target(Prior):
     def _check_rank(self):
         """A density of t needs its Jacobian to have full rank."""
         width, names = self.parts[NAME], self.source.names
-        sizes = np.cumsum([self.source.dims[name] for name in names])[:-1].tolist()
+        dims = self.source.dims
+        ends = np.cumsum(list(dims.values())).tolist()
 
-        def of_vector(theta):
-            pieces = ops.split(theta[None], sizes, axis=-1)
-            return self.fn(dict(zip(names, pieces, strict=True)))[0]
+        def of_vector(theta):  # slices: without a place to split at, ops.split fails on TensorFlow and torch
+            return self.fn({name: theta[None, end - dims[name] : end] for name, end in zip(names, ends, strict=True)})[
+                0
+            ]
 
         draws = self.source.sample(PROBES, 0)
         evaluate = backend.jacobian(of_vector)

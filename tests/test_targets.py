@@ -136,6 +136,11 @@ def squares(parameters):
     return ops.concatenate([parameters["a"], ops.square(parameters["a"])], axis=-1)
 
 
+def test_a_function_of_the_only_parameter_is_a_target():
+    target = kb.targets.Target(kb.Prior(t=stats.norm()), lambda p: 2.0 * p["t"])
+    assert target.dims == {kb.targets.NAME: 1}
+
+
 BAD = [
     ("rate", "names"),
     (["a", "c"], "names"),
