@@ -7,6 +7,7 @@ from keras import tree
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed import datasets
 from tests import toys
 
 DESIGN = kb.designs.Box((2,), -1.0, 1.0, seed=1)
@@ -51,7 +52,7 @@ def test_epochs_seeds_and_streams_differ_and_repeat(rule):
     data.epoch = 0
     np.testing.assert_array_equal(flat(data[0]), first)
     others = [second, flat(dataset(base_samples=rule, seed=4)[0]), flat(dataset(base_samples=rule, seed=[3, 1])[0])]
-    others.append(flat(data.in_stream(kb.datasets.VALIDATION)[0]))
+    others.append(flat(data.in_stream(datasets.VALIDATION)[0]))
     assert all(not np.array_equal(first, other) for other in others)
 
 

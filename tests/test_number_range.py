@@ -13,6 +13,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend, number_range
+from kerasbed.scaling import Standardize
 from tests import toys
 
 ROUNDING = 2e-4  # of a float32 network, in log densities of order ten
@@ -102,7 +103,7 @@ def test_a_saved_model_keeps_its_number_range(tmp_path):
 def test_standardised_values_keep_their_digits_far_from_zero():
     values = 1e8 + np.random.default_rng(0).standard_normal((500, 3)) * [0.1, 1.0, 10.0]
     with backend.wide_simulation():
-        layer = kb.scaling.Standardize((3,))
+        layer = Standardize((3,))
         layer.adapt(values)
         z = layer(backend.to_tensor(values, "float64"))
         again = ops.convert_to_numpy(layer.inverse(z))

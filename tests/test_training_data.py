@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import kerasbed as kb
+from kerasbed import datasets
 from tests import toys
 
 STEPS = 4
@@ -92,7 +93,7 @@ def test_validation_data_stay_the_same_in_a_stream_of_their_own(undisturbed):
     expected = model.evaluate(data, verbose=0, return_dict=True)["eig"]
     assert found == pytest.approx(expected, rel=1e-5)
     assert model.evaluate(data, verbose=0, return_dict=True)["eig"] == pytest.approx(expected, rel=1e-6)
-    assert data.stream == kb.datasets.TRAINING
+    assert data.stream == datasets.TRAINING
 
 
 def arrays_of(model):
