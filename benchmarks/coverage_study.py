@@ -32,7 +32,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.eig.bracket import Contributions
 from kerasbed.eig.compare import compared
 from kerasbed.eig.importance import importance_terms

@@ -8,10 +8,10 @@ from keras import ops
 from scipy import special
 
 from kerasbed import approximator, backend, observed, possible
+from kerasbed.backend.number_range import with_room
+from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.draws import Draws
-from kerasbed.finite import finite_values
-from kerasbed.number_range import with_room
 from kerasbed.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 

@@ -26,7 +26,8 @@ import warnings
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.learned_marginal import LearnedMarginal

@@ -21,8 +21,9 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed import backend, numerics
-from kerasbed.discrete import joint_values
+from kerasbed import backend
+from kerasbed.backend import numerics
+from kerasbed.backend.finite import joint_values
 
 BULK = 6.5  # standard deviations: 8e-11 of a normal law is beyond
 LOCATING_DRAWS = 4096

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, number_range
+from kerasbed import backend
+from kerasbed.backend import number_range
 from kerasbed.designs import Design
 from kerasbed.objectives import Objective
 from kerasbed.priors import Prior

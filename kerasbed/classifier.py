@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import networks, numerics
-from kerasbed.discrete import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
+from kerasbed import networks
+from kerasbed.backend import numerics
+from kerasbed.backend.finite import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
 
 
 @keras.saving.register_keras_serializable("kerasbed")

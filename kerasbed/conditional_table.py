@@ -11,7 +11,7 @@ values (Miller, 1955).
 import numpy as np
 from keras import ops
 
-from kerasbed import discrete
+from kerasbed.backend import finite
 from kerasbed.fitted_prior import PosteriorPrior
 from kerasbed.table_prior import TablePrior
 
@@ -105,8 +105,8 @@ class ConditionalTablePrior(PosteriorPrior):
 
     def log_density(self, parameters):
         """`log_prob` in `keras.ops`: a value off the support counts as the nearest one on it."""
-        index = discrete.cell_of_tensors(parameters, self._discrete)
-        table = discrete.cell(self._named(self.rows), self._discrete)
+        index = finite.cell_of_tensors(parameters, self._discrete)
+        table = finite.cell(self._named(self.rows), self._discrete)
         others = {name: values for name, values in parameters.items() if name not in self._discrete}
         some = next(iter(parameters.values()))
         found = ops.full_like(some[..., 0], -np.inf)
@@ -147,7 +147,7 @@ def _listed(name, draws, values):
     Raises:
         ValueError: a draw is none of them.
     """
-    columns = [found[discrete.nearest(column, found)] for column, found in zip(draws.T, values, strict=True)]
+    columns = [found[finite.nearest(column, found)] for column, found in zip(draws.T, values, strict=True)]
     nearest = np.stack(columns, axis=-1)
     if np.any(away := np.abs(draws - nearest) > 1e-6 * (1.0 + np.abs(nearest))):
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from scipy import linalg, special
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 
 STANDARD: dict[str, Callable] = {}
 

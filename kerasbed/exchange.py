@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.comparisons import CHUNK, Comparison
 from kerasbed.designs.base import Design
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.gaussian_mixture import GaussianMixture
 from kerasbed.kernel_fit import fit_kernels
 from kerasbed.mixture_fit import expectation_maximisation, fit_mixture, penalty, smallest_deviation

@@ -21,7 +21,7 @@ from keras import ops
 from scipy import special
 from scipy.interpolate import CubicHermiteSpline
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 
 BLOCK = 2**20  # pairs of points and components in memory at once
 TABLE = 16_384  # places at which the CDF in one coordinate is tabulated, about

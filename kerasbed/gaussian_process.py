@@ -19,7 +19,8 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import backend, marginal_likelihood, numerics
+from kerasbed import backend, marginal_likelihood
+from kerasbed.backend import numerics
 from kerasbed.kernels import KERNELS, correlation, padded, padded_size
 
 

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks, numerics
+from kerasbed import backend, networks
+from kerasbed.backend import numerics
 from kerasbed.classifier import Classifier
 from kerasbed.scaling import Standardize
 

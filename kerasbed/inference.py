@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, certificate, datasets, numerics, score
+from kerasbed import backend, certificate, datasets, score
+from kerasbed.backend import numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.bracket import bracket

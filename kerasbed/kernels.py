@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 
 
 def matern52(squared_distance):

@@ -13,7 +13,8 @@ import pandas as pd
 from keras import ops
 from scipy import optimize
 
-from kerasbed import backend, numerics, ranking
+from kerasbed import backend, ranking
+from kerasbed.backend import numerics
 from kerasbed.simulators import cast
 
 

@@ -23,7 +23,8 @@ import numpy as np
 from keras import ops
 from scipy import linalg, optimize
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
 from kerasbed.kernels import correlation, padded
 
 # Bounds of log(lengthscale, variance, noise) for inputs on [0, 1] and outcomes of unit variance.

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed.discrete import as_discrete
+from kerasbed.backend.finite import as_discrete
 from kerasbed.part import Part
 from kerasbed.priors import Prior
 from kerasbed.simulators import Simulator

@@ -108,7 +108,7 @@ class Posterior(keras.layers.Layer):
 
     @property
     def wide(self) -> bool:
-        """Whether experiments are simulated in float64; see `kerasbed.number_range`."""
+        """Whether experiments are simulated in float64; see `kerasbed.backend.number_range`."""
         return self.standardize_outcome.wide
 
     # -- the density ---

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
-from kerasbed.discrete import truncated
+from kerasbed import backend
+from kerasbed.backend import numerics
+from kerasbed.backend.finite import truncated
 from kerasbed.marginals import as_block, constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
@@ -103,7 +104,7 @@ class Prior:
 
     @staticmethod
     def truncated(law, tail: float = 1e-6):
-        """A discrete law without its infinite tails, as a marginal; see `kerasbed.discrete.truncated`."""
+        """A discrete law without its infinite tails, as a marginal; see `kerasbed.backend.finite.truncated`."""
         return truncated(law, tail)
 
     @staticmethod

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed import comparisons, numerics
+from kerasbed import comparisons
+from kerasbed.backend import numerics
 from kerasbed.choosing import MOST_ENTRIES, ChoiceSearch
 from kerasbed.comparisons import CONTRASTS, Comparison
 

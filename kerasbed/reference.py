@@ -13,11 +13,11 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend.validation import finite_values
 from kerasbed.charts import is_finite, listed
 from kerasbed.cubature import Likelihood, over_prior
 from kerasbed.draws import Draws
 from kerasbed.eig.grid import check_grid_applies
-from kerasbed.finite import finite_values
 from kerasbed.grid_posterior import GridPosterior, cells_of
 from kerasbed.observed import SeenOutcomes
 from kerasbed.simulators import MissingMethodError, design_values

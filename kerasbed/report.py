@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from kerasbed import backend, numerics, plots, reference
+from kerasbed import backend, plots, reference
+from kerasbed.backend import numerics
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.grid import grid_applies, grid_contributions
 from kerasbed.model import DesignModel

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kerasbed.discrete import is_discrete
+from kerasbed.backend.finite import is_discrete
 from kerasbed.joint_prior import JointPrior
 from kerasbed.marginals import as_block, quantiles_of_normal
 from kerasbed.priors import FAR, Prior

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
 
 LARGEST_SQUARED = 1e150  # values beyond it have no finite square
 

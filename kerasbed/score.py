@@ -26,7 +26,8 @@ discrete outcomes, for both in designs.
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend, checks, numerics
+from kerasbed import backend, checks
+from kerasbed.backend import numerics
 from kerasbed.designs import Design
 from kerasbed.objectives import pool
 from kerasbed.simulators import cast

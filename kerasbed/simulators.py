@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops, tree
 from scipy import stats
 
-from kerasbed import backend, numerics
-from kerasbed.finite import finite_values
+from kerasbed import backend
+from kerasbed.backend import numerics
+from kerasbed.backend.validation import finite_values
 from kerasbed.priors import Prior
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import numerics
-from kerasbed.discrete import cell, cell_of_tensors
+from kerasbed.backend import numerics
+from kerasbed.backend.finite import cell, cell_of_tensors
 from kerasbed.joint_prior import JointPrior
 from kerasbed.priors import Entropy
 

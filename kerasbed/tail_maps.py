@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.mixture_fit import fit_mixture, schwarz
 
 IDENTITY, ROOT, ARSINH = "identity", "root", "arsinh"

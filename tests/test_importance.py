@@ -7,7 +7,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.simulators import cast
 from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
 

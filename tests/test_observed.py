@@ -10,7 +10,7 @@ from keras import ops
 from scipy import integrate, stats
 
 import kerasbed as kb
-from kerasbed.finite import finite_values
+from kerasbed.backend.validation import finite_values
 from kerasbed.observed import SeenOutcomes
 from tests import toys
 

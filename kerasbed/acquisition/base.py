@@ -18,7 +18,8 @@ import functools
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, gaussian_process, numerics
+from kerasbed import backend, gaussian_process
+from kerasbed.backend import numerics
 from kerasbed.base_samples import BaseSamples, Sobol
 
 

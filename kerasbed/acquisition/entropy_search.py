@@ -23,8 +23,9 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import gaussian_process, numerics
+from kerasbed import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
+from kerasbed.backend import numerics
 from kerasbed.base_samples import Sobol, sobol
 
 # Below this fraction of the standard deviation, values 7 deviations apart have weights below the smallest float64.

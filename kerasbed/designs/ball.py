@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, entries, flatten, normal_directions, short
-from kerasbed.numerics import like
 
 
 class _Round(Design):

@@ -15,7 +15,8 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
-from kerasbed import backend, number_range
+from kerasbed import backend
+from kerasbed.backend import number_range
 from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, entries, flatten, short
-from kerasbed.numerics import like
 
 
 @keras.saving.register_keras_serializable("kerasbed")

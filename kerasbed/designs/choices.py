@@ -25,9 +25,10 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, checked_shape, flatten
-from kerasbed.numerics import like
 
 GUMBEL = "gumbel"  # the extra draw that carries the base samples
 CHOSEN_LOGIT = 1.5  # of a chosen option against its negative for the others: favoured, not frozen

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, random_start
-from kerasbed.numerics import like
 
 SCALING_DRAWS = 1024
 

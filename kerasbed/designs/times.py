@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design
-from kerasbed.numerics import like
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 from keras import tree
 
-from kerasbed import backend, numerics, pairs
+from kerasbed import backend, pairs
+from kerasbed.backend import numerics
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood

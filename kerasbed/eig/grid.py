@@ -23,7 +23,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, number_range, numerics
+from kerasbed import backend
+from kerasbed.backend import number_range, numerics
 from kerasbed.charts import NormalChart, charts, is_finite, listed
 from kerasbed.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.estimate import EIGEstimate

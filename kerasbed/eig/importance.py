@@ -22,8 +22,9 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
-from kerasbed import backend, numerics
-from kerasbed.discrete import nearest
+from kerasbed import backend
+from kerasbed.backend import numerics
+from kerasbed.backend.finite import nearest
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood

@@ -32,7 +32,8 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend, number_range, numerics
+from kerasbed import backend
+from kerasbed.backend import number_range, numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood

@@ -22,7 +22,8 @@ import numpy as np
 from keras import ops, tree
 from scipy import special, stats
 
-from kerasbed import backend, number_range
+from kerasbed import backend
+from kerasbed.backend import number_range
 from kerasbed.eig.imitation import Imitation
 from kerasbed.simulators import Simulator, design_shape, design_values
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.eig.estimate import EIGEstimate
 
 PARETO_LIMIT = 0.7

@@ -19,7 +19,7 @@ from keras import tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.discrete import joint_values, nearest
+from kerasbed.backend.finite import joint_values, nearest
 
 MOST_VALUES = 32  # joint values of a target that are summed over
 

@@ -21,7 +21,7 @@ References: Foster et al. (2020), the bound I_ACE and theorem 1.
 import keras
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 

@@ -16,7 +16,7 @@ Gutmann (2021) for designs.
 import keras
 import numpy as np
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.critic_objective import CriticObjective
 

@@ -16,7 +16,7 @@ References: Rainforth et al. (2018) for bias and rates; Foster et al. (2019), se
 
 import keras
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 

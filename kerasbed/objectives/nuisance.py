@@ -17,7 +17,7 @@ References: Rainforth et al. (2018) for nested sums and their bias; Foster et al
 
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import pool
 
 LOWER, UPPER = "out", "in"

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 

@@ -17,7 +17,7 @@ References: Foster et al. (2019), the estimator U_VNMC; Burda et al. (2016) for 
 
 import keras
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.objectives import proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.designs.times import Times
 from kerasbed.priors import Prior
 from kerasbed.simulators import GaussianSimulator

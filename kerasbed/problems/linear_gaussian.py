@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
 from kerasbed.priors import Prior

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design
 from kerasbed.designs.box import Box
 from kerasbed.designs.simplex import Simplex
-from kerasbed.numerics import like
 
 # The gradient of a smooth objective in v_k is proportional to v_k; at this distance from zero it is still seen to point
 # inwards, and the weight there is below a millionth of the mean weight.

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks, number_range, numerics
+from kerasbed import backend, networks
+from kerasbed.backend import number_range, numerics
 from kerasbed.density_fit import DensityFit
 from kerasbed.posterior import Posterior
 from kerasbed.scaling import Standardize
@@ -111,7 +112,7 @@ class LearnedLikelihood(keras.layers.Layer):
 
     @property
     def wide(self) -> bool:
-        """Whether simulations are taken and given in float64; see `kerasbed.number_range`."""
+        """Whether simulations are taken and given in float64; see `kerasbed.backend.number_range`."""
         return self.standardize_outcome.wide
 
     def adapt(self, parameters, outcome):

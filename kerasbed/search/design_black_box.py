@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasbed import backend, eig, numerics
+from kerasbed import backend, eig
+from kerasbed.backend import numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.density_fit import FUSED_STEPS
 from kerasbed.eig import EIGEstimate

@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
 from kerasbed.simulators import cast

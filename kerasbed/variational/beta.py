@@ -2,13 +2,14 @@
 
 theta = low + (high - low) t with t ~ Beta(a, b) in each coordinate; phi = (log a, log b). The unconstrained coordinate
 of a bounded parameter is logit(t), so the family works there: z = logit(F^-1(epsilon; a, b)), whose derivatives in a
-and b are exact (`kerasbed.special`). The inverse CDF as a reparameterization: Figurnov, Mohamed and Mnih (2018).
+and b are exact (`kerasbed.backend.special`). The inverse CDF as a reparameterization: Figurnov, Mohamed and Mnih
+(2018).
 """
 
 import numpy as np
 from keras import ops
 
-from kerasbed import special
+from kerasbed.backend import special
 from kerasbed.variational.families import Family
 
 

@@ -9,7 +9,7 @@ model, inputs y and degree 1 contain the exact posterior of every data set at on
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.variational.families import Family, resolve
 from kerasbed.variational.flow import Flow
 

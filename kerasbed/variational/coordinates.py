@@ -14,7 +14,8 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import backend, numerics, special
+from kerasbed import backend
+from kerasbed.backend import numerics, special
 from kerasbed.marginals import MultivariateNormal, Univariate
 
 # The middle half of a normal law spans this many standard deviations.

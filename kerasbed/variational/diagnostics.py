@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 
 PARETO_K_LIMIT = 0.7
 # Weights this even hardly change an average, whatever the shape of their tail.

@@ -23,7 +23,8 @@ for each row gives the gradients at phi and its P neighbours in one evaluation, 
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, numerics
+from kerasbed import backend
+from kerasbed.backend import numerics
 from kerasbed.variational.gaussian import divergence
 
 

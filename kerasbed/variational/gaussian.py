@@ -11,7 +11,7 @@ log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows f
 import numpy as np
 from keras import ops
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.variational.families import Family
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from kerasbed import simulators
-from kerasbed.finite import finite_values
+from kerasbed.backend.validation import finite_values
 from kerasbed.priors import Prior
 from kerasbed.variational import conditional, families
 from kerasbed.variational.coordinates import Coordinates

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import pandas as pd
 
-from kerasbed import base_samples, numerics
+from kerasbed import base_samples
+from kerasbed.backend import numerics
 from kerasbed.draws import Draws
 from kerasbed.variational import diagnostics
 

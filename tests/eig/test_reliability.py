@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from kerasbed.eig import EIGEstimate, reliability
 from kerasbed.eig.bracket import Contributions, summarise
 

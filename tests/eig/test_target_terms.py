@@ -6,7 +6,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import numerics
+from kerasbed.backend import numerics
 from tests import toys
 from tests.test_targets import Mixture, exact
 

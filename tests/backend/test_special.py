@@ -5,7 +5,8 @@ import pytest
 from keras import ops
 from scipy import special as scipy_special
 
-from kerasbed import backend, special
+from kerasbed import backend
+from kerasbed.backend import special
 
 
 def test_log_gamma_matches_scipy_over_thirteen_decades():

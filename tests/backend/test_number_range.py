@@ -12,7 +12,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import backend, number_range
+from kerasbed import backend
+from kerasbed.backend import number_range
 from kerasbed.scaling import Standardize
 from tests import toys
 

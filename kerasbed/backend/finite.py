@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed import numerics
+from kerasbed.backend import numerics
 
 MOST_VALUES = 4096  # of one coordinate
 TOLERANCE = 1e-6  # of a sum of probabilities
