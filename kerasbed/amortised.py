@@ -12,7 +12,7 @@ from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.draws import Draws
-from kerasbed.posterior import ROWS_PER_CALL
+from kerasbed.networks.posterior import ROWS_PER_CALL
 from kerasbed.simulators import cast
 
 

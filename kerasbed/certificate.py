@@ -6,8 +6,8 @@ bad m overclaims. InfoNCE with the critic f(t, y) = log q(t | y) - log m(t),
     I(t; y) >= E[ f(t_0, y) - log (1 / (L + 1)) sum_{j = 0}^{L} exp f(t_j, y) ],    t_1, ..., t_L fresh from p(t),
 
 is a lower bound for every critic, at most log(L + 1); it is tight for large L where q is the posterior and m the
-marginal (van den Oord et al., 2018; Poole et al., 2019). Here m is `kerasbed.learned_marginal` of draws that are used
-for nothing else, times, where there are discrete parameters, the frequency of their values.
+marginal (van den Oord et al., 2018; Poole et al., 2019). Here m is `kerasbed.networks.learned_marginal` of draws that
+are used for nothing else, times, where there are discrete parameters, the frequency of their values.
 
 Any critic is valid, so it is bounded, and its errors with it. From below by the defensive mixture
 
@@ -30,7 +30,7 @@ from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.learned_marginal import LearnedMarginal
+from kerasbed.networks.learned_marginal import LearnedMarginal
 from kerasbed.simulators import cast
 
 CONTRASTS = 1024

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.designs import detach
-from kerasbed.scaling import Standardize
+from kerasbed.networks.scaling import Standardize
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -16,10 +16,11 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import backend, fitted_density, networks
-from kerasbed.density_fit import DensityFit
+from kerasbed import backend, fitted_density
 from kerasbed.fitted_prior import FittedPrior
-from kerasbed.scaling import Standardize
+from kerasbed.networks import flows
+from kerasbed.networks.density_fit import DensityFit
+from kerasbed.networks.scaling import Standardize
 from kerasbed.tail_maps import choose_maps
 
 HELD_OUT = 0.1
@@ -58,9 +59,9 @@ class FlowPrior(FittedPrior):
             raise ValueError(
                 f"{len(self._distinct)} distinct draws were given, but a flow needs at least {LEAST_DRAWS}."
             )
-        self.network = networks.default_flow(self.dim, 1, seed) if network is None else networks.check_density(network)
-        networks.build_network(self.network, self.dim, 1, keras.config.floatx())
-        if not networks.has_standard_normal_base(self.network):
+        self.network = flows.default_flow(self.dim, 1, seed) if network is None else flows.check_density(network)
+        flows.build_network(self.network, self.dim, 1, keras.config.floatx())
+        if not flows.has_standard_normal_base(self.network):
             raise TypeError("The flow's base distribution must be N(0, I); use base_distribution='normal'.")
         rng = np.random.default_rng(seed)
         self.maps = choose_maps(self._distinct, self._edges, rng)

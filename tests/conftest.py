@@ -16,8 +16,8 @@ import keras
 import pytest
 
 import kerasbed as kb  # first: it chooses the backend
-from kerasbed import networks
-from kerasbed.density_fit import DensityFit
+from kerasbed.networks import flows
+from kerasbed.networks.density_fit import DensityFit
 from tests import toys
 
 # Tracing makes and keeps very many small objects; looking through them again and again finds nothing.
@@ -95,7 +95,7 @@ def without_xla(request):
 @pytest.fixture
 def lean_networks(monkeypatch):
     """Default flows are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
-    monkeypatch.setattr(networks, "default_flow", lambda dim, condition_width, seed=0: toys.lean_flow(seed))
+    monkeypatch.setattr(flows, "default_flow", lambda dim, condition_width, seed=0: toys.lean_flow(seed))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.networks import NumpyHeNormal
+from kerasbed.networks.flows import NumpyHeNormal
 
 BATCH = 64
 # XLA on TensorFlow compiles longer than these tests run.

@@ -45,7 +45,7 @@ def importance(
     Args:
         simulator: an experiment with `log_likelihood` and a prior density.
         design: values (*shape), a dict of those, or a space at its current values.
-        posterior: `kerasbed.posterior.Posterior`, trained at or around this design; `model.posterior`.
+        posterior: `kerasbed.networks.posterior.Posterior`, trained at or around this design; `model.posterior`.
         num_outer: M, simulated experiments; the standard errors fall like 1 / sqrt(M).
         num_inner: L, draws of the posterior for each of them.
         seed: integer.

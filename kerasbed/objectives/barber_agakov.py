@@ -9,7 +9,8 @@ on xi and q needs the gradient of the expectation in xi: outcomes are y = y(thet
 samples, so that it is the expectation of a gradient. The path of xi through q's *conditioning* argument has expectation
 zero at the optimal q (it is a score) and is cut for a static design; see `Design.detach_condition`.
 
-For discrete parameters densities are probabilities, and the bound is that of a classifier; see `kerasbed.classifier`.
+For discrete parameters densities are probabilities, and the bound is that of a classifier; see
+`kerasbed.networks.classifier`.
 
 The prior does not depend on xi or q, so ascent on L is descent on -E log q, the loss; the metric is L itself.
 
@@ -20,8 +21,8 @@ import keras
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
-from kerasbed.posterior import Posterior
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbed.posterior import ROWS_PER_CALL
+from kerasbed.networks.posterior import ROWS_PER_CALL
 
 
 class Objective(keras.layers.Layer):
@@ -16,7 +16,7 @@ class Objective(keras.layers.Layer):
     training, and hands over pilot draws through `adapt`.
 
     Args:
-        posterior: a `kerasbed.posterior.Posterior`, where the objective holds one.
+        posterior: a `kerasbed.networks.posterior.Posterior`, where the objective holds one.
     """
 
     direction = "lower bound"

@@ -9,7 +9,7 @@ class LikelihoodObjective(Objective):
 
     Args:
         num_nuisance: K draws of the nuisance parameters for each outcome, where a target leaves some out.
-        posterior: a `kerasbed.posterior.Posterior` of all parameters, where the bound proposes from one.
+        posterior: a `kerasbed.networks.posterior.Posterior` of all parameters, where the bound proposes from one.
     """
 
     needs_likelihood = True

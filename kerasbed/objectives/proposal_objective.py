@@ -2,9 +2,9 @@
 
 import keras
 
+from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
-from kerasbed.posterior import ROWS_PER_CALL, Posterior
 
 
 class ProposalObjective(LikelihoodObjective):

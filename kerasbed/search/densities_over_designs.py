@@ -13,11 +13,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks
+from kerasbed import backend
 from kerasbed.backend import number_range, numerics
-from kerasbed.density_fit import DensityFit
-from kerasbed.posterior import Posterior
-from kerasbed.scaling import Standardize
+from kerasbed.networks import flows
+from kerasbed.networks.density_fit import DensityFit
+from kerasbed.networks.posterior import Posterior
+from kerasbed.networks.scaling import Standardize
 from kerasbed.simulators import Simulator
 
 
@@ -106,8 +107,8 @@ class LearnedLikelihood(keras.layers.Layer):
         self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
         width = self.prior.dim + design.encoding_width() // self.entries
-        self.network = networks.default_flow(self.dim, width, seed) if network is None else network
-        networks.build_network(networks.check_density(self.network), self.dim, width, self.compute_dtype)
+        self.network = flows.default_flow(self.dim, width, seed) if network is None else network
+        flows.build_network(flows.check_density(self.network), self.dim, width, self.compute_dtype)
         self.built = True
 
     @property

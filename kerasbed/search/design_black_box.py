@@ -24,10 +24,10 @@ import numpy as np
 from kerasbed import backend, eig
 from kerasbed.backend import numerics
 from kerasbed.base_samples import draw_seed
-from kerasbed.density_fit import FUSED_STEPS
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.bracket import Contributions
 from kerasbed.model import DesignModel
+from kerasbed.networks.density_fit import FUSED_STEPS
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions

@@ -14,7 +14,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed import backend
 from kerasbed.backend import number_range
-from kerasbed.scaling import Standardize
+from kerasbed.networks.scaling import Standardize
 from tests import toys
 
 ROUNDING = 2e-4  # of a float32 network, in log densities of order ten

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import networks
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
+from kerasbed.networks import flows
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -49,7 +49,7 @@ class Classifier(keras.layers.Layer):
             )
         self.cells = joint_values(self.discrete)
         self.sizes = sizes
-        self.trunk = networks.default_trunk(width) if self.trunk is None else self.trunk
+        self.trunk = flows.default_trunk(width) if self.trunk is None else self.trunk
         if not self.trunk.built:
             self.trunk.build((None, width))
         features = int(self.trunk.compute_output_shape((2, width))[-1])

@@ -1,7 +1,7 @@
 """The amortised posterior q(theta | y, xi): encodings of the data, and a density given them.
 
 The outcome, standardised by pilot constants or summarised by a network, and the encoded design are what the density is
-conditioned on; `kerasbed.head` is that density.
+conditioned on; `kerasbed.networks.head` is that density.
 """
 
 import warnings
@@ -12,8 +12,8 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.designs import detach
-from kerasbed.head import Head
-from kerasbed.scaling import Standardize
+from kerasbed.networks.head import Head
+from kerasbed.networks.scaling import Standardize
 
 REGION_DECAY = 0.99  # memory of the designs seen in training: the last few hundred steps
 REGION_TOLERANCE = 0.05  # of an encoded design, whose space spans about [-1, 1]
@@ -28,7 +28,7 @@ class Posterior(keras.layers.Layer):
         network: a BayesFlow inference network; default `kerasbed.networks.default_flow`.
         summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features).
         classifier: Keras layer, (batch, width) to (batch, features), for discrete parameters; default a small network.
-        head: `kerasbed.head.Head` in place of network and classifier.
+        head: `kerasbed.networks.head.Head` in place of network and classifier.
     """
 
     def __init__(self, network=None, summary_network=None, classifier=None, head=None, **kwargs):

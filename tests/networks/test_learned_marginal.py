@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kerasbed.learned_marginal import EqualCounts, LearnedMarginal
+from kerasbed.networks.learned_marginal import EqualCounts, LearnedMarginal
 
 pytestmark = pytest.mark.one_backend
 

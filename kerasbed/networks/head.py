@@ -8,8 +8,8 @@ a density of theta in the user's units. A coupling flow needs two coordinates; f
 a ~ N(0, 1), independent of everything, is modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds.
 The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
 
-Discrete parameters come first, by `kerasbed.classifier`; the continuous ones follow given their values: one network
-that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
+Discrete parameters come first, by `kerasbed.networks.classifier`; the continuous ones follow given their values: one
+network that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
 """
 
 from typing import Any
@@ -18,10 +18,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, networks
+from kerasbed import backend
 from kerasbed.backend import numerics
-from kerasbed.classifier import Classifier
-from kerasbed.scaling import Standardize
+from kerasbed.networks import flows
+from kerasbed.networks.classifier import Classifier
+from kerasbed.networks.scaling import Standardize
 
 AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
 
@@ -33,12 +34,12 @@ class Head(keras.layers.Layer):
     Args:
         network: a BayesFlow inference network of the continuous parameters; default
             `kerasbed.networks.default_flow`. Where a prior has branches, a template that every branch copies.
-        classifier: trunk of the network of discrete parameters; see `kerasbed.classifier.Classifier`.
+        classifier: trunk of the network of discrete parameters; see `kerasbed.networks.classifier.Classifier`.
     """
 
     def __init__(self, network=None, classifier=None, **kwargs):
         super().__init__(**kwargs)
-        self.network: Any = None if network is None else networks.check_density(network)
+        self.network: Any = None if network is None else flows.check_density(network)
         self.template: Any = None
         is_whole = classifier is None or isinstance(classifier, Classifier)
         # Kept from Keras' tracking until `setup` has the network: optimizers' state is saved in the order of tracking,
@@ -69,9 +70,9 @@ class Head(keras.layers.Layer):
         self.standardize_parameters = Standardize((continuous.dim,), name="standardize_parameters")
         dim = continuous.dim + self.auxiliary_dim
         if self.network is None:
-            self.network = networks.default_flow(dim, width)
-        networks.warn_about_dropout(self.network)
-        networks.build_network(self.network, dim, width, dtype)
+            self.network = flows.default_flow(dim, width)
+        flows.warn_about_dropout(self.network)
+        flows.build_network(self.network, dim, width, dtype)
 
     def _set_up_branches(self, width, dtype):
         self.template = self._template_config()
@@ -101,7 +102,7 @@ class Head(keras.layers.Layer):
     def has_normal_base(self) -> bool:
         """Whether draws are functions of base samples N(0, I)."""
         parts = [branch.has_normal_base for branch in self.branches]
-        return all(parts) and (self.network is None or networks.has_standard_normal_base(self.network))
+        return all(parts) and (self.network is None or flows.has_standard_normal_base(self.network))
 
     def encode_parameters(self, parameters):
         """Standardised unconstrained coordinates of the continuous parameters and log |dz/dtheta|."""
