@@ -22,7 +22,7 @@ from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate
 from kerasbed.model import DesignModel
 from kerasbed.model_choice import ModelChoice
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.saving import load
 from kerasbed.simulators import GaussianSimulator, Simulator
 

@@ -11,8 +11,8 @@ from kerasbed import approximator, backend, observed, possible
 from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
-from kerasbed.draws import Draws
 from kerasbed.networks.posterior import ROWS_PER_CALL
+from kerasbed.priors.draws import Draws
 from kerasbed.simulators import cast
 
 
@@ -46,8 +46,8 @@ class Amortised(backend.KerasModel):
             seed: integer, or None for fresh draws.
 
         Returns:
-            {name: (datasets, num_samples, d)}, as BayesFlow returns it; `kerasbed.draws.Draws`, a dict that knows the
-            supports.
+            {name: (datasets, num_samples, d)}, as BayesFlow returns it; `kerasbed.priors.draws.Draws`, a dict that
+            knows the supports.
 
         Raises:
             ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers.

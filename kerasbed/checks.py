@@ -9,7 +9,7 @@ from kerasbed.backend import number_range
 from kerasbed.designs import Design
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import MissingMethodError, OutcomeError, Simulator, cast
 from kerasbed.targets import Target
 

@@ -1,7 +1,7 @@
 r"""Adaptive cubature of p(y | theta) p(theta) over a chart of the prior, for many outcomes at once.
 
-A cell of a box in t (`kerasbed.charts`) holds a tensor Gauss-Legendre rule with q nodes an axis. On every line of nodes
-along axis j the two highest Legendre coefficients a of the integrand f,
+A cell of a box in t (`kerasbed.priors.atlas`) holds a tensor Gauss-Legendre rule with q nodes an axis. On every line of
+nodes along axis j the two highest Legendre coefficients a of the integrand f,
 
     a_n = (2 n + 1) / 2  sum_i w_i P_n(x_i) f(x_i),      n = q - 2, q - 1,
 
@@ -24,7 +24,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
-from kerasbed.charts import NormalChart, charts
+from kerasbed.priors.atlas import NormalChart, charts
 from kerasbed.simulators import Simulator
 
 RELATIVE = {0: 0.0, 1: 1e-9, 2: 1e-8, 3: 1e-5}  # error of one cell that is accepted, of the outcome's integral
@@ -136,7 +136,7 @@ def integrate(chart, likelihood, floor=None, keep=False, relative=None) -> Integ
     """Integrals over one chart of the prior, for every outcome.
 
     Args:
-        chart: see `kerasbed.charts`.
+        chart: see `kerasbed.priors.atlas`.
         likelihood: `Likelihood`.
         floor: (M,), log of what other charts hold already, beside which a cell of this one may be negligible.
         keep: return the cells.

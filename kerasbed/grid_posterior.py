@@ -14,9 +14,9 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.charts import Chart
 from kerasbed.cubature import Cells
-from kerasbed.joint_prior import JointPrior
+from kerasbed.priors.atlas import Chart
+from kerasbed.priors.joint import JointPrior
 
 MOST_ROUNDS = 1000  # of rejection
 NEGLIGIBLE = np.log(1e-13)  # of the posterior's mass

@@ -19,8 +19,8 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend.finite import as_discrete
-from kerasbed.part import Part
-from kerasbed.priors import Prior
+from kerasbed.priors.part import Part
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import Simulator
 
 MODEL = "model"  # the name of the index

@@ -14,14 +14,14 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend.validation import finite_values
-from kerasbed.charts import is_finite, listed
 from kerasbed.cubature import Likelihood, over_prior
-from kerasbed.draws import Draws
 from kerasbed.eig.grid import check_grid_applies
 from kerasbed.grid_posterior import GridPosterior, cells_of
 from kerasbed.observed import SeenOutcomes
+from kerasbed.priors.atlas import is_finite, listed
+from kerasbed.priors.draws import Draws
+from kerasbed.priors.table import TablePrior
 from kerasbed.simulators import MissingMethodError, design_values
-from kerasbed.table_prior import TablePrior
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1

@@ -16,7 +16,7 @@ from scipy import stats
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.validation import finite_values
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 
 
 class OutcomeError(ValueError):

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.priors import Entropy, Prior
+from kerasbed.priors.prior import Entropy, Prior
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8

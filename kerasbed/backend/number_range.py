@@ -139,7 +139,7 @@ def values_need_float64(values) -> bool:
 
 
 def _slope_and_coordinate(values, low, high):
-    """du/dtheta and u of `kerasbed.marginals`, where draws on an edge have an infinite slope."""
+    """du/dtheta and u of `kerasbed.priors.marginals`, where draws on an edge have an infinite slope."""
     with np.errstate(divide="ignore", invalid="ignore"):
         left, right = np.where(np.isfinite(low), values - low, 1.0), np.where(np.isfinite(high), high - values, 1.0)
         slope = np.where(np.isfinite(low), 1.0 / left, 0.0) + np.where(np.isfinite(high), 1.0 / right, 0.0)

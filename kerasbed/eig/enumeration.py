@@ -8,8 +8,8 @@ for all settings xi together a matrix of probabilities (settings x outcomes, joi
 values, values of the target), in blocks of bounded size. Whatever is not the target is nuisance and summed out. With
 every parameter the target, sum_t P log P is the sum of w p log p over joint values.
 
-Continuous parameters are integrated by Gauss-Legendre rules on the cells of `kerasbed.charts`, all of them halved until
-the EIG at no setting moves; the last move is the error reported. Beside that there is no error: nothing is drawn.
+Continuous parameters are integrated by Gauss-Legendre rules on the cells of `kerasbed.priors.atlas`, all of them halved
+until the EIG at no setting moves; the last move is the error reported. Beside that there is no error: nothing is drawn.
 """
 
 import itertools
@@ -25,12 +25,12 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.cells import cell_nodes, halved
-from kerasbed.charts import charts, count_values, is_finite, listed
 from kerasbed.cubature import check_mass
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.eig.grid import check_grid_applies
+from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.simulators import design_values
 from kerasbed.targets import Discrete
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, special, stats
 
 from kerasbed import backend
-from kerasbed.marginals import MultivariateNormal, unconstrain
+from kerasbed.priors.marginals import MultivariateNormal, unconstrain
 
 NODES = np.linspace(-8.0, 8.0, 1601)
 EDGE = 3.0  # standard normal deviate whose quantile must still be told from the edge of the support

@@ -21,7 +21,7 @@ class ProposalObjective(LikelihoodObjective):
     Raises:
         TypeError: the network has no density that can be differentiated.
         ValueError: num_contrastive is no positive integer; the simulator has no log_likelihood; the prior no density.
-        NotImplementedError: the prior's density is unknown to `keras.ops`; see `kerasbed.densities.register`.
+        NotImplementedError: the prior's density is unknown to `keras.ops`; see `kerasbed.priors.densities.register`.
     """
 
     def __init__(

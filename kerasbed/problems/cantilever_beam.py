@@ -16,7 +16,7 @@ so that one measurement ties E1 and E2 together and the posterior is correlated.
 import numpy as np
 from scipy import stats
 
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from kerasbed.backend import numerics
 from kerasbed.designs.times import Times
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 CHANNELS = 2

@@ -16,7 +16,7 @@ from scipy import special, stats
 
 from kerasbed.backend import numerics
 from kerasbed.designs.box import Box
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import Simulator
 
 BEST_DESIGN = np.array([0.544, 2.134])

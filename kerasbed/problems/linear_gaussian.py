@@ -10,7 +10,7 @@ from scipy import stats
 from kerasbed.backend import numerics
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 

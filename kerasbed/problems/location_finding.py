@@ -23,7 +23,7 @@ from scipy import stats
 
 from kerasbed.designs.box import Free
 from kerasbed.objectives.pool import positive_integer
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 MEASUREMENTS = 30

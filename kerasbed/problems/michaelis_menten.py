@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 BEST_DESIGN = np.array([108.8, 108.8, 108.8, 108.8, 400.0, 400.0, 400.0])

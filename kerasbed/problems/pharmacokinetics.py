@@ -19,7 +19,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.designs.times import Times
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 COUNT = 15

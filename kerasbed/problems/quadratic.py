@@ -10,7 +10,7 @@ middle, by enumeration of the ten subsets.
 import numpy as np
 from scipy import stats
 
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.simulators import GaussianSimulator
 
 CANDIDATES = np.linspace(-1.0, 1.0, 5)

@@ -16,7 +16,7 @@ from scipy import linalg
 
 from kerasbed import backend
 from kerasbed.backend import numerics, special
-from kerasbed.marginals import MultivariateNormal, Univariate
+from kerasbed.priors.marginals import MultivariateNormal, Univariate
 
 # The middle half of a normal law spans this many standard deviations.
 _QUARTILES = 1.3489795003921634

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasbed import simulators
 from kerasbed.backend.validation import finite_values
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 from kerasbed.variational import conditional, families
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kerasbed import base_samples
 from kerasbed.backend import numerics
-from kerasbed.draws import Draws
+from kerasbed.priors.draws import Draws
 from kerasbed.variational import diagnostics
 
 _MOMENT_POINTS = 2**14

@@ -7,7 +7,7 @@ from scipy import special, stats
 
 import kerasbed as kb
 from kerasbed.eig import exact_sums
-from kerasbed.table_prior import TablePrior
+from kerasbed.priors.table import TablePrior
 
 DOSES = np.linspace(0.0, 1.0, 4)[:, None]
 KIND, LEVEL = np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)

@@ -1,18 +1,18 @@
 """Yesterday's posterior as the prior of the next design: draws and density from one fitted object.
 
 A fitted variational posterior is used as it is. To draws a density is fitted in unconstrained coordinates: a mixture of
-normal laws or kernels, whichever held-out draws prefer (`kerasbed.fitted_density`), or a normalizing flow
-(`kerasbed.flow_prior`). Where parameters are discrete, the joint values that were drawn get their frequencies, and the
-continuous parameters a density given each of them (`kerasbed.conditional_table`).
+normal laws or kernels, whichever held-out draws prefer (`kerasbed.priors.fitted_density`), or a normalizing flow
+(`kerasbed.priors.flow`). Where parameters are discrete, the joint values that were drawn get their frequencies, and the
+continuous parameters a density given each of them (`kerasbed.priors.conditional_table`).
 """
 
 import numpy as np
 from scipy import special
 
-from kerasbed import draw_checks
-from kerasbed.draws import Draws
-from kerasbed.fitted_prior import DensityPrior, PosteriorPrior
-from kerasbed.priors import Prior
+from kerasbed.priors import draw_checks
+from kerasbed.priors.draws import Draws
+from kerasbed.priors.fitted import DensityPrior, PosteriorPrior
+from kerasbed.priors.prior import Prior
 
 
 def from_posterior(
@@ -78,7 +78,7 @@ def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None
         chosen = {name: limits[name] for name in parts}
         if flow is None:
             return DensityPrior(parts, chosen, max_centres, seed, bandwidth)
-        from kerasbed.flow_prior import FlowPrior
+        from kerasbed.priors.flow import FlowPrior
 
         return FlowPrior(parts, chosen, None if flow is True else flow, seed)
 
@@ -86,7 +86,7 @@ def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None
     values = known | _possible_values(discrete or {}, dims)
     if not values:
         return fit(draws)
-    from kerasbed.conditional_table import table_of
+    from kerasbed.priors.conditional_table import table_of
 
     return table_of(draws, values, limits, fit)
 

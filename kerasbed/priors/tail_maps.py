@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import numerics
-from kerasbed.mixture_fit import fit_mixture, schwarz
+from kerasbed.priors.mixture_fit import fit_mixture, schwarz
 
 IDENTITY, ROOT, ARSINH = "identity", "root", "arsinh"
 SOFT, MIRRORED_SOFT = "soft", "mirrored soft"  # for a lower edge and for an upper one

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from kerasbed.backend.finite import is_discrete
-from kerasbed.joint_prior import JointPrior
-from kerasbed.marginals import as_block, quantiles_of_normal
-from kerasbed.priors import FAR, Prior
+from kerasbed.priors.joint import JointPrior
+from kerasbed.priors.marginals import as_block, quantiles_of_normal
+from kerasbed.priors.prior import FAR, Prior
 
 PROBES = 256
 

@@ -8,9 +8,10 @@ import warnings
 
 import numpy as np
 
-from kerasbed import backend, draw_checks
-from kerasbed.fitted_density import HeldOut, fit_density
-from kerasbed.joint_prior import JointPrior
+from kerasbed import backend
+from kerasbed.priors import draw_checks
+from kerasbed.priors.fitted_density import HeldOut, fit_density
+from kerasbed.priors.joint import JointPrior
 
 VISIBLE = 0.1  # distance of two laws, beyond what chance explains, above which a fit is warned about
 LOST = 0.25  # nats of held-out log density below the fit's own, likewise
@@ -43,7 +44,8 @@ class FittedPrior(PosteriorPrior):
         limits: name -> (low, high), each (d,); see `draw_checks.limits`.
 
     Attributes:
-        held_out: `kerasbed.fitted_density.HeldOut`, how the density does on draws it was not fitted to; None for fewer
+        held_out: `kerasbed.priors.fitted_density.HeldOut`, how the density does on draws it was not fitted to; None for
+        fewer
             than 50 distinct draws.
 
     Raises:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from kerasbed.base_samples import open_unit
-from kerasbed.priors import Entropy, Prior
+from kerasbed.priors.prior import Entropy, Prior
 
 MOST_VALUES = 2**16  # joint values of which marginal and conditional laws are made
 REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
@@ -34,8 +34,8 @@ class JointPrior(Prior):
     @functools.cached_property
     def _listed(self):
         """The prior as a table of all joint values; None where there are continuous parameters, or too many values."""
-        from kerasbed.charts import count_values, is_finite, listed
-        from kerasbed.table_prior import TablePrior
+        from kerasbed.priors.atlas import count_values, is_finite, listed
+        from kerasbed.priors.table import TablePrior
 
         if not (is_finite(self) and self.has_density) or count_values(self) > MOST_VALUES:
             return None

@@ -1,8 +1,9 @@
 """The density fitted to draws in unconstrained coordinates, judged by draws that were held out.
 
-Coordinates u (`kerasbed.priors`) are bent, v = T(u) (`kerasbed.tail_maps`), and made white, x = R^-1 (v - m), R R' the
-covariance of v. There q(x) is a mixture of normal laws: a few of them with covariances of their own
-(`kerasbed.mixture_fit`), or a kernel for each draw (`kerasbed.kernel_fit`). Log densities carry log |dx/du|.
+Coordinates u (`kerasbed.priors`) are bent, v = T(u) (`kerasbed.priors.tail_maps`), and made white, x = R^-1 (v - m), R
+R' the covariance of v. There q(x) is a mixture of normal laws: a few of them with covariances of their own
+(`kerasbed.priors.mixture_fit`), or a kernel for each draw (`kerasbed.priors.kernel_fit`). Log densities carry log
+|dx/du|.
 
 A fifth of the distinct draws is held out, the candidates are fitted to the rest, and the one with the highest mean log
 density there is fitted once more, to all draws. How far the law of the draws is from the density is seen without
@@ -18,10 +19,10 @@ from keras import ops
 from scipy import linalg
 
 from kerasbed.backend import numerics
-from kerasbed.gaussian_mixture import GaussianMixture
-from kerasbed.kernel_fit import fit_kernels
-from kerasbed.mixture_fit import expectation_maximisation, fit_mixture, penalty, smallest_deviation
-from kerasbed.tail_maps import choose_maps, linear_maps
+from kerasbed.priors.gaussian_mixture import GaussianMixture
+from kerasbed.priors.kernel_fit import fit_kernels
+from kerasbed.priors.mixture_fit import expectation_maximisation, fit_mixture, penalty, smallest_deviation
+from kerasbed.priors.tail_maps import choose_maps, linear_maps
 
 HELD_OUT = 0.2
 LEAST_DRAWS = 50  # below it nothing is held out

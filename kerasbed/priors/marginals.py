@@ -14,9 +14,9 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed import densities
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import Discrete, as_discrete, is_discrete
+from kerasbed.priors import densities
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from kerasbed import backend
-from kerasbed.gaussian_mixture import GaussianMixture
-from kerasbed.mixture_fit import fit_mixture
-from kerasbed.tail_maps import TailMaps
+from kerasbed.priors.gaussian_mixture import GaussianMixture
+from kerasbed.priors.mixture_fit import fit_mixture
+from kerasbed.priors.tail_maps import TailMaps
 
 
 @pytest.fixture(scope="module")

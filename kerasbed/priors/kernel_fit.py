@@ -12,8 +12,8 @@ import numpy as np
 from scipy import optimize, special
 from scipy.spatial.distance import cdist
 
-from kerasbed.gaussian_mixture import GaussianMixture
-from kerasbed.mixture_fit import spacings
+from kerasbed.priors.gaussian_mixture import GaussianMixture
+from kerasbed.priors.mixture_fit import spacings
 
 NEIGHBOURS = (8, 24, 72)
 SCALES = (0.05, 5.0)

@@ -6,7 +6,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import backend, densities
+from kerasbed import backend
+from kerasbed.priors import densities
 
 LAWS = [
     stats.norm(2.0, 3.0),

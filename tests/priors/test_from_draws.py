@@ -9,7 +9,8 @@ from keras import ops
 from scipy import integrate, stats
 
 import kerasbed as kb
-from kerasbed import backend, flow_prior
+from kerasbed import backend
+from kerasbed.priors import flow
 from tests import toys
 
 
@@ -301,7 +302,7 @@ def test_a_flow_is_fitted_to_samples_and_used_for_both(banana, lean_networks):
 
 
 def test_a_flow_that_is_worse_than_a_mixture_is_warned_about(banana, lean_networks, monkeypatch):
-    monkeypatch.setattr(flow_prior, "STEPS", 0)
+    monkeypatch.setattr(flow, "STEPS", 0)
     with pytest.warns(UserWarning, match="more under a mixture of normal laws; leave out flow="):
         kb.Prior.from_samples({name: banana[name][:300] for name in ("a", "b")}, flow=True, seed=0)
 

@@ -13,7 +13,7 @@ from keras import ops
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import truncated
-from kerasbed.marginals import as_block, constrain, unconstrain
+from kerasbed.priors.marginals import as_block, constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
 FAR = 37.0  # standard deviations: Phi(-37.5) is the smallest normal float64
@@ -75,7 +75,7 @@ class Prior:
                 the density are needed (variational fits).
             discrete: name -> possible values of each coordinate, for discrete parameters.
         """
-        from kerasbed.sampled_priors import SampledPrior
+        from kerasbed.priors.sampled import SampledPrior
 
         return SampledPrior(sampler, log_prob, supports or {}, log_density, discrete or {})
 
@@ -98,7 +98,7 @@ class Prior:
             ...     effects=(lambda mean, spread: stats.norm(mean, spread), 5),
             ... )
         """
-        from kerasbed.sampled_priors import HierarchicalPrior
+        from kerasbed.priors.sampled import HierarchicalPrior
 
         return HierarchicalPrior(laws)
 
@@ -121,7 +121,7 @@ class Prior:
         Example:
             >>> Prior.from_table({"kind": [0, 0, 1], "dose": [1.0, 2.0, 2.0]}, [0.5, 0.25, 0.25])
         """
-        from kerasbed.table_prior import TablePrior
+        from kerasbed.priors.table import TablePrior
 
         return TablePrior(values, probabilities)
 
@@ -161,7 +161,7 @@ class Prior:
             UserWarning: held-out draws show that the density is not theirs, or it leaks over an edge that was not
                 named.
         """
-        from kerasbed.posterior_prior import from_samples
+        from kerasbed.priors.from_draws import from_samples
 
         return from_samples(samples, supports, bandwidth, flow, max_centres, seed, like, discrete)
 
@@ -192,7 +192,7 @@ class Prior:
         Warns:
             UserWarning: as `from_samples`.
         """
-        from kerasbed.posterior_prior import from_posterior
+        from kerasbed.priors.from_draws import from_posterior
 
         return from_posterior(posterior, supports, dataset, max_centres, seed, like, discrete)
 
@@ -237,7 +237,7 @@ class Prior:
         names = [name for name in self.names if name not in self.discrete]
         if len(names) == len(self.names):
             return self
-        from kerasbed.part import Part
+        from kerasbed.priors.part import Part
 
         return Part(self, names) if names else None
 

@@ -6,7 +6,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed.table_prior import TablePrior
+from kerasbed.priors.table import TablePrior
 
 P = np.array([[0.2, 0.1, 0.1], [0.05, 0.25, 0.3]])
 TABLE = kb.Prior.from_table({"a": np.repeat([0, 1], 3), "b": np.tile([1.0, 2.0, 4.0], 2)}, P.ravel())

@@ -23,7 +23,7 @@ from scipy import special
 from scipy.cluster.vq import kmeans2
 from scipy.spatial import cKDTree
 
-from kerasbed.gaussian_mixture import GaussianMixture
+from kerasbed.priors.gaussian_mixture import GaussianMixture
 
 MOST_COMPONENTS = 48
 PATIENCE = 4  # components added without a better criterion

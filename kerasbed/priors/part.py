@@ -1,6 +1,6 @@
 """A part of a prior, as what a posterior network is about."""
 
-from kerasbed.priors import Prior
+from kerasbed.priors.prior import Prior
 
 
 class Part(Prior):

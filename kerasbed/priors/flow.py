@@ -2,11 +2,11 @@
 
 Maximum likelihood on a training part of the draws, with the weights kept that are best on the rest, so that a flow with
 more freedom than the draws determine is stopped before it fits their noise. The same held-out draws judge the flow
-beside a mixture of normal laws fitted to the training part (`kerasbed.fitted_density`).
+beside a mixture of normal laws fitted to the training part (`kerasbed.priors.fitted_density`).
 
-The flow is fitted to coordinates with bent tails (`kerasbed.tail_maps`), standardised, so that a few far draws neither
-set the scale nor lie where no step of a spline reaches. With q(z) = N(f(z); 0, I) |det df/dz|, draws are f's inverse of
-normal base samples.
+The flow is fitted to coordinates with bent tails (`kerasbed.priors.tail_maps`), standardised, so that a few far draws
+neither set the scale nor lie where no step of a spline reaches. With q(z) = N(f(z); 0, I) |det df/dz|, draws are f's
+inverse of normal base samples.
 """
 
 import warnings
@@ -16,12 +16,13 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import backend, fitted_density
-from kerasbed.fitted_prior import FittedPrior
+from kerasbed import backend
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.scaling import Standardize
-from kerasbed.tail_maps import choose_maps
+from kerasbed.priors import fitted_density
+from kerasbed.priors.fitted import FittedPrior
+from kerasbed.priors.tail_maps import choose_maps
 
 HELD_OUT = 0.1
 BATCH = 256

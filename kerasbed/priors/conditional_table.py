@@ -2,7 +2,7 @@ r"""Draws with discrete parameters as a prior: a table of joint values, and a de
 
     p(k, theta) = f_k q_k(theta),    f_k = n_k / n,
 
-k the joint values of the discrete coordinates that were drawn, n_k how often (`kerasbed.table_prior`), and q_k a
+k the joint values of the discrete coordinates that were drawn, n_k how often (`kerasbed.priors.table`), and q_k a
 density fitted to the continuous parameters of those draws. Frequencies are not smoothed: a joint value that was never
 drawn has probability zero. An estimated entropy -sum f log f is too low by about (K - 1) / (2 n) nats for K joint
 values (Miller, 1955).
@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import finite
-from kerasbed.fitted_prior import PosteriorPrior
-from kerasbed.table_prior import TablePrior
+from kerasbed.priors.fitted import PosteriorPrior
+from kerasbed.priors.table import TablePrior
 
 LEAST_DRAWS = 30  # of a joint value, for a density of the continuous parameters given it
 MOST_PARTS = 64  # joint values with a density of their own

@@ -12,8 +12,8 @@ from scipy import special
 
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import cell, cell_of_tensors
-from kerasbed.joint_prior import JointPrior
-from kerasbed.priors import Entropy
+from kerasbed.priors.joint import JointPrior
+from kerasbed.priors.prior import Entropy
 
 INDEPENDENT = 1e-12  # difference of a joint probability from the product of its margins that rounding may make
 
