@@ -18,13 +18,13 @@ from kerasbed import (
     variational,
 )
 from kerasbed.callbacks import DesignHistory
-from kerasbed.datasets import SimulatorDataset
 from kerasbed.eig import EIGEstimate
 from kerasbed.model import DesignModel
-from kerasbed.model_choice import ModelChoice
 from kerasbed.priors.prior import Prior
 from kerasbed.saving import load
-from kerasbed.simulators import GaussianSimulator, Simulator
+from kerasbed.simulators.datasets import SimulatorDataset
+from kerasbed.simulators.model_choice import ModelChoice
+from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
 del _backend
 

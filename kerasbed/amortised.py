@@ -13,7 +13,7 @@ from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL
 from kerasbed.priors.draws import Draws
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 
 class Amortised(backend.KerasModel):

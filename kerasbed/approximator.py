@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 
 class PosteriorAdapter(bf.Adapter):

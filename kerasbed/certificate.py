@@ -31,7 +31,7 @@ from kerasbed.backend import numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.networks.learned_marginal import LearnedMarginal
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 CONTRASTS = 1024
 PAIRS = 2**20  # of an experiment and a contrast

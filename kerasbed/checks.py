@@ -10,7 +10,7 @@ from kerasbed.designs import Design
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import MissingMethodError, OutcomeError, Simulator, cast
+from kerasbed.simulators.simulator import MissingMethodError, OutcomeError, Simulator, cast
 from kerasbed.targets import Target
 
 GRADIENT_DRAWS = 64

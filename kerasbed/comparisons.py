@@ -27,10 +27,11 @@ import keras
 import numpy as np
 from keras import tree
 
-from kerasbed import backend, datasets
+from kerasbed import backend
 from kerasbed.eig.bracket import HEADROOM, Contributions
 from kerasbed.eig.laplace import FisherCriterion
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators import datasets
+from kerasbed.simulators.simulator import GaussianSimulator
 
 CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
 # Contrastive draws that are tried in turn, until a bound has room for the EIG at hand.

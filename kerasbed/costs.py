@@ -17,7 +17,7 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.cheapest import STARTS, Cheapest, cheapest
 from kerasbed.designs.base import filled
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
 ROUNDED_WIDTH = 0.02  # of the budget

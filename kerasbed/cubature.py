@@ -25,7 +25,7 @@ from keras import tree
 from kerasbed import backend
 from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
 from kerasbed.priors.atlas import NormalChart, charts
-from kerasbed.simulators import Simulator
+from kerasbed.simulators.simulator import Simulator
 
 RELATIVE = {0: 0.0, 1: 1e-9, 2: 1e-8, 3: 1e-5}  # error of one cell that is accepted, of the outcome's integral
 MOST_CELLS = {0: 1, 1: 4_000, 2: 12_000, 3: 20_000}  # of one outcome

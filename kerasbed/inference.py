@@ -6,14 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, certificate, datasets, score
+from kerasbed import backend, certificate, score
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import MOST_ON_EDGES, importance
-from kerasbed.simulators import cast
+from kerasbed.simulators import datasets
+from kerasbed.simulators.simulator import cast
 
 # A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
 HEADROOM = float(np.log(10.0))

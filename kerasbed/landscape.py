@@ -15,7 +15,7 @@ from scipy import optimize
 
 from kerasbed import backend, ranking
 from kerasbed.backend import numerics
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 
 class Landscape:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, checks, datasets, objectives, optimizers, pairs, ranking, refit, score
+from kerasbed import backend, checks, objectives, optimizers, ranking, refit, score
 from kerasbed.amortised import Amortised
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
@@ -19,6 +19,7 @@ from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.inference import Inference
 from kerasbed.landscape import Landscape
+from kerasbed.simulators import datasets, pairs
 
 PILOT_DRAWS = 4096
 PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form

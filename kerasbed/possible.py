@@ -18,7 +18,7 @@ from keras import tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.simulators import cast, design_shape
+from kerasbed.simulators.simulator import cast, design_shape
 
 ROUNDS = 30
 # Of all draws; fewer impossible ones are replaced without a word.

@@ -21,7 +21,7 @@ from kerasbed.observed import SeenOutcomes
 from kerasbed.priors.atlas import is_finite, listed
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.table import TablePrior
-from kerasbed.simulators import MissingMethodError, design_values
+from kerasbed.simulators.simulator import MissingMethodError, design_values
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1

@@ -30,7 +30,7 @@ from kerasbed import backend, checks
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
 from kerasbed.objectives import pool
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 GRADIENTS = ("auto", "reparameterization", "score")
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over

@@ -8,7 +8,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed.backend import numerics
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
 
 

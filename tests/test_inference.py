@@ -8,7 +8,7 @@ from keras import ops
 from scipy import integrate, stats
 
 import kerasbed as kb
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 from tests import toys
 
 

@@ -9,8 +9,9 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import datasets, objectives
-from kerasbed.simulators import cast
+from kerasbed import objectives
+from kerasbed.simulators import datasets
+from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import (
     DESIGN,
     EAGER,

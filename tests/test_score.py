@@ -7,9 +7,10 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed import datasets, objectives, score
+from kerasbed import objectives, score
 from kerasbed.problems.death_process import BEST_DESIGN, BEST_EIG
-from kerasbed.simulators import cast
+from kerasbed.simulators import datasets
+from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import finite_differences, trained_step
 
 WITH_XLA = True

@@ -7,7 +7,7 @@ from keras import ops
 
 import kerasbed as kb
 from kerasbed import backend
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 from tests import toys
 
 # The design step of `fixed_model` on its batch, by a central difference in float64 (see the float64 test below).

@@ -30,12 +30,13 @@ from typing import NamedTuple
 import numpy as np
 from keras import tree
 
-from kerasbed import backend, pairs
+from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
-from kerasbed.simulators import Simulator, design_shape, design_values
+from kerasbed.simulators import pairs
+from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 from kerasbed.targets import Target
 
 # Outcome entries x pairs in memory at once: 16 MB for each intermediate array in float64.

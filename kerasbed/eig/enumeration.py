@@ -31,7 +31,7 @@ from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.eig.grid import check_grid_applies
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
-from kerasbed.simulators import design_values
+from kerasbed.simulators.simulator import design_values
 from kerasbed.targets import Discrete
 
 MOST_TERMS = 2**35  # settings x outcomes x joint values

@@ -7,7 +7,7 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.base_samples import BaseSamples, GaussHermite, Sobol
 from kerasbed.eig.weighted_noise import Draws
-from kerasbed.simulators import GaussianSimulator, design_values
+from kerasbed.simulators.simulator import GaussianSimulator, design_values
 
 # Two evaluations of one float64 formula may differ by this, relatively, and count as equal.
 SAME = 1e-9

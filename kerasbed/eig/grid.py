@@ -27,9 +27,9 @@ from kerasbed import backend
 from kerasbed.backend import number_range, numerics
 from kerasbed.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.pairs import PairCheck, with_direct_pairs
 from kerasbed.priors.atlas import NormalChart, charts, is_finite, listed
-from kerasbed.simulators import design_shape, design_values
+from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
+from kerasbed.simulators.simulator import design_shape, design_values
 
 MAX_PARAMETERS = 3
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once

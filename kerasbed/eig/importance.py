@@ -29,7 +29,7 @@ from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.objectives import pool, proposals
-from kerasbed.simulators import design_shape, design_values
+from kerasbed.simulators.simulator import design_shape, design_values
 
 ROWS_PER_CALL = 2**16  # of draws of the posterior
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average

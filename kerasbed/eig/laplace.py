@@ -38,7 +38,7 @@ from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
 from kerasbed.eig.prior_covariance import DRAWS, prior_covariance
-from kerasbed.simulators import GaussianSimulator, design_shape, design_values
+from kerasbed.simulators.simulator import GaussianSimulator, design_shape, design_values
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word
 STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000

@@ -25,7 +25,7 @@ from scipy import special, stats
 from kerasbed import backend
 from kerasbed.backend import number_range
 from kerasbed.eig.imitation import Imitation
-from kerasbed.simulators import Simulator, design_shape, design_values
+from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 NUM_PARAMETERS = 3
 NUM_OUTCOMES = 1024

@@ -5,7 +5,7 @@ import numpy as np
 
 from kerasbed import backend
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
-from kerasbed.simulators import design_shape, design_values
+from kerasbed.simulators.simulator import design_shape, design_values
 
 CURVE_POINTS = 200
 

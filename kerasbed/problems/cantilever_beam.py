@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 
 class CantileverBeam(GaussianSimulator):

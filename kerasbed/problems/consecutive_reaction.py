@@ -17,7 +17,7 @@ from scipy import stats
 from kerasbed.backend import numerics
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 CHANNELS = 2
 RATES = (0.7, 0.2)

@@ -17,7 +17,7 @@ from scipy import special, stats
 from kerasbed.backend import numerics
 from kerasbed.designs.box import Box
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import Simulator
+from kerasbed.simulators.simulator import Simulator
 
 BEST_DESIGN = np.array([0.544, 2.134])
 BEST_EIG = 0.98327

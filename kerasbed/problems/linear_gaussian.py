@@ -11,7 +11,7 @@ from kerasbed.backend import numerics
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 
 class LinearGaussian(GaussianSimulator):

@@ -24,7 +24,7 @@ from scipy import stats
 from kerasbed.designs.box import Free
 from kerasbed.objectives.pool import positive_integer
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 MEASUREMENTS = 30
 PUBLISHED_STATIC = (8.838, 0.039)  # lower bound and its standard error

@@ -14,7 +14,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 BEST_DESIGN = np.array([108.8, 108.8, 108.8, 108.8, 400.0, 400.0, 400.0])
 BEST_EIG = 3.7106

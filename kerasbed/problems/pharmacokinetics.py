@@ -20,7 +20,7 @@ from scipy import stats
 
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 COUNT = 15
 HOURS = 24.0

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator
 
 CANDIDATES = np.linspace(-1.0, 1.0, 5)
 BEST_SUBSET = np.array([-1.0, 0.0, 1.0])

@@ -9,7 +9,7 @@ from kerasbed.problems.consecutive_reaction import ConsecutiveReaction
 from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.location_finding import MEASUREMENTS, LocationFinding
 from kerasbed.problems.michaelis_menten import MichaelisMenten
-from kerasbed.simulators import Simulator
+from kerasbed.simulators.simulator import Simulator
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.posterior import Posterior
 from kerasbed.networks.scaling import Standardize
-from kerasbed.simulators import Simulator
+from kerasbed.simulators.simulator import Simulator
 
 
 class Stored(NamedTuple):

@@ -22,7 +22,7 @@ from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 ROUNDS = 3
 # The best tenth of the designs, but no fewer than this, are simulated around, at this distance in the unit cube.

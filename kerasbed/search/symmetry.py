@@ -11,7 +11,7 @@ from scipy import stats
 
 from kerasbed import backend
 from kerasbed.search.cube import SearchCube
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 
 def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) -> bool:

@@ -5,9 +5,9 @@ import copy
 import keras
 import numpy as np
 
-from kerasbed import simulators
 from kerasbed.backend.validation import finite_values
 from kerasbed.priors.prior import Prior
+from kerasbed.simulators import simulator
 from kerasbed.variational import conditional, families
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
@@ -23,7 +23,7 @@ class Problem:
 
     def __init__(self, log_likelihood, prior, outcome, design, family, inputs):
         self.simulator, self.data, self.scaling = None, {}, None
-        if isinstance(log_likelihood, simulators.Simulator):
+        if isinstance(log_likelihood, simulator.Simulator):
             self.simulator = log_likelihood
             if not isinstance(prior, Prior):
                 prior, design = log_likelihood.prior, prior if design is None else design
@@ -70,7 +70,7 @@ class Problem:
             raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
         if not self.simulator.has_likelihood:
             self.simulator.log_likelihood(None, None, None)  # raises, and says what is missing
-        design = simulators.design_values(design)
+        design = simulator.design_values(design)
         self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
         self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
 

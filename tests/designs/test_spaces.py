@@ -6,7 +6,7 @@ import pytest
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.simulators import design_shape
+from kerasbed.simulators.simulator import design_shape
 from tests.designs.spaces import SPACES
 
 every_space = pytest.mark.parametrize("build", SPACES.values(), ids=SPACES.keys())

@@ -10,7 +10,7 @@ from kerasbed.search import design_black_box, posterior_rounds
 from kerasbed.search.densities_over_designs import LearnedLikelihood
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
-from kerasbed.simulators import cast
+from kerasbed.simulators.simulator import cast
 
 pytestmark = pytest.mark.usefixtures("lean_networks")
 

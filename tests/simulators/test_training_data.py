@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import kerasbed as kb
-from kerasbed import datasets
+from kerasbed.simulators import datasets
 from tests import toys
 
 STEPS = 4

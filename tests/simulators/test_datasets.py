@@ -7,7 +7,7 @@ from keras import tree
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import datasets
+from kerasbed.simulators import datasets
 from tests import toys
 
 DESIGN = kb.designs.Box((2,), -1.0, 1.0, seed=1)

@@ -6,7 +6,8 @@ import pytest
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed import backend, pairs
+from kerasbed import backend
+from kerasbed.simulators import pairs
 from tests import toys
 
 

@@ -13,7 +13,7 @@ import copy
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.simulators import Simulator, design_shape
+from kerasbed.simulators.simulator import Simulator, design_shape
 
 PROBES = 64  # outcomes, and parameters, at each design
 RELEVANT = 20.0

@@ -21,7 +21,7 @@ from scipy import stats
 from kerasbed.backend.finite import as_discrete
 from kerasbed.priors.part import Part
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators import Simulator
+from kerasbed.simulators.simulator import Simulator
 
 MODEL = "model"  # the name of the index
 

@@ -1,0 +1,7 @@
+"""Simulators, and the batches of simulated data that models are trained on."""
+
+from kerasbed.simulators.datasets import SimulatorDataset
+from kerasbed.simulators.model_choice import ModelChoice
+from kerasbed.simulators.simulator import GaussianSimulator, MissingMethodError, OutcomeError, Simulator
+
+__all__ = ["GaussianSimulator", "MissingMethodError", "ModelChoice", "OutcomeError", "Simulator", "SimulatorDataset"]
