@@ -6,13 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, certificate, score
+from kerasbed import backend, certificate
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.bracket import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance import MOST_ON_EDGES, importance
+from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import cast
 
@@ -154,7 +155,7 @@ class Inference(backend.KerasModel):
     @property
     def estimation_rows(self) -> int:
         """Draws that an estimate evaluates in one call."""
-        return self.objective.estimation_rows(score.rows_per_draw(self.gradient, self.simulator))
+        return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
 
     def _contributions_of(self, draws):
         draws = cast(self._without_exploration(draws))

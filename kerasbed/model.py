@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, checks, objectives, optimizers, ranking, refit, score
+from kerasbed import backend, checks, objectives, optimizers, ranking, refit
 from kerasbed.amortised import Amortised
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
@@ -19,6 +19,7 @@ from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.inference import Inference
 from kerasbed.landscape import Landscape
+from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets, pairs
 
 PILOT_DRAWS = 4096
@@ -38,7 +39,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
-            `outcome_space()`; "auto" takes the first where it can. See `kerasbed.score`.
+            `outcome_space()`; "auto" takes the first where it can. See `kerasbed.objectives.gradients`.
         starts: designs learned side by side, which share the networks and the draws of a batch: each gets
             batch_size / starts of them. By default a batch has 128 draws for each start. `fit` ends by ranking them on
             common draws, keeps the best, and leaves the comparison in `starts_table`.
@@ -126,7 +127,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         problem = self.simulator, self.design, self.noise_shape
         # Numbers beyond float32 are what is looked for.
         with backend.wide_simulation(self.design.wide), np.errstate(over="ignore"):
-            self.gradient = score.choose(self.gradient, *problem)
+            self.gradient = gradients.choose(self.gradient, *problem)
             draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
@@ -152,7 +153,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     @property
     def needs_independent_draws(self) -> bool:
         """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-        sampled_scores = self.gradient == "score" and score.rows_per_draw(self.gradient, self.simulator) == 1
+        sampled_scores = self.gradient == "score" and gradients.rows_per_draw(self.gradient, self.simulator) == 1
         return self.objective.needs_independent_draws or sampled_scores
 
     # -- the mathematics of a training step ---
@@ -161,7 +162,9 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        contributions = score.contributions(self.gradient, self.simulator, self.objective, self.design, draws, training)
+        contributions = gradients.contributions(
+            self.gradient, self.simulator, self.objective, self.design, draws, training
+        )
         if not training:
             return contributions
         if self.cost is not None:  # here and not by add_loss, which torch's recorded step does not carry

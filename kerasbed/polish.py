@@ -17,7 +17,8 @@ import numpy as np
 from keras import ops
 from scipy import optimize
 
-from kerasbed import backend, comparisons, score
+from kerasbed import backend, comparisons
+from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
 
 DRAWS, PAIRS, LEAST_CONTRASTS = 2**9, 2**20, 64
@@ -102,14 +103,14 @@ class Polish:
 
         def loss(u, draws):
             draws = draws | {"design": space.constrain(u)}
-            return -ops.mean(score.contributions(model.gradient, model.simulator, objective, space, draws))
+            return -ops.mean(gradients.contributions(model.gradient, model.simulator, objective, space, draws))
 
         return loss
 
 
 def _contrastive(model):
     width = 1 if model.simulator.has_pairwise_product else int(np.prod(model.outcome_shape))
-    rows = DRAWS * score.rows_per_draw(model.gradient, model.simulator)
+    rows = DRAWS * gradients.rows_per_draw(model.gradient, model.simulator)
     objective = PriorContrastive(max(PAIRS // (rows * width), LEAST_CONTRASTS), name="polish")
     objective.setup(model.simulator, model.design, model.outcome_shape)
     return objective

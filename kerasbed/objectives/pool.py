@@ -1,7 +1,8 @@
 """What the draws of a batch share: contrastive parameters, and outcomes that occur in many rows.
 
 A row is what an objective gives a contribution for. Usually a row is a draw. Where the expectation over the outcome is
-summed exactly (`kerasbed.score`), a draw has one row for every possible outcome, and `draws` carries besides its rows
+summed exactly (`kerasbed.objectives.gradients`), a draw has one row for every possible outcome, and `draws` carries
+besides its rows
 
     pool      the batch as it was drawn, whose parameters and extra draws serve as contrast
     outcomes  (S, *outcome_shape), the possible outcomes, repeated in this order for every draw

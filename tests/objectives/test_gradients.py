@@ -7,7 +7,8 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed import objectives, score
+from kerasbed import objectives
+from kerasbed.objectives import gradients
 from kerasbed.problems.death_process import BEST_DESIGN, BEST_EIG
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import cast
@@ -113,7 +114,7 @@ def test_scores_leave_values_and_use_the_others_as_baseline():
     baseline = np.array([4.0, 3.5, 1.5])
 
     def total(log_p, values):
-        return ops.sum(score.with_scores(values, log_p))
+        return ops.sum(gradients.with_scores(values, log_p))
 
     value, gradient = kb.backend.value_and_gradient(total)(log_p, values)
     assert value == pytest.approx(9.0)
@@ -122,7 +123,9 @@ def test_scores_leave_values_and_use_the_others_as_baseline():
 
 def test_a_nan_does_not_spread_through_the_baseline():
     with kb.backend.no_gradients():
-        found = kb.backend.to_numpy(score.leave_one_out(ops.convert_to_tensor(np.array([1.0, np.nan, 3.0], "float32"))))
+        found = kb.backend.to_numpy(
+            gradients.leave_one_out(ops.convert_to_tensor(np.array([1.0, np.nan, 3.0], "float32")))
+        )
     np.testing.assert_allclose(found, [3.0, 2.0, 1.0])
 
 
@@ -169,7 +172,7 @@ def test_auto_takes_scores_where_the_gradient_is_cut():
     assert model.gradient == "score"
     smooth = kb.problems.MichaelisMenten()
     box = kb.designs.Box(shape=(2,), low=0.0, high=400.0)
-    assert score.choose("auto", smooth, box, (2,)) == "reparameterization"
+    assert gradients.choose("auto", smooth, box, (2,)) == "reparameterization"
 
 
 def test_errors_of_the_choice():
