@@ -8,8 +8,8 @@ from kerasbed.acquisition.functions import (
     SimpleRegret,
     UpperConfidenceBound,
 )
+from kerasbed.acquisition.gaussian_process import GaussianProcess
 from kerasbed.acquisition.maximisers import maximize
-from kerasbed.gaussian_process import GaussianProcess
 
 __all__ = [
     "Acquisition",

@@ -18,7 +18,8 @@ import functools
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, gaussian_process
+from kerasbed import backend
+from kerasbed.acquisition import gaussian_process
 from kerasbed.backend import numerics
 from kerasbed.base_samples import BaseSamples, Sobol
 

@@ -23,7 +23,7 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import gaussian_process
+from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
 from kerasbed.backend import numerics
 from kerasbed.base_samples import Sobol, sobol

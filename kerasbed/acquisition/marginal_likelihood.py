@@ -24,8 +24,8 @@ from keras import ops
 from scipy import linalg, optimize
 
 from kerasbed import backend
+from kerasbed.acquisition.kernels import correlation, padded
 from kerasbed.backend import numerics
-from kerasbed.kernels import correlation, padded
 
 # Bounds of log(lengthscale, variance, noise) for inputs on [0, 1] and outcomes of unit variance.
 BOUNDS = np.log([[0.01, 100.0], [1e-2, 1e3], [1e-8, 2.0]])

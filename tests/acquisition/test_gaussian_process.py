@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from kerasbed import acquisition
-from kerasbed.kernels import padded_size
+from kerasbed.acquisition.kernels import padded_size
 
 
 def observations(num=14, dim=2, seed=0):

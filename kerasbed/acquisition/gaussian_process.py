@@ -19,9 +19,10 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed import backend, marginal_likelihood
+from kerasbed import backend
+from kerasbed.acquisition import marginal_likelihood
+from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
 from kerasbed.backend import numerics
-from kerasbed.kernels import KERNELS, correlation, padded, padded_size
 
 
 def posterior(kernel: str, data: dict, points):
