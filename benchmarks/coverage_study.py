@@ -33,9 +33,9 @@ from scipy import special, stats
 
 import kerasbed as kb
 from kerasbed.backend import numerics
-from kerasbed.eig.bracket import Contributions
-from kerasbed.eig.compare import compared
-from kerasbed.eig.importance import importance_terms
+from kerasbed.eig.differences import compared
+from kerasbed.eig.importance_bounds import importance_terms
+from kerasbed.eig.nested_bounds import Contributions
 
 SEEDS, MOST_MISSES = 60, 9
 LONG = 8  # runs of eight times the outer draws, for a bound's own mean

@@ -25,7 +25,7 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.base_samples import open_unit, sobol
-from kerasbed.eig.grid import parameter_grid
+from kerasbed.eig.integration import parameter_grid
 from kerasbed.problems import location_finding, michaelis_menten
 from kerasbed.problems.quadratic import CANDIDATES, Quadratic
 

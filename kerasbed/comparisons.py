@@ -12,8 +12,8 @@ likelihoods and for targets it is all there is. A network of one parameter sees 
 bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of log q(theta | y)
 by the dependence that is left between theta and a, and costs one row where the integral over a costs 129.
 
-*The Laplace approximation* (`kerasbed.eig.laplace`), exact for linear-Gaussian experiments, no bound elsewhere, has no
-ceiling and hardly a cost: it shortlists, and it compares where no bound can.
+*The Laplace approximation* (`kerasbed.eig.laplace_approximation`), exact for linear-Gaussian experiments, no bound
+elsewhere, has no ceiling and hardly a cost: it shortlists, and it compares where no bound can.
 
 What a comparison costs is counted in entries: pairs of an outcome and parameters, times the outcome's size where the
 simulator has no matrix product for them. The count is the same on every machine, so that a search that is cut short
@@ -28,8 +28,8 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.eig.bracket import HEADROOM, Contributions
-from kerasbed.eig.laplace import FisherCriterion
+from kerasbed.eig.laplace_approximation import FisherCriterion
+from kerasbed.eig.nested_bounds import HEADROOM, Contributions
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import GaussianSimulator
 

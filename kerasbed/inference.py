@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, certificate
+from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
-from kerasbed.eig import reliability
-from kerasbed.eig.bracket import bracket
+from kerasbed.eig import certificate, reliability
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.importance import MOST_ON_EDGES, importance
+from kerasbed.eig.importance_bounds import MOST_ON_EDGES, importance
+from kerasbed.eig.nested_bounds import bracket
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import cast
@@ -31,9 +31,9 @@ class Inference(backend.KerasModel):
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
-        `kerasbed.eig.importance`. With a likelihood and an objective that holds no posterior, or a target by name: from
-        both sides by draws of the prior, `kerasbed.eig.bracket`; so is a prior with mass on the edges of its support,
-        whose density says nothing. Else the objective's own bound.
+        `kerasbed.eig.importance_bounds`. With a likelihood and an objective that holds no posterior, or a target by
+        name: from both sides by draws of the prior, `kerasbed.eig.nested_bounds`; so is a prior with mass on the edges
+        of its support, whose density says nothing. Else the objective's own bound.
 
         Args:
             num_samples: number of simulated experiments.
@@ -43,7 +43,7 @@ class Inference(backend.KerasModel):
 
         Returns:
             `EIGEstimate` with standard errors; its `method` says how it was found. Where what is learned has no
-            known density (a function of the parameters, a sampler), it is the bound of `kerasbed.certificate`.
+            known density (a function of the parameters, a sampler), it is the bound of `kerasbed.eig.certificate`.
 
         Warns:
             UserWarning: the networks are untrained, the bound is near the largest value it can take, the posterior is

@@ -2,9 +2,9 @@ r"""Exact posteriors: what an amortised posterior is compared with, for up to th
 
     p(theta | y, xi) = p(y | theta, xi) p(theta) / p(y | xi),
 
-with the evidence p(y | xi) by adaptive cubature over the whole prior, its tails included (`kerasbed.cubature`): each
-outcome refines cells where its own posterior is, all modes of it. Draws are exact (`kerasbed.grid_posterior`). Discrete
-parameters are summed over all their joint values, beside continuous ones or alone.
+with the evidence p(y | xi) by adaptive cubature over the whole prior, its tails included (`kerasbed.eig.cubature`):
+each outcome refines cells where its own posterior is, all modes of it. Draws are exact (`kerasbed.eig.grid_posterior`).
+Discrete parameters are summed over all their joint values, beside continuous ones or alone.
 """
 
 import warnings
@@ -14,10 +14,10 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend.validation import finite_values
-from kerasbed.cubature import Likelihood, over_prior
-from kerasbed.eig.grid import check_grid_applies
-from kerasbed.grid_posterior import GridPosterior, cells_of
-from kerasbed.observed import SeenOutcomes
+from kerasbed.eig.cubature import Likelihood, over_prior
+from kerasbed.eig.grid_posterior import GridPosterior, cells_of
+from kerasbed.eig.integration import check_grid_applies
+from kerasbed.eig.observed import SeenOutcomes
 from kerasbed.priors.atlas import is_finite, listed
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.table import TablePrior

@@ -10,7 +10,7 @@ import pandas as pd
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.grid import grid_applies, grid_contributions
+from kerasbed.eig.integration import grid_applies, grid_contributions
 from kerasbed.model import DesignModel
 
 EIG_DRAWS = 20_000

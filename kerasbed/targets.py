@@ -6,7 +6,7 @@ an amortised density of t alone learns their effect (goal-oriented design; Attia
 
 A named target inherits its marginal density from a prior of independent blocks. A function of the parameters has none
 in closed form: the bound is then known up to the entropy of the target, which no design changes, and
-`kerasbed.certificate` supplies a bound that needs none.
+`kerasbed.eig.certificate` supplies a bound that needs none.
 
 A discrete target takes finitely many values. Its entropy is exact where it is a discrete parameter; that of a function
 is estimated by the frequencies f of many prior draws. The plug-in entropy -sum f log f is below the target's in

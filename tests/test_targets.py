@@ -9,7 +9,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import certificate
+from kerasbed.eig import certificate
 from tests import toys
 
 

@@ -1,15 +1,15 @@
 """Estimates of the expected information gain with errors and directions, all in nats."""
 
-from kerasbed.eig.bracket import bracket
 from kerasbed.eig.closed_form import linear_gaussian
-from kerasbed.eig.compare import BoundGap, bound_gap, compare
+from kerasbed.eig.differences import BoundGap, bound_gap, compare
 from kerasbed.eig.double_loop import DoubleLoop
 from kerasbed.eig.enumeration import Enumeration, enumerate
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.grid import grid
-from kerasbed.eig.importance import importance
-from kerasbed.eig.laplace import FisherCriterion, laplace
+from kerasbed.eig.importance_bounds import importance
+from kerasbed.eig.integration import grid
+from kerasbed.eig.laplace_approximation import FisherCriterion, laplace
 from kerasbed.eig.likelihood_check import check_likelihood
+from kerasbed.eig.nested_bounds import bracket
 
 __all__ = [
     "BoundGap",

@@ -24,12 +24,12 @@ from keras import ops, tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.cells import cell_nodes, halved
-from kerasbed.cubature import check_mass
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
+from kerasbed.eig.cells import cell_nodes, halved
+from kerasbed.eig.cubature import check_mass
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
-from kerasbed.eig.grid import check_grid_applies
+from kerasbed.eig.integration import check_grid_applies
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.simulators.simulator import design_values
 from kerasbed.targets import Discrete

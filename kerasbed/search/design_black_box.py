@@ -25,7 +25,7 @@ from kerasbed import backend, eig
 from kerasbed.backend import numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.eig import EIGEstimate
-from kerasbed.eig.bracket import Contributions
+from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.model import DesignModel
 from kerasbed.networks.density_fit import FUSED_STEPS
 from kerasbed.search import densities_over_designs as learned

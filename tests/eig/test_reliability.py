@@ -10,7 +10,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.backend import numerics
 from kerasbed.eig import EIGEstimate, reliability
-from kerasbed.eig.bracket import Contributions, summarise
+from kerasbed.eig.nested_bounds import Contributions, summarise
 
 pytestmark = pytest.mark.one_backend
 

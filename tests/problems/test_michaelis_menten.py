@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.eig.grid import grid_contributions
+from kerasbed.eig.integration import grid_contributions
 from kerasbed.problems import michaelis_menten
 from tests import toys
 

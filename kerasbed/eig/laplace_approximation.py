@@ -16,7 +16,7 @@ Derivatives in u are central differences in
 float64, with steps in units of the prior's spread, so that one formula in `keras.ops` serves all backends and stays
 differentiable in the design.
 
-S is exact for products of scipy.stats laws (`kerasbed.eig.prior_covariance`). From n draws x_i, centred, its error adds
+S is exact for products of scipy.stats laws (`kerasbed.eig.covariance`). From n draws x_i, centred, its error adds
 
     sd_i(x_i' G x_i) / (2 sqrt(n)),    G = E_theta (I + F S)^-1 F
 
@@ -35,9 +35,9 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics
 from kerasbed.eig import reliability
+from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
-from kerasbed.eig.prior_covariance import DRAWS, prior_covariance
 from kerasbed.simulators.simulator import GaussianSimulator, design_shape, design_values
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word

@@ -1,6 +1,6 @@
 """Cells of an adaptive cubature: their nodes, what a cell's values tell of its integral, and how they are halved.
 
-The mathematics is told in `kerasbed.cubature`.
+The mathematics is told in `kerasbed.eig.cubature`.
 """
 
 import functools

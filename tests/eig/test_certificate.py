@@ -7,8 +7,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import certificate
 from kerasbed.backend import numerics
+from kerasbed.eig import certificate
 from tests import toys
 
 CONTRASTS = 127

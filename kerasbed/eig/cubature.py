@@ -23,7 +23,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
+from kerasbed.eig.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
 from kerasbed.priors.atlas import NormalChart, charts
 from kerasbed.simulators.simulator import Simulator
 

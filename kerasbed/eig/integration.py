@@ -2,9 +2,9 @@ r"""The EIG by integrating over the parameters: the reference that other estimat
 
     EIG = E_{theta, y} [ log p(y | theta) - log p(y) ],   p(y) = integral of p(y | theta) p(theta) dtheta,
 
-with the outer expectation over simulated experiments and the inner integral by adaptive cubature (`kerasbed.cubature`)
-in coordinates that hold the prior's whole mass (`kerasbed.priors.atlas`): each outcome refines the grid where its
-posterior is. The error of the cubature is estimated and part of the standard error.
+with the outer expectation over simulated experiments and the inner integral by adaptive cubature
+(`kerasbed.eig.cubature`) in coordinates that hold the prior's whole mass (`kerasbed.priors.atlas`): each outcome
+refines the grid where its posterior is. The error of the cubature is estimated and part of the standard error.
 
 A grid of a given size is a plain tensor grid instead, with the trapezoidal rule, which converges exponentially where
 the integrand is smooth and vanishes at the ends (Trefethen and Weideman, 2014). Its error is judged outcome by outcome
@@ -25,7 +25,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics
-from kerasbed.cubature import MASS_TOLERANCE, Likelihood, over_prior
+from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.priors.atlas import NormalChart, charts, is_finite, listed
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs

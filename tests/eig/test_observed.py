@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 import kerasbed as kb
 from kerasbed.backend.validation import finite_values
-from kerasbed.observed import SeenOutcomes
+from kerasbed.eig.observed import SeenOutcomes
 from tests import toys
 
 pytestmark = pytest.mark.one_backend

@@ -7,7 +7,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend
-from kerasbed.eig.prior_covariance import prior_covariance
+from kerasbed.eig.covariance import prior_covariance
 
 WEIGHTS = np.array([0.3, 0.7])
 

@@ -2,9 +2,10 @@ r"""The exact posterior of one outcome as a law: draws, density, coordinates, an
 
     p(theta | y, xi) = p(y | theta, xi) p(theta) / p(y | xi)
 
-with p(y | xi) by cubature (`kerasbed.cubature`). Draws are exact: a cell by its mass, then a place in it by rejection
-from the uniform law, since the integrand can be evaluated anywhere. So draws and density belong to each other, and the
-posterior may be the prior of the next design. Its charts are the prior's, with the likelihood as a factor.
+with p(y | xi) by cubature (`kerasbed.eig.cubature`). Draws are exact: a cell by its mass, then a place in it by
+rejection from the uniform law, since the integrand can be evaluated anywhere. So draws and density belong to each
+other, and the posterior may be the prior of the next design. Its charts are the prior's, with the likelihood as a
+factor.
 
 Inverse CDFs are those of a piecewise constant density on a tensor grid over the posterior's box, coordinate after
 coordinate (Rosenblatt, 1952); they serve Sobol points, where draws would not.
@@ -14,7 +15,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.cubature import Cells
+from kerasbed.eig.cubature import Cells
 from kerasbed.priors.atlas import Chart
 from kerasbed.priors.joint import JointPrior
 
@@ -30,7 +31,7 @@ class GridPosterior(JointPrior):
 
     Args:
         simulator: of the data.
-        likelihood: `kerasbed.cubature.Likelihood`.
+        likelihood: `kerasbed.eig.cubature.Likelihood`.
         owner: which of its outcomes.
         parts: [(chart, cells of this outcome)].
         log_evidence: log p(y).

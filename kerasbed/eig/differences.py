@@ -16,8 +16,8 @@ import pandas as pd
 
 from kerasbed.base_samples import draw_seed
 from kerasbed.eig import reliability
-from kerasbed.eig.bracket import BLOCK_ENTRIES, Contributions, summarise
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
+from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions, summarise
 
 
 class BoundGap(NamedTuple):

@@ -6,7 +6,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed.eig.grid import grid_contributions, parameter_grid
+from kerasbed.eig.integration import grid_contributions, parameter_grid
 from tests import toys
 
 DESIGN = np.array([-0.9, -0.2, 0.4, 1.0])
@@ -54,7 +54,7 @@ def test_the_same_seed_pairs_designs():
 
 def test_blocks_do_not_change_the_numbers(monkeypatch):
     expected = grid_contributions(toys.Line(), DESIGN, 50, grid_size=64)
-    monkeypatch.setattr(sys.modules["kerasbed.eig.grid"], "BLOCK_PAIRS", 7 * 64**2)
+    monkeypatch.setattr(sys.modules["kerasbed.eig.integration"], "BLOCK_PAIRS", 7 * 64**2)
     np.testing.assert_allclose(grid_contributions(toys.Line(), DESIGN, 50, grid_size=64), expected, rtol=1e-10)
 
 
@@ -238,7 +238,7 @@ def test_estimates_print_their_direction():
 
 @pytest.mark.one_backend
 def test_a_grid_that_takes_long_says_so_before_it_starts(monkeypatch):
-    module = sys.modules["kerasbed.eig.grid"]  # `kb.eig.grid` is the function
+    module = sys.modules["kerasbed.eig.integration"]  # `kb.eig.grid` is the function
     monkeypatch.setattr(module, "PILOT", 4)
     monkeypatch.setattr(module, "LONG", 0.0)
     monkeypatch.setattr(module, "AGREE", -1.0)  # as if the plain grid held nothing
