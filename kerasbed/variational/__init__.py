@@ -5,7 +5,7 @@ from kerasbed.variational.beta import Beta
 from kerasbed.variational.conditional import Conditional
 from kerasbed.variational.diagnostics import study
 from kerasbed.variational.families import Family
-from kerasbed.variational.fit import fit
+from kerasbed.variational.fitting import fit
 from kerasbed.variational.flow import Flow
 from kerasbed.variational.gaussian import Diagonal, Full, LowRank
 from kerasbed.variational.result import VariationalFit

@@ -14,7 +14,7 @@ from kerasbed.variational.elbo import NegativeELBO
 
 
 class Problem:
-    """A variational problem, compiled once; see `kerasbed.variational.fit` for the arguments.
+    """A variational problem, compiled once; see `kerasbed.variational.fitting` for the arguments.
 
     Attributes:
         objective: `NegativeELBO`.
@@ -58,8 +58,8 @@ class Problem:
         return problem
 
     def fit(self, **settings):
-        """See `kerasbed.variational.fit`."""
-        from kerasbed.variational.fit import fit_problem
+        """See `kerasbed.variational.fitting`."""
+        from kerasbed.variational.fitting import fit_problem
 
         return fit_problem(self, **settings)
 

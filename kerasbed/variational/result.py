@@ -20,7 +20,7 @@ def fresh_points(family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
 
 
 class VariationalFit:
-    """A fitted variational posterior; made by `kerasbed.variational.fit`.
+    """A fitted variational posterior; made by `kerasbed.variational.fitting`.
 
     Attributes:
         training_objective: -ELBO on the base samples it was fitted to, nats; optimistic. For a stochastic fit the
@@ -127,7 +127,7 @@ class VariationalFit:
 
         Args:
             outcome: another outcome, for a fit to a simulator; default the same.
-            **settings: of `kerasbed.variational.fit`: base_samples, weights, optimizer, initial, max_iterations,
+            **settings: of `kerasbed.variational.fitting`: base_samples, weights, optimizer, initial, max_iterations,
                 tolerance, num_fresh, seed. Other attributes of the simulator must be what they were.
         """
         return self.problem.with_outcome(outcome).fit(**settings)
