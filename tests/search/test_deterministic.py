@@ -6,7 +6,7 @@ from keras import ops
 
 import kerasbed as kb
 from kerasbed import backend
-from kerasbed.search.coordinates import coordinates
+from kerasbed.search.optimizer_coordinates import coordinates
 
 METHODS = ["L-BFGS-B", "SLSQP", "trust-constr"]
 POLYNOMIAL = kb.problems.LinearGaussian.polynomial()

@@ -2,7 +2,7 @@
 
 With the base samples fixed the objective is a smooth deterministic function (sample average approximation; Kleywegt,
 Shapiro and Homem-de-Mello, 2002), so that quasi-Newton and trust-region methods apply. Every method works in the
-coordinates of `kerasbed.search.coordinates`, with the edges of the space as bounds, and evaluates
+coordinates of `kerasbed.search.optimizer_coordinates`, with the edges of the space as bounds, and evaluates
 objective(constrain(v)): the iterates never leave the space. Conditions beyond the space go into `constraints`.
 """
 
@@ -19,7 +19,7 @@ from scipy import optimize
 from kerasbed import backend
 from kerasbed.base_samples import draw_seed
 from kerasbed.designs.base import Design
-from kerasbed.search.coordinates import coordinates
+from kerasbed.search.optimizer_coordinates import coordinates
 
 METHODS = ("L-BFGS-B", "trust-constr", "SLSQP")
 # SciPy's own defaults stop L-BFGS-B at a relative change of 2e-9; the rest is asked for in its terms.
