@@ -157,7 +157,7 @@ def kerasbed_to_99(steps: int) -> dict:
     import keras
 
     import kerasbed as kb
-    from kerasbed.optimizers import PlannedDecay
+    from kerasbed.model.optimizers import PlannedDecay
 
     start, processor, designs = time.perf_counter(), time.process_time(), []
 

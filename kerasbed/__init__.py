@@ -19,9 +19,9 @@ from kerasbed import (
 )
 from kerasbed.callbacks import DesignHistory
 from kerasbed.eig import EIGEstimate
-from kerasbed.model import DesignModel
+from kerasbed.model.design_model import DesignModel
+from kerasbed.model.saving import load
 from kerasbed.priors.prior import Prior
-from kerasbed.saving import load
 from kerasbed.simulators.datasets import SimulatorDataset
 from kerasbed.simulators.model_choice import ModelChoice
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator

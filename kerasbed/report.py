@@ -11,7 +11,7 @@ from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_applies, grid_contributions
-from kerasbed.model import DesignModel
+from kerasbed.model.design_model import DesignModel
 
 EIG_DRAWS = 20_000
 POSTERIOR_DRAWS = 2000

@@ -7,7 +7,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.optimizers import PlannedDecay
+from kerasbed.model.optimizers import PlannedDecay
 from tests import toys
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasbed import model as model_module
+from kerasbed.model import design_model as model_module
 
 WITH_XLA = True
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,9 +26,10 @@ discrete outcomes, for both in designs.
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend, checks
+from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
+from kerasbed.model import checks
 from kerasbed.objectives import pool
 from kerasbed.simulators.simulator import cast
 

@@ -26,7 +26,7 @@ from kerasbed.backend import numerics
 from kerasbed.base_samples import draw_seed
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
-from kerasbed.model import DesignModel
+from kerasbed.model.design_model import DesignModel
 from kerasbed.networks.density_fit import FUSED_STEPS
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch

@@ -239,14 +239,14 @@ class ModelChoice(Simulator):
         return spaces[0] if same else None
 
     def get_config(self):
-        from kerasbed.saving import simulator_config
+        from kerasbed.model.saving import simulator_config
 
         parts = {key: simulator_config(simulator) for key, simulator in self.simulators.items()}
         return {"simulators": parts, "weights": self.weights.tolist(), "parameters": self.default_target is None}
 
     @classmethod
     def from_config(cls, config):
-        from kerasbed.saving import registered_simulator
+        from kerasbed.model.saving import registered_simulator
 
         parts = {key: registered_simulator(part) for key, part in config["simulators"].items()}
         return cls(parts, config["weights"], config["parameters"])

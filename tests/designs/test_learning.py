@@ -9,8 +9,9 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import backend, ranking
-from kerasbed.costs import Cost
+from kerasbed import backend
+from kerasbed.model import ranking
+from kerasbed.model.costs import Cost
 from kerasbed.problems.quadratic import BEST_SUBSET, CANDIDATES, Quadratic
 from tests import toys
 

@@ -13,8 +13,9 @@ import pandas as pd
 from keras import ops
 from scipy import optimize
 
-from kerasbed import backend, ranking
+from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.model import ranking
 from kerasbed.simulators.simulator import cast
 
 

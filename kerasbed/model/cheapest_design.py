@@ -29,7 +29,7 @@ def cheapest(space, cost, budget: float) -> Cheapest:
 
     Args:
         space: the design space.
-        cost: a `kerasbed.costs.Cost`.
+        cost: a `kerasbed.model.costs.Cost`.
         budget: what is cheap enough.
     """
     u, rng = np.zeros((DRAWS, *space.unconstrained_shape), "float32"), np.random.default_rng(0)

@@ -11,7 +11,7 @@ from kerasbed import objectives
 
 def fit_posterior(model, network, summary_network, **fit_arguments):
     """See `DesignModel.fit_posterior`; returns the trained posterior and the training's history."""
-    from kerasbed.model import DesignModel  # model.py imports this file
+    from kerasbed.model.design_model import DesignModel  # model.py imports this file
 
     objective = objectives.BarberAgakov(network, summary_network, name="objective")
     refit = DesignModel(

@@ -7,11 +7,12 @@ import numpy as np
 from keras import ops
 from scipy import special
 
-from kerasbed import approximator, backend, possible
+from kerasbed import backend
 from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.eig import observed
+from kerasbed.model import approximator, possible
 from kerasbed.networks.posterior import ROWS_PER_CALL
 from kerasbed.priors.draws import Draws
 from kerasbed.simulators.simulator import cast

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed import comparisons
 from kerasbed.backend import numerics
-from kerasbed.choosing import MOST_ENTRIES, ChoiceSearch
-from kerasbed.comparisons import CONTRASTS, Comparison
+from kerasbed.model import comparisons
+from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
+from kerasbed.model.comparisons import CONTRASTS, Comparison
 
 LOGGER = logging.getLogger("kerasbed")
 DRAWS = 2**14
@@ -29,7 +29,7 @@ OUTER_DRAWS = 2**11
 def rank(model, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
     """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
-    Choices are then searched by exchanges from the best (`kerasbed.choosing`).
+    Choices are then searched by exchanges from the best (`kerasbed.model.choosing`).
 
     Args:
         model: a `DesignModel` whose design space explores.

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kerasbed.backend import numerics
-from kerasbed.comparisons import CHUNK, Comparison
 from kerasbed.designs.base import Design
+from kerasbed.model.comparisons import CHUNK, Comparison
 
 # Neighbours that a round compares at most, and pairs of exchanges that it tries.
 NEIGHBOURS, PAIRS = 512, 64
@@ -50,7 +50,7 @@ class Exchanges:
 
     Args:
         space: the design space.
-        cost: `kerasbed.costs.Cost` or None.
+        cost: `kerasbed.model.costs.Cost` or None.
         seed: of the order in which they are tried.
     """
 

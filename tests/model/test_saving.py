@@ -65,7 +65,7 @@ def test_the_optimizers_state_is_reloaded(trained, saved):
 def test_another_backend_gives_the_same_numbers_and_the_same_design_step(saved, expected):
     """The step within 1e-5 in vector norm: float32 arithmetic in another order."""
     load = f"t.kb.load({str(saved)!r}, t.toys.Line())"
-    code = f"import json; from tests import test_saving as t; print(json.dumps(t.numbers({load})))"
+    code = f"import json; from tests.model import test_saving as t; print(json.dumps(t.numbers({load})))"
     found = toys.run_python(code, KERAS_BACKEND=toys.other_backend())
     assert_same_numbers(found, expected, rtol=1e-4)
     steps = np.array(found["step"]), np.array(expected["step"])

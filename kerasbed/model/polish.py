@@ -17,7 +17,8 @@ import numpy as np
 from keras import ops
 from scipy import optimize
 
-from kerasbed import backend, comparisons
+from kerasbed import backend
+from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
 

@@ -61,7 +61,8 @@ def test_one_step_is_the_finite_difference_of_the_loss(trained, tmp_path):
 FLOAT64 = """
 import json, keras
 keras.config.set_floatx("float64")
-from tests import toys, test_training_step as t
+from tests import toys
+from tests.model import test_training_step as t
 model = t.fixed_model()
 draws = toys.batch_of(model)
 expected = -t.central_difference(model, draws, step=1e-3)

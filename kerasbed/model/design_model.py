@@ -11,14 +11,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend, checks, objectives, optimizers, ranking, refit
-from kerasbed.amortised import Amortised
+from kerasbed import backend, objectives
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
-from kerasbed.costs import TOLERANCE, Cost
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.inference import Inference
-from kerasbed.landscape import Landscape
+from kerasbed.model import checks, optimizers, ranking, refit
+from kerasbed.model.amortised import Amortised
+from kerasbed.model.costs import TOLERANCE, Cost
+from kerasbed.model.estimates import Inference
+from kerasbed.model.landscape import Landscape
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets, pairs
 
@@ -51,7 +52,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     Attributes:
         starts_table: pandas table of the designs compared after training, best first; see
-            `kerasbed.ranking.rank_coordinates`. None where a single design was learned.
+            `kerasbed.model.ranking.rank_coordinates`. None where a single design was learned.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -376,7 +377,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     # -- serialization ---
 
     def get_config(self):
-        from kerasbed import saving  # saving loads models, so it imports this file
+        from kerasbed.model import saving  # saving loads models, so it imports this file
 
         serialize = keras.saving.serialize_keras_object
         return {
@@ -396,6 +397,6 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from kerasbed import saving  # saving loads models, so it imports this file
+        from kerasbed.model import saving  # saving loads models, so it imports this file
 
         return saving.model_from_config(cls, config)

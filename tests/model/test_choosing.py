@@ -9,9 +9,9 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import comparisons, exchange, ranking
-from kerasbed.cheapest import cheapest
-from kerasbed.costs import Cost
+from kerasbed.model import comparisons, exchange, ranking
+from kerasbed.model.cheapest_design import cheapest
+from kerasbed.model.costs import Cost
 
 TIMES = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0])
 FEATURES = np.stack([np.exp(-1.2 * TIMES), np.exp(-0.15 * TIMES), np.ones(8)], axis=1)

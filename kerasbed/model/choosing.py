@@ -4,7 +4,8 @@
        optima that exchanges reach on it from a few of them, at next to no cost.
     2. The bound by which choices are compared: one that has room for the EIG of the leaders.
     3. Exchanges from the best of them, compared by that bound.
-    4. Where the design has a continuous part, this follows every choice before it is compared (`kerasbed.polish`).
+    4. Where the design has a continuous part, this follows every choice before it is compared
+    (`kerasbed.model.polish`).
 
 The plan is logged before the comparisons start (logger "kerasbed"), in seconds measured on one of them.
 """
@@ -16,9 +17,9 @@ import warnings
 import numpy as np
 from keras import ops
 
-from kerasbed import comparisons, exchange
-from kerasbed.comparisons import CHUNK, CONTRASTS, Comparison
-from kerasbed.polish import Polish
+from kerasbed.model import comparisons, exchange
+from kerasbed.model.comparisons import CHUNK, CONTRASTS, Comparison
+from kerasbed.model.polish import Polish
 
 LOGGER = logging.getLogger("kerasbed")
 MOST_ENTRIES = 2.0**33  # that comparisons may evaluate

@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.cheapest import STARTS, Cheapest, cheapest
 from kerasbed.designs.base import filled
+from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 from kerasbed.simulators.simulator import cast
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
