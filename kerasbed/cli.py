@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 
 from kerasbed import backend
+from kerasbed.lab.run import learn_and_report
 from kerasbed.problems import REGISTRY
-from kerasbed.report import learn_and_report
 
 STEPS_PER_EPOCH = 100
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import kerasbed as kb
-from kerasbed import backend, cli, report
+from kerasbed import backend, cli
+from kerasbed.lab import run
 from kerasbed.problems import REGISTRY
 
 WITH_XLA = True
@@ -18,8 +19,8 @@ OTHER = "jax" if backend.NAME != "jax" else "torch"
 def small(monkeypatch):
     """A run of a second: few steps and few draws."""
     monkeypatch.setattr(cli, "STEPS_PER_EPOCH", 10)
-    monkeypatch.setattr(report, "EIG_DRAWS", 1000)
-    monkeypatch.setattr(report, "POSTERIOR_DRAWS", 200)
+    monkeypatch.setattr(run, "EIG_DRAWS", 1000)
+    monkeypatch.setattr(run, "POSTERIOR_DRAWS", 200)
 
 
 def _rows(path):
@@ -39,17 +40,17 @@ def test_run_writes_what_it_learned(small, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert cli.main(["run", "michaelis-menten", "--epochs", "3", "--seed", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert sorted(path.name for path in out.iterdir()) == sorted(report.FILES)
+    assert sorted(path.name for path in out.iterdir()) == sorted(run.FILES)
 
     rows = _rows(out / "design.csv")
-    start = np.array([float(row[report.STARTING]) for row in rows])
-    learned = np.array([float(row[report.LEARNED]) for row in rows])
+    start = np.array([float(row[run.STARTING]) for row in rows])
+    learned = np.array([float(row[run.LEARNED]) for row in rows])
     np.testing.assert_allclose(start, REGISTRY["michaelis-menten"].design(seed=5).numpy(), rtol=1e-6)
     assert np.abs(learned - start).max() > 1.0
     model = kb.load(out / "model.keras", simulator=kb.problems.MichaelisMenten())
     np.testing.assert_allclose(model.design.numpy(), learned, rtol=1e-6)
 
-    for name, value in ((report.STARTING, start), (report.LEARNED, learned)):
+    for name, value in ((run.STARTING, start), (run.LEARNED, learned)):
         assert f"{name}: {kb.eig.grid(model.simulator, value, num_samples=1000)}" in printed
     history = _rows(out / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
@@ -68,7 +69,7 @@ class Implicit(kb.Simulator):
 def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
     """The second network is trained at the starting design, which stays where it is, for as long as the first."""
     fits = []
-    monkeypatch.setattr(report, "EIG_DRAWS", 100)
+    monkeypatch.setattr(run, "EIG_DRAWS", 100)
     monkeypatch.setattr(kb.DesignModel, "fit", lambda model, **sizes: fits.append((model, sizes)))
     entry = kb.problems.ReadyExperiment(
         Implicit, lambda **options: kb.designs.Box(shape=(2,), low=0.0, high=10.0, **options), "two times"
@@ -76,13 +77,13 @@ def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
     start, learned = np.array([1.0, 2.0]), np.array([3.0, 4.0])
     model = kb.DesignModel(Implicit(), entry.design(initial=learned), seed=0)
     with pytest.warns(UserWarning, match="before training"):
-        estimates, gain = report.compared(model, {report.STARTING: start, report.LEARNED: learned}, entry, 3, 10)
+        estimates, gain = run.compared(model, {run.STARTING: start, run.LEARNED: learned}, entry, 3, 10)
     ((fixed, sizes),) = fits
     assert sizes == {"epochs": 3, "steps_per_epoch": 10, "verbose": 0}
     np.testing.assert_allclose(fixed.design.numpy(), start, rtol=1e-6)
     assert not fixed.design.trainable_variables
     assert all(str(estimate).startswith("EIG >= ") for estimate in estimates.values())
-    difference = estimates[report.LEARNED].lower - estimates[report.STARTING].lower
+    difference = estimates[run.LEARNED].lower - estimates[run.STARTING].lower
     assert gain.startswith(f"{difference:.4f} +- ")
     assert "difference of lower bounds" in gain
 
@@ -128,7 +129,7 @@ def test_backend_that_is_not_installed_is_named(monkeypatch, capsys):
 
 def test_table_names_entries_of_dict_designs():
     values = {"a": {"times": np.array([1.0, 2.0]), "dose": np.array([3.0])}}
-    assert report.design_table(values)["entry"].tolist() == ["times 1", "times 2", "dose 1"]
+    assert run.design_table(values)["entry"].tolist() == ["times 1", "times 2", "dose 1"]
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

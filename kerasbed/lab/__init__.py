@@ -1,0 +1,1 @@
+"""What a laboratory runs: a design is learned, and what came of it is written down."""
