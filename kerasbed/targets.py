@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.priors.prior import Entropy, Prior
+from kerasbed.priors.base import AbstractPrior, Entropy
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8
@@ -75,7 +75,7 @@ def _registered(fn):
     return fn
 
 
-class Target(Prior):
+class Target(AbstractPrior):
     """Named parameters, or a function of them, with the interface of a prior for posterior networks.
 
     Args:
@@ -88,9 +88,10 @@ class Target(Prior):
         TypeError: the target is none of the above.
     """
 
+    has_transform = False
+
     def __init__(self, prior, target):
         self.source, self.fn, self.law, self.classes = prior, None, None, None
-        self.blocks = {}
         if callable(target):
             self.fn = target
             self.parts = {NAME: self._width()}

@@ -284,6 +284,11 @@ def to_tensor(structure, dtype: str):
     return _map_leaves(convert, structure)
 
 
+def cast(structure):
+    """NumPy arrays to tensors of the float type that experiments are simulated in."""
+    return to_tensor(structure, simulation_dtype())
+
+
 def _numpy_interface(build, dtype, compiled=True):
     """Make the function `build()` on first use; call it on values of `dtype`; return NumPy."""
     function = functools.cache(build)

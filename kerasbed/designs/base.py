@@ -303,6 +303,15 @@ class Design(keras.layers.Layer):
         if self.explores:
             self.choose(u[0])
 
+    def frozen_copy(self) -> "Design":
+        """The same space at its current values, with a design that stays fixed."""
+        config = keras.saving.serialize_keras_object(self)
+        config["config"]["trainable"] = False
+        copy = keras.saving.deserialize_keras_object(config)
+        copy.build()
+        copy.assign(self.numpy())
+        return copy
+
     def check(self, value) -> np.ndarray:
         """Values as a float array (*shape), or an error that names what is wrong."""
         value = np.asarray(value, "float64")

@@ -31,7 +31,6 @@ from kerasbed.backend import numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.networks.learned_marginal import LearnedMarginal
-from kerasbed.simulators.simulator import cast
 
 CONTRASTS = 1024
 PAIRS = 2**20  # of an experiment and a contrast
@@ -166,7 +165,7 @@ def _coordinates(posterior, targets):
 
 def _conditions(model, draws):
     """Encoded conditions and target values of simulated experiments, NumPy."""
-    tensors = cast(model._without_exploration(draws))
+    tensors = backend.cast(model._without_exploration(draws))
     with backend.no_gradients():
         design, outcome = model.design.measure(model.simulator, tensors)
         conditions = model.posterior.conditions(outcome, design)
@@ -177,7 +176,7 @@ def _conditions(model, draws):
 def _marginal(posterior, rng):
     """(coordinates, one-hot values) -> log m: the learned marginal times frequencies of each discrete coordinate."""
     with backend.no_gradients():
-        z, cells = _coordinates(posterior, cast(posterior.prior.sample(MARGINAL_DRAWS, rng)))
+        z, cells = _coordinates(posterior, backend.cast(posterior.prior.sample(MARGINAL_DRAWS, rng)))
     z, cells = (np.asarray(ops.convert_to_numpy(values), "float64") for values in (z, cells))
     density = LearnedMarginal(z[np.all(np.isfinite(z), axis=1)]) if z.shape[1] else None
     log_frequencies = np.log((cells.sum(axis=0) + 1.0) / (MARGINAL_DRAWS + 1.0))

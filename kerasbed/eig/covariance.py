@@ -15,6 +15,7 @@ from scipy import linalg, special, stats
 
 from kerasbed import backend
 from kerasbed.priors.marginals import MultivariateNormal, unconstrain
+from kerasbed.priors.product import ProductPrior
 
 NODES = np.linspace(-8.0, 8.0, 1601)
 EDGE = 3.0  # standard normal deviate whose quantile must still be told from the edge of the support
@@ -38,7 +39,7 @@ def prior_covariance(prior, seed: int = 0, num: int = DRAWS) -> PriorCovariance:
     Raises:
         ValueError: there is none: a law without a variance, or one whose mass lies on an edge of its support.
     """
-    if set(prior.blocks) >= set(prior.names):
+    if isinstance(prior, ProductPrior) and set(prior.blocks) >= set(prior.names):
         parts = [_of_block(name, prior.blocks[name]) for name in prior.names]
         return PriorCovariance(linalg.block_diag(*parts), None)
     draws = prior.coordinates(prior.sample(num, np.random.default_rng([seed, 17])))

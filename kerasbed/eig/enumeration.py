@@ -25,11 +25,12 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
+from kerasbed.eig import exact_posterior
+from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cells import cell_nodes, halved
 from kerasbed.eig.cubature import check_mass
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
-from kerasbed.eig.integration import check_grid_applies
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.simulators.simulator import design_values
 from kerasbed.targets import Discrete
@@ -97,10 +98,8 @@ class Enumeration:
         Returns:
             A `kerasbed.Prior`: a table of joint values and probabilities, or a density where parameters are continuous.
         """
-        from kerasbed import reference
-
         design = self.best if design is None else design
-        return reference.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
+        return exact_posterior.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
 
 
 def enumerate(

@@ -38,11 +38,9 @@ class GridPosterior(JointPrior):
     """
 
     def __init__(self, simulator, likelihood, owner, parts, log_evidence):
-        super().__init__()
+        super().__init__(simulator.prior.dims, simulator.prior.discrete)
         self.simulator, self.source = simulator, simulator.prior
         self.likelihood, self.owner, self.parts, self.log_evidence = likelihood, owner, parts, float(log_evidence)
-        self._dims, self._discrete = self.source.dims, self.source.discrete
-        self.branches, self.branching = (), None
         self._log_likelihood = backend.compile_function(self._log_likelihood_of)
         self._inverse = None
 

@@ -25,13 +25,14 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics
+from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
+from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.priors.atlas import NormalChart, charts, is_finite, listed
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
 from kerasbed.simulators.simulator import design_shape, design_values
 
-MAX_PARAMETERS = 3
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once
 RELATIVE = {0: 0.0, 1: 1e-6, 2: 1e-5, 3: 3e-4}  # error of a cell; many outcomes share what is left of it
 COARSE = 0.5  # difference of the half grids above which an outcome's posterior is too narrow for the grid
@@ -84,8 +85,6 @@ def grid(
     """
     check_grid_applies(simulator)
     if simulator.outcome_space() is not None and grid_size is None:
-        from kerasbed.eig.enumeration import exact_sum
-
         if (exact := exact_sum(simulator, design)) is not None:
             return exact
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
@@ -271,35 +270,3 @@ def grid_ends(prior, chart=None):
     if isinstance(chart, NormalChart):
         return np.full(prior.dim, -PLAIN_END), np.full(prior.dim, PLAIN_END)
     return tuple(np.array([edges[i] for edges in chart.edges()]) for i in (0, -1))
-
-
-def grid_applies(simulator) -> bool:
-    """Whether the simulator has a likelihood, a density of continuous parameters, and few enough of them for a grid."""
-    prior = simulator.prior
-    return simulator.has_likelihood and prior.has_density and not prior.discrete and prior.dim <= MAX_PARAMETERS
-
-
-def check_grid_applies(simulator, mixed: bool = False) -> None:
-    """Raise ValueError where no integral over the parameters is possible; `mixed` allows discrete beside continuous."""
-    if not simulator.has_likelihood:
-        raise ValueError(
-            f"{type(simulator).__name__} has no log_likelihood, which a grid needs; define it, or use "
-            "model.estimate_eig, which gives a bound without one."
-        )
-    prior = simulator.prior
-    if not mixed and not is_finite(prior):
-        prior.require_continuous("A grid")
-    if not prior.has_density:
-        raise ValueError("The prior has no density, which a grid needs; pass log_prob= to Prior.from_sampler.")
-    if (num := continuous_coordinates(prior)) > MAX_PARAMETERS:
-        raise ValueError(
-            f"The prior has {num} coordinates, but a grid holds up to {MAX_PARAMETERS}; use kb.eig.bracket for bounds "
-            "from both sides."
-        )
-
-
-def continuous_coordinates(prior) -> int:
-    """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
-    if prior.branches:
-        return max(continuous_coordinates(own) for own in prior.priors.values())
-    return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
+from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.integration import grid_applies, grid_contributions
+from kerasbed.eig.integration import grid_contributions
 from kerasbed.model.design_model import DesignModel
 
 EIG_DRAWS = 20_000

@@ -15,7 +15,6 @@ from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
 from kerasbed.networks.posterior import ROWS_PER_CALL
 from kerasbed.priors.draws import Draws
-from kerasbed.simulators.simulator import cast
 
 
 class Amortised(backend.KerasModel):
@@ -90,7 +89,7 @@ class Amortised(backend.KerasModel):
         for start in range(0, len(base), ROWS_PER_CALL):
             rows = slice(start, start + ROWS_PER_CALL)
             with backend.no_gradients():
-                drawn.append(backend.to_numpy(posterior.sample(*cast((base[rows], repeated[rows])))))
+                drawn.append(backend.to_numpy(posterior.sample(*backend.cast((base[rows], repeated[rows])))))
         values = {
             name: with_room(np.concatenate([part[name] for part in drawn])).reshape(count, num_samples, dim)
             for name, dim in posterior.prior.dims.items()
@@ -177,7 +176,7 @@ class Amortised(backend.KerasModel):
             rows = slice(start, start + step)
             piece = {name: values[rows] for name, values in flat.items()}
             with backend.no_gradients():
-                found.append(ops.convert_to_numpy(self.posterior.log_prob(*cast((piece, repeated[rows])))))
+                found.append(ops.convert_to_numpy(self.posterior.log_prob(*backend.cast((piece, repeated[rows])))))
         inside = self.posterior.prior.contains(parameters)
         found = np.where(inside, np.concatenate(found).reshape(leading), -np.inf)
         return self._without_impossible(found, parameters, outcome, design, encoded)
@@ -221,7 +220,7 @@ class Amortised(backend.KerasModel):
             raise ValueError("Nothing that this model learned is discrete, so there are no probabilities; use sample.")
         outcome, design = self._conditions(conditions, "probabilities")
         with backend.no_gradients():
-            found = ops.convert_to_numpy(classifier.log_probabilities(cast(self._encoded(outcome, design))))
+            found = ops.convert_to_numpy(classifier.log_probabilities(backend.cast(self._encoded(outcome, design))))
         found = found.astype("float64")
         if self.posterior.prior.continuous is None and self._may_rule_out(design):
             found = self._possible_cells(found, classifier.cells, outcome, design)
@@ -261,7 +260,7 @@ class Amortised(backend.KerasModel):
         outcome, design = self._checked_conditions(conditions)
         if "design" in conditions:
             with backend.no_gradients():
-                self.posterior.warn_outside_region(cast(design))
+                self.posterior.warn_outside_region(backend.cast(design))
         if type(self.design).measure is Design.measure:
             self._kept("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=4)
         return outcome, design
@@ -276,7 +275,7 @@ class Amortised(backend.KerasModel):
     def _encoded(self, outcome, design) -> np.ndarray:
         """What the network is conditioned on, (datasets, width)."""
         with backend.no_gradients():
-            return ops.convert_to_numpy(self.posterior.conditions(*cast((outcome, design))))
+            return ops.convert_to_numpy(self.posterior.conditions(*backend.cast((outcome, design))))
 
     def _checked_conditions(self, conditions):
         unknown = set(conditions) - {"outcome", "design"}

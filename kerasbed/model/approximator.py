@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.simulators.simulator import cast
 
 
 class PosteriorAdapter(bf.Adapter):
@@ -32,7 +31,7 @@ class PosteriorAdapter(bf.Adapter):
         if all(name in data for name in names):
             parameters = {name: np.asarray(data[name]) for name in names}
             with backend.wide_simulation(self.model.wide), backend.no_gradients():
-                z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(cast(parameters)))
+                z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(backend.cast(parameters)))
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
 
@@ -40,7 +39,7 @@ class PosteriorAdapter(bf.Adapter):
         """{"inference_variables": (..., dim)} -> {name: (..., d)}."""
         posterior = self.model.posterior
         with backend.wide_simulation(self.model.wide), backend.no_gradients():
-            z = cast(np.asarray(data["inference_variables"]))
+            z = backend.cast(np.asarray(data["inference_variables"]))
             u = posterior.standardize_parameters.inverse(z)
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}
 

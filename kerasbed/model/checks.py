@@ -9,8 +9,8 @@ from kerasbed.backend import number_range
 from kerasbed.designs import Design
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
-from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import MissingMethodError, OutcomeError, Simulator, cast
+from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators.simulator import MissingMethodError, OutcomeError, Simulator
 from kerasbed.targets import Target
 
 GRADIENT_DRAWS = 64
@@ -28,7 +28,7 @@ def check_kinds(simulator, design, objective) -> None:
             f"simulator is {simulator!r}, but an instance of a kb.Simulator subclass was expected; "
             "for plain functions use kb.Simulator.from_functions(prior=..., outcome=...)."
         )
-    if not isinstance(getattr(simulator, "prior", None), Prior):
+    if not isinstance(getattr(simulator, "prior", None), AbstractPrior):
         raise TypeError(f"{type(simulator).__name__}.prior is missing or no kb.Prior; set prior = kb.Prior(...).")
     if not isinstance(design, Design):
         raise TypeError(f"design is {design!r}, but a design space was expected, e.g. kb.designs.Box((3,), 0.0, 1.0).")
@@ -191,7 +191,7 @@ def depends_on_design(simulator, design, noise_shape) -> bool:
     for seed in range(2):
         values = design.sample(GRADIENT_DRAWS, np.random.default_rng(seed))
         with backend.no_gradients():
-            outcomes.append(ops.convert_to_numpy(simulator.measure(*cast((parameters, values, noise)))))
+            outcomes.append(ops.convert_to_numpy(simulator.measure(*backend.cast((parameters, values, noise)))))
     return not np.array_equal(*outcomes, equal_nan=True)
 
 

@@ -17,7 +17,6 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.designs.base import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
-from kerasbed.simulators.simulator import cast
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
 ROUNDED_WIDTH = 0.02  # of the budget
@@ -57,7 +56,7 @@ class Cost:
     def of(self, designs) -> np.ndarray:
         """Costs (batch,) of NumPy designs (batch, *shape)."""
         with backend.wide_simulation(self.space.wide), backend.no_gradients():
-            return np.asarray(ops.convert_to_numpy(self(cast(designs))), "float64")
+            return np.asarray(ops.convert_to_numpy(self(backend.cast(designs))), "float64")
 
     def affordable(self, designs) -> np.ndarray:
         """Whether designs (batch, *shape) are within the budget, (batch,)."""

@@ -15,13 +15,13 @@ from kerasbed import backend, objectives
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.model import checks, optimizers, ranking, refit
+from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
 from kerasbed.objectives import gradients
-from kerasbed.simulators import datasets, pairs
+from kerasbed.simulators import datasets, files, pairs
 
 PILOT_DRAWS = 4096
 PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form
@@ -128,7 +128,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         problem = self.simulator, self.design, self.noise_shape
         # Numbers beyond float32 are what is looked for.
         with backend.wide_simulation(self.design.wide), np.errstate(over="ignore"):
-            self.gradient = gradients.choose(self.gradient, *problem)
+            self.gradient = gradient_choice.choose(self.gradient, *problem)
             draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
@@ -270,7 +270,18 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         Returns:
             `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design.
         """
-        posterior, history = refit.fit_posterior(self, network, summary_network, **fit_arguments)
+        objective = objectives.BarberAgakov(network, summary_network, name="objective")
+        refit = DesignModel(
+            self.simulator,
+            self.design.frozen_copy(),  # the network sees one design only, so that training is short
+            objective,
+            seed=self.seed + 1,
+            gradient="reparameterization",
+            target=self.target,
+            name="posterior_model",
+        )
+        history = refit.fit(**fit_arguments)
+        posterior = objective.posterior
         posterior.freeze()  # a result: later fits of the design leave it alone
         posterior.space = self.design
         self.fitted_posterior = posterior
@@ -377,12 +388,10 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     # -- serialization ---
 
     def get_config(self):
-        from kerasbed.model import saving  # saving loads models, so it imports this file
-
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
-            "simulator": saving.simulator_config(self.simulator),
+            "simulator": files.simulator_config(self.simulator),
             "design": serialize(self.design),
             "objective": serialize(self.objective),
             "seed": self.seed,
@@ -397,6 +406,4 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from kerasbed.model import saving  # saving loads models, so it imports this file
-
         return saving.model_from_config(cls, config)

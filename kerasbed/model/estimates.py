@@ -15,7 +15,6 @@ from kerasbed.eig.importance_bounds import MOST_ON_EDGES, importance
 from kerasbed.eig.nested_bounds import bracket
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets
-from kerasbed.simulators.simulator import cast
 
 # A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
 HEADROOM = float(np.log(10.0))
@@ -158,7 +157,7 @@ class Inference(backend.KerasModel):
         return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
 
     def _contributions_of(self, draws):
-        draws = cast(self._without_exploration(draws))
+        draws = backend.cast(self._without_exploration(draws))
         with backend.no_gradients():
             return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
 

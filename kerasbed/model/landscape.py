@@ -16,7 +16,6 @@ from scipy import optimize
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.model import ranking
-from kerasbed.simulators.simulator import cast
 
 
 class Landscape:
@@ -43,7 +42,7 @@ class Landscape:
         designs = self._checked_designs(designs)
         if self.objective.posterior is not None:
             with backend.no_gradients():
-                self.objective.posterior.warn_outside_region(cast(designs))
+                self.objective.posterior.warn_outside_region(backend.cast(designs))
         value, error = np.transpose(
             [numerics.mean_and_error(c) for c in self.contributions_at(designs, num_samples, seed)]
         )
@@ -76,7 +75,7 @@ class Landscape:
         if np.ndim(starts) == 0 and not isinstance(starts, dict):
             starts = self.design.sample(int(starts), seed)
         with backend.no_gradients():
-            first = ops.convert_to_numpy(self.design.unconstrain(cast(self._checked_designs(starts))))
+            first = ops.convert_to_numpy(self.design.unconstrain(backend.cast(self._checked_designs(starts))))
         descend = self._negative_bound(num_samples, seed)
         found = [
             optimize.minimize(descend, u.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x

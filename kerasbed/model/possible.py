@@ -18,7 +18,7 @@ from keras import tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.simulators.simulator import cast, design_shape
+from kerasbed.simulators.simulator import design_shape
 
 ROUNDS = 30
 # Of all draws; fewer impossible ones are replaced without a word.
@@ -53,7 +53,7 @@ def weighted_draws(simulator, posterior, encoded, outcome, design, num: int, rng
     """
     base = rng.standard_normal((num, posterior.base_dim))
     with backend.no_gradients():
-        drawn = posterior.sample_with_log_prob(*cast((base, np.repeat(encoded, num, axis=0))))
+        drawn = posterior.sample_with_log_prob(*backend.cast((base, np.repeat(encoded, num, axis=0))))
         draws, log_q = backend.to_numpy(drawn)
     return draws, np.nan_to_num(log_joint(simulator, outcome, draws, design) - log_q, nan=-np.inf, neginf=-np.inf)
 
@@ -71,7 +71,7 @@ def support_varies(simulator, design) -> bool:
     parameters = simulator.prior.sample(NUM_PAIRS, rng)
     noise = simulator.draw_noise(NUM_PAIRS, simulator.resolve_noise_shape(design_shape(design)), rng)
     with backend.no_gradients():
-        outcome = backend.to_numpy(simulator.measure(*cast((parameters, design, noise))))
+        outcome = backend.to_numpy(simulator.measure(*backend.cast((parameters, design, noise))))
     others = {name: np.roll(values, 1, axis=0) for name, values in parameters.items()}
     finite = np.all(np.isfinite(outcome.reshape(NUM_PAIRS, -1)), axis=1)
     return bool(np.any(~is_possible(simulator, outcome, others, design) & finite))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import keras
 
+from kerasbed.simulators import files
+
 _simulator = contextvars.ContextVar("simulator", default=None)
 
 
@@ -63,22 +65,11 @@ def _read_config(path) -> dict:
         return json.loads(archive.read("config.json"))
 
 
-def simulator_config(simulator) -> dict:
-    """What a file says of the simulator: its class, the constructor's arguments and the prior's names and sizes."""
-    kind = type(simulator)
-    return {
-        "class": _path(kind),
-        "registered_name": keras.saving.get_registered_name(kind),
-        "config": simulator.get_config(),
-        "parameters": simulator.prior.dims,
-    }
-
-
 def model_from_config(cls, config):
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
     saved, fits = config.pop("simulator"), config.pop("fits")
-    simulator = _simulator.get() or registered_simulator(saved)
+    simulator = _simulator.get() or files.registered_simulator(saved)
     if simulator is None:
         raise ValueError(
             f"The model was trained for the simulator {saved['class']}, which is not part of the file. "
@@ -95,26 +86,3 @@ def model_from_config(cls, config):
     model = cls(simulator, pilot=False, **config)
     model.fits = fits
     return model
-
-
-def registered_simulator(saved):
-    """A simulator whose class is registered with Keras, under any package; None where there is none.
-
-    It is found by the name under which it is registered, so that a class may move to another module. Files that lack
-    that name have the path of the class, and classes of kerasbed itself have moved since.
-    """
-    known = keras.saving.get_registered_object(saved.get("registered_name", ""))
-    if known is None:
-        known = next(
-            (kind for kind in keras.saving.get_custom_objects().values() if _is_at(kind, saved["class"])), None
-        )
-    return None if known is None else known.from_config(saved["config"])
-
-
-def _path(kind) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_at(kind, path) -> bool:
-    own = path.startswith("kerasbed.") and _path(kind).startswith("kerasbed.")
-    return _path(kind) == path or (own and kind.__qualname__ == path.rpartition(".")[2])

@@ -26,100 +26,10 @@ discrete outcomes, for both in designs.
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend
 from kerasbed.backend import numerics
-from kerasbed.designs import Design
-from kerasbed.model import checks
 from kerasbed.objectives import pool
-from kerasbed.simulators.simulator import cast
 
-GRADIENTS = ("auto", "reparameterization", "score")
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
-COVERAGE_DRAWS = 64
-COVERAGE_TOLERANCE = 1e-3  # of a sum of probabilities in float32
-
-
-def choose(gradient: str, simulator, space, noise_shape) -> str:
-    """Resolve `gradient` for a problem, and check what the choice relies on.
-
-    Returns:
-        "reparameterization" or "score".
-
-    Raises:
-        ValueError: an unknown name, an outcome without a gradient where one is needed, scores without a likelihood, or
-            an outcome space whose probabilities do not sum to one.
-    """
-    if gradient not in GRADIENTS:
-        raise ValueError(f"gradient is {gradient!r}, but one of {GRADIENTS} was expected.")
-    if gradient == "auto":
-        gradient = _automatic(simulator, space, noise_shape)
-    elif gradient == "reparameterization":
-        _check_differentiable(simulator, space, noise_shape)
-    if gradient == "score":
-        _check_scores(simulator, space)
-    return gradient
-
-
-def _automatic(simulator, space, noise_shape) -> str:
-    if not simulator.differentiable and (space.trainable or simulator.has_likelihood):
-        return "score"
-    try:
-        checks.check_gradient(simulator, space, noise_shape)
-    except ValueError:
-        scores_work = simulator.has_likelihood and checks.depends_on_design(simulator, space, noise_shape)
-        if not scores_work:
-            raise
-        return "score"
-    return "reparameterization"
-
-
-def _check_differentiable(simulator, space, noise_shape):
-    if space.trainable and not simulator.differentiable:
-        raise ValueError(
-            f"gradient is 'reparameterization', but {type(simulator).__name__}.differentiable is False: no gradient "
-            "passes through its outcome. Use gradient='score', or gradient='auto'."
-        )
-    checks.check_gradient(simulator, space, noise_shape)
-
-
-def _check_scores(simulator, space):
-    name = type(simulator).__name__
-    if not simulator.has_likelihood:
-        raise ValueError(
-            f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, "
-            "design), which score-function gradients need. Define it, or write outcome with smooth keras.ops."
-        )
-    if type(space).measure is not Design.measure:
-        raise ValueError(
-            f"Score-function gradients are for static designs, but {type(space).__name__} measures in its own way; "
-            "write outcome with smooth keras.ops and use gradient='reparameterization'."
-        )
-    if simulator.outcome_space() is not None:
-        _check_coverage(simulator, space)
-
-
-def _check_coverage(simulator, space):
-    """The listed outcomes must have probability one together.
-
-    Raises:
-        ValueError: they have not.
-    """
-    outcomes = np.asarray(simulator.outcome_space())
-    parameters = simulator.prior.sample(COVERAGE_DRAWS, 0)
-    designs = space.sample(COVERAGE_DRAWS, np.random.default_rng(1))
-    with backend.no_gradients():
-        log_p = _log_probabilities(simulator, *cast((outcomes.astype("float64"), parameters, designs)))
-        total = ops.convert_to_numpy(ops.sum(ops.exp(log_p), axis=1))
-    worst = int(np.argmax(np.abs(total - 1.0)))
-    if not np.abs(total[worst] - 1.0) <= COVERAGE_TOLERANCE:
-        raise ValueError(
-            f"The {len(outcomes)} outcomes of {type(simulator).__name__}.outcome_space() have probability "
-            f"{total[worst]:.4f} together, but 1 was expected. List every possible outcome once, and check the "
-            "normalisation of log_likelihood."
-        )
-
-
-# -- contributions -----------------------------------------------------------------------------------------------------
 
 
 def rows_per_draw(gradient: str, simulator) -> int:
@@ -164,13 +74,13 @@ def exact_sum(simulator, objective, space, draws, training=False):
     outcome = ops.reshape(ops.broadcast_to(outcomes[None], shape), (-1, *outcomes.shape[1:]))
     of_row = design if pool.is_shared(design) else tree.map_structure(lambda d: ops.repeat(d, count, axis=0), design)
     values = ops.reshape(objective(rows, outcome, of_row, training=training), (-1, count))
-    log_p = _log_probabilities(simulator, outcomes, draws["parameters"], design)
+    log_p = log_probabilities(simulator, outcomes, draws["parameters"], design)
     # An impossible outcome has the contribution -inf and the weight 0: it counts for nothing.
     values = ops.where(log_p > -np.inf, values, ops.zeros_like(values))
     return ops.sum(ops.exp(log_p) * values, axis=1)
 
 
-def _log_probabilities(simulator, outcomes, parameters, design):
+def log_probabilities(simulator, outcomes, parameters, design):
     """log p(y_s | theta_m, xi_m): (S, *outcome_shape), dict of (M, d), (1 or M, *shape) -> (M, S)."""
     inner = {name: values[:, None] for name, values in parameters.items()}
     return simulator.log_likelihood(outcomes[None], inner, pool.lift(design))

@@ -1,5 +1,6 @@
 """Priors: named marginals, hierarchies, samplers, tables, and densities fitted to draws."""
 
-from kerasbed.priors.prior import Entropy, Prior
+from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.priors.prior import Prior
 
-__all__ = ["Entropy", "Prior"]
+__all__ = ["AbstractPrior", "Entropy", "Prior"]

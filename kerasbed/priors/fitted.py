@@ -24,8 +24,8 @@ class PosteriorPrior(JointPrior):
     """What posteriors as priors share: names and shapes, and densities through `log_density` in `keras.ops`."""
 
     def __init__(self, dims, supports):
-        super().__init__()
-        self._dims, self._supports = dict(dims), dict(supports)
+        super().__init__(dims)
+        self._supports = dict(supports)
         self._log_prob = backend.compile_function(self.log_density)
         self._parameters = backend.compile_light(self.from_unconstrained)
 

@@ -6,25 +6,23 @@ normal laws or kernels, whichever held-out draws prefer (`kerasbed.priors.fitted
 continuous parameters a density given each of them (`kerasbed.priors.conditional_table`).
 """
 
+import functools
+
 import numpy as np
-from scipy import special
 
 from kerasbed.priors import draw_checks
+from kerasbed.priors.base import AbstractPrior
+from kerasbed.priors.conditional_table import table_of
 from kerasbed.priors.draws import Draws
-from kerasbed.priors.fitted import DensityPrior, PosteriorPrior
-from kerasbed.priors.prior import Prior
+from kerasbed.priors.fitted import DensityPrior
+from kerasbed.priors.flow import FlowPrior
 
 
+@functools.singledispatch
 def from_posterior(
     posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0, like=None, discrete=None
-) -> Prior:
-    """See `Prior.from_posterior`."""
-    from kerasbed.variational.result import VariationalFit
-
-    if isinstance(posterior, VariationalFit):
-        if supports is not None or like is not None or discrete is not None:
-            raise ValueError("A variational fit has the supports of its prior; leave out supports=, like=, discrete=.")
-        return VariationalPrior(posterior)
+) -> AbstractPrior:
+    """See `Prior.from_posterior`; what is no dict of draws, such as a variational fit, registers its own way here."""
     draw_checks.check_named(posterior)
     draws = {name: draw_checks.one_dataset(name, values, dataset) for name, values in posterior.items()}
     return _fitted(draws, _origin(posterior, draws, like), supports, discrete, max_centres, seed)
@@ -39,7 +37,7 @@ def from_samples(
     seed: int = 0,
     like=None,
     discrete=None,
-) -> Prior:
+) -> AbstractPrior:
     """See `Prior.from_samples`."""
     draw_checks.check_named(samples)
     draws = {name: draw_checks.real_values(name, values) for name, values in samples.items()}
@@ -57,7 +55,7 @@ def _origin(given, draws, like) -> Draws:
     """
     if like is None:
         return given if isinstance(given, Draws) else Draws(given)
-    if not isinstance(like, Prior):
+    if not isinstance(like, AbstractPrior):
         raise TypeError(f"like is {like!r}, but a kb.Prior with the parameters of the draws was expected.")
     sizes = {name: values.shape[1] for name, values in draws.items()}
     if wrong := {name: dim for name, dim in sizes.items() if like.dims.get(name) != dim}:
@@ -78,16 +76,12 @@ def _fitted(draws, origin, supports, discrete, max_centres, seed, bandwidth=None
         chosen = {name: limits[name] for name in parts}
         if flow is None:
             return DensityPrior(parts, chosen, max_centres, seed, bandwidth)
-        from kerasbed.priors.flow import FlowPrior
-
         return FlowPrior(parts, chosen, None if flow is True else flow, seed)
 
     known = {name: values for name, values in origin.discrete.items() if name in draws}
     values = known | _possible_values(discrete or {}, dims)
     if not values:
         return fit(draws)
-    from kerasbed.priors.conditional_table import table_of
-
     return table_of(draws, values, limits, fit)
 
 
@@ -98,34 +92,3 @@ def _possible_values(discrete, dims):
     if empty := [name for name, values in discrete.items() if np.size(values) == 0]:
         raise ValueError(f"discrete gives no values for {empty}, but all possible values were expected.")
     return {name: (np.unique(np.asarray(values, "float64")),) * dims[name] for name, values in discrete.items()}
-
-
-class VariationalPrior(PosteriorPrior):
-    """A fitted variational posterior as a prior; made by `Prior.from_posterior`."""
-
-    def __init__(self, fit):
-        if fit.family.is_conditional:
-            raise ValueError(
-                "A conditional fit is a posterior for each data set; draw from the one wanted, fit.sample(...), and "
-                "pass the draws with dataset=."
-            )
-        self.fit = fit
-        self.has_transform = fit.family.base_dim == fit.prior.dim
-        super().__init__(fit.prior.dims, fit.prior.supports())
-
-    def sample(self, num, seed=None):
-        seed = int(np.random.default_rng(seed).integers(2**62))
-        return {name: values[0] for name, values in self.fit.sample(num, seed=seed).items()}
-
-    def log_density(self, parameters):
-        return self.fit.log_density(parameters)
-
-    def transform(self, uniform):
-        family = self.fit.family
-        if family.base_dim != self.dim:
-            raise ValueError(
-                f"The {type(family).__name__} family turns {family.base_dim} base samples into {self.dim} coordinates, "
-                "so points of the unit cube have no draws; use Monte Carlo base samples."
-            )
-        base = uniform if family.base == "uniform" else special.ndtri(uniform)
-        return {name: values[0] for name, values in self.fit._draws(base).items()}

@@ -3,40 +3,24 @@
 import functools
 
 import numpy as np
-from scipy import special
 
-from kerasbed.base_samples import open_unit
-from kerasbed.priors.prior import Entropy, Prior
+from kerasbed.priors.atlas import count_values, is_finite, listed
+from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.priors.table import TablePrior
 
 MOST_VALUES = 2**16  # joint values of which marginal and conditional laws are made
-REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
-class JointPrior(Prior):
-    """Base of sampled, hierarchical and fitted priors, which set `_dims` and, where they have any, `_discrete`.
+class JointPrior(AbstractPrior):
+    """Base of sampled, hierarchical and fitted priors.
 
     Where all parameters are discrete and their probabilities are known, marginal and conditional laws are sums over the
     joint values.
     """
 
-    def __init__(self):
-        self.blocks = {}  # what the library may take for independent of the rest: nothing
-        self._dims, self._discrete = {}, {}
-
-    @property
-    def dims(self):
-        return dict(self._dims)
-
-    @property
-    def discrete(self):
-        return dict(self._discrete)
-
     @functools.cached_property
     def _listed(self):
         """The prior as a table of all joint values; None where there are continuous parameters, or too many values."""
-        from kerasbed.priors.atlas import count_values, is_finite, listed
-        from kerasbed.priors.table import TablePrior
-
         if not (is_finite(self) and self.has_density) or count_values(self) > MOST_VALUES:
             return None
         values, log_p = listed(self)
@@ -62,11 +46,3 @@ class JointPrior(Prior):
         if self._listed is not None:
             return self._listed.entropy()
         return self._sampled_entropy(num_samples, seed)
-
-    @property
-    def normal_reach(self) -> float:
-        return REACH
-
-    def from_normal(self, z, given=None):
-        """See `Prior`; through `transform`, which takes no discrete values."""
-        return self.transform(open_unit(special.ndtr(z))), np.zeros(len(z))

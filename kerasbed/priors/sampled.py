@@ -12,7 +12,7 @@ import numpy as np
 from kerasbed.backend.finite import is_discrete
 from kerasbed.priors.joint import JointPrior
 from kerasbed.priors.marginals import as_block, quantiles_of_normal
-from kerasbed.priors.prior import FAR, Prior
+from kerasbed.priors.product import FAR, ProductPrior
 
 PROBES = 256
 
@@ -23,9 +23,8 @@ class SampledPrior(JointPrior):
     has_transform = False
 
     def __init__(self, sampler, log_prob, supports, log_density=None, discrete=None):
-        super().__init__()
         self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
-        self._log_density = log_density
+        self._log_density, dims = log_density, {}
         probe = sampler(2, np.random.default_rng(0))
         if not isinstance(probe, Mapping) or not probe:
             raise TypeError(f"The sampler returned {type(probe).__name__}, but a dict name -> (num, d) was expected.")
@@ -35,14 +34,12 @@ class SampledPrior(JointPrior):
                     f"The sampler returned {name!r} with shape {np.shape(draws)} for num=2, but (2, d) was expected; "
                     "give every parameter a last axis, e.g. values[:, None]."
                 )
-            self._dims[name] = np.shape(draws)[1]
+            dims[name] = np.shape(draws)[1]
         for what, given in (("supports", supports), ("discrete", discrete or {})):
-            if unknown := set(given) - set(self._dims):
-                raise ValueError(f"{what} name {sorted(unknown)}, but the sampler returns {sorted(self._dims)}.")
-        self._discrete = {
-            name: (np.sort(np.asarray(values, "float64")),) * self._dims[name]
-            for name, values in (discrete or {}).items()
-        }
+            if unknown := set(given) - set(dims):
+                raise ValueError(f"{what} name {sorted(unknown)}, but the sampler returns {sorted(dims)}.")
+        values = {name: (np.sort(np.asarray(v, "float64")),) * dims[name] for name, v in (discrete or {}).items()}
+        super().__init__(dims, values)
         self._check_discrete()
 
     def _check_discrete(self):
@@ -90,18 +87,17 @@ class HierarchicalPrior(JointPrior):
     def __init__(self, laws):
         if not laws:
             raise ValueError("Prior.hierarchical got no parameters; pass at least one.")
-        super().__init__()
-        self.laws, self.parents, roots = {}, {}, {}
+        self.laws, self.parents, roots, dims = {}, {}, {}, {}
         for name, given in laws.items():
             law, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, 1)
             if inspect.isfunction(law) or inspect.ismethod(law):
                 self.parents[name] = self._checked_parents(name, law)
-                self.laws[name], self._dims[name] = law, int(dim)
+                self.laws[name], dims[name] = law, int(dim)
             else:
                 roots[name] = as_block(name, given)
-                self.laws[name], self._dims[name] = roots[name], roots[name].dim
-        self.roots = Prior.__new__(Prior)
-        self.roots.blocks = roots
+                self.laws[name], dims[name] = roots[name], roots[name].dim
+        super().__init__(dims)
+        self.roots = ProductPrior(roots)
         self._limits, self._discrete = self._probe()
 
     def _checked_parents(self, name, law):

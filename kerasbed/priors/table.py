@@ -12,13 +12,12 @@ from scipy import special
 
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import cell, cell_of_tensors
-from kerasbed.priors.joint import JointPrior
-from kerasbed.priors.prior import Entropy
+from kerasbed.priors.base import AbstractPrior, Entropy
 
 INDEPENDENT = 1e-12  # difference of a joint probability from the product of its margins that rounding may make
 
 
-class TablePrior(JointPrior):
+class TablePrior(AbstractPrior):
     """A prior of discrete parameters that lists their joint values.
 
     Args:
@@ -33,18 +32,17 @@ class TablePrior(JointPrior):
     """
 
     def __init__(self, values: Mapping, probabilities, supports: Mapping | None = None):
-        super().__init__()
         arrays = {name: np.asarray(v, "float64") for name, v in values.items()}
         arrays = {name: v[:, None] if v.ndim == 1 else v for name, v in arrays.items()}
         p = np.asarray(probabilities, "float64")
         _check(arrays, p)
-        self._dims = {name: v.shape[1] for name, v in arrays.items()}
+        dims = {name: v.shape[1] for name, v in arrays.items()}
         kept = p > 0.0
         rows, index = np.unique(np.concatenate(list(arrays.values()), axis=1)[kept], axis=0, return_inverse=True)
         self.rows = rows
         self.probabilities = np.bincount(index.reshape(-1), p[kept]) / p.sum()
-        self._columns = dict(zip(self._dims, np.split(rows, np.cumsum(list(self._dims.values()))[:-1], 1), strict=True))
-        self._discrete = {name: tuple(np.unique(column) for column in v.T) for name, v in self._columns.items()}
+        self._columns = dict(zip(dims, np.split(rows, np.cumsum(list(dims.values()))[:-1], 1), strict=True))
+        super().__init__(dims, {name: tuple(np.unique(c) for c in v.T) for name, v in self._columns.items()})
         self._supports = dict(supports) if supports is not None else self._listed_supports()
 
     def _listed_supports(self):

@@ -22,7 +22,6 @@ from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
-from kerasbed.simulators.simulator import cast
 
 ROUNDS = 3
 # The best tenth of the designs, but no fewer than this, are simulated around, at this distance in the unit cube.
@@ -120,7 +119,7 @@ def contributions_of(posterior, simulator, design, drawn) -> np.ndarray:
     outcome = drawn["outcome"].reshape(len(drawn["outcome"]), *posterior.outcome_shape)
     with backend.wide_simulation(posterior.wide), backend.no_gradients():
         own = tree.map_structure(lambda value: np.asarray(value)[None], design)
-        conditions = posterior.conditions(*cast((outcome, own)))
-        log_q = ops.convert_to_numpy(posterior.log_prob(cast(drawn["parameters"]), conditions))
+        conditions = posterior.conditions(*backend.cast((outcome, own)))
+        log_q = ops.convert_to_numpy(posterior.log_prob(backend.cast(drawn["parameters"]), conditions))
     log_prior = simulator.prior.log_prob(drawn["parameters"]) if simulator.prior.has_density else 0.0
     return log_q.astype("float64") - log_prior

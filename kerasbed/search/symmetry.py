@@ -11,7 +11,6 @@ from scipy import stats
 
 from kerasbed import backend
 from kerasbed.search.cube import SearchCube
-from kerasbed.simulators.simulator import cast
 
 
 def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) -> bool:
@@ -56,7 +55,7 @@ def entries_are_separate(simulator, design, seed: int = 0, num: int = 16) -> boo
 
 def _measured(simulator, *draws) -> np.ndarray:
     with backend.no_gradients():
-        return ops.convert_to_numpy(simulator.measure(*cast(draws)))
+        return ops.convert_to_numpy(simulator.measure(*backend.cast(draws)))
 
 
 def _are_equal(first, second) -> bool:

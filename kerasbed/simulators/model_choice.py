@@ -19,14 +19,15 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend.finite import as_discrete
-from kerasbed.priors.part import Part
-from kerasbed.priors.prior import Prior
+from kerasbed.priors.base import AbstractPrior, Part
+from kerasbed.priors.product import ProductPrior
+from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
 
 MODEL = "model"  # the name of the index
 
 
-class ModelPrior(Prior):
+class ModelPrior(ProductPrior):
     """The prior of `ModelChoice`: the index and every model's own parameters, "model_name.parameter"."""
 
     branching = MODEL
@@ -34,7 +35,7 @@ class ModelPrior(Prior):
     def __init__(self, priors, weights):
         law = stats.rv_discrete(values=(np.arange(len(priors)), weights))
         self.priors, self.index = dict(priors), as_discrete(MODEL, law, None)
-        self.blocks = {MODEL: self.index}
+        super().__init__({MODEL: self.index})  # what is independent of the rest; the models' own parameters below
         self.branches = tuple(Part(self, self._names(key)) for key in self.priors)
         self.has_density = all(prior.has_density for prior in self.priors.values())
         self.has_transform = all(prior.has_transform for prior in self.priors.values())
@@ -239,16 +240,12 @@ class ModelChoice(Simulator):
         return spaces[0] if same else None
 
     def get_config(self):
-        from kerasbed.model.saving import simulator_config
-
-        parts = {key: simulator_config(simulator) for key, simulator in self.simulators.items()}
+        parts = {key: files.simulator_config(simulator) for key, simulator in self.simulators.items()}
         return {"simulators": parts, "weights": self.weights.tolist(), "parameters": self.default_target is None}
 
     @classmethod
     def from_config(cls, config):
-        from kerasbed.model.saving import registered_simulator
-
-        parts = {key: registered_simulator(part) for key, part in config["simulators"].items()}
+        parts = {key: files.registered_simulator(part) for key, part in config["simulators"].items()}
         return cls(parts, config["weights"], config["parameters"])
 
 
@@ -260,7 +257,7 @@ def _named(simulators) -> dict:
     """
     values = list(simulators.values() if isinstance(simulators, dict) else simulators)
     for value in values:
-        if not isinstance(value, Simulator) or not isinstance(getattr(value, "prior", None), Prior):
+        if not isinstance(value, Simulator) or not isinstance(getattr(value, "prior", None), AbstractPrior):
             raise TypeError(f"ModelChoice got {value!r}, but instances of kb.Simulator with a prior were expected.")
     if len(values) < 2:
         raise ValueError(f"ModelChoice got {len(values)} simulators, but a choice needs at least two.")

@@ -16,7 +16,7 @@ from scipy import stats
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.validation import finite_values
-from kerasbed.priors.prior import Prior
+from kerasbed.priors.base import AbstractPrior
 
 
 class OutcomeError(ValueError):
@@ -43,7 +43,7 @@ class Simulator:
         outcome_space(): optional; all possible outcomes, where they are few.
     """
 
-    prior: Prior
+    prior: AbstractPrior
     noise = stats.norm()
     noise_shape: tuple[int, ...] | None = None
     differentiable = True
@@ -94,7 +94,7 @@ class Simulator:
 
     @staticmethod
     def from_functions(
-        prior: Prior,
+        prior: AbstractPrior,
         outcome: Callable,
         log_likelihood: Callable | None = None,
         noise=None,
@@ -172,7 +172,7 @@ class Simulator:
             except OutcomeError:
                 pass  # said again below, if it has another reason
         with backend.no_gradients():
-            outcome = self.measure_explained(*cast(draws))
+            outcome = self.measure_explained(*backend.cast(draws))
         self._takes_float64 = False
         return outcome
 
@@ -338,8 +338,3 @@ def design_shape(values):
     if isinstance(values, dict):
         return {name: design_shape(value) for name, value in values.items()}
     return tuple(values.shape[1:])
-
-
-def cast(structure):
-    """NumPy arrays to tensors of the float type that experiments are simulated in."""
-    return backend.to_tensor(structure, backend.simulation_dtype())

@@ -8,6 +8,7 @@ from kerasbed.variational.families import Family
 from kerasbed.variational.fitting import fit
 from kerasbed.variational.flow import Flow
 from kerasbed.variational.gaussian import Diagonal, Full, LowRank
+from kerasbed.variational.prior import VariationalPrior
 from kerasbed.variational.result import VariationalFit
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Full",
     "LowRank",
     "VariationalFit",
+    "VariationalPrior",
     "fit",
     "plots",
     "study",

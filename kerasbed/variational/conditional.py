@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import numerics
-from kerasbed.variational.families import Family, resolve
+from kerasbed.variational.catalogue import resolve
+from kerasbed.variational.families import Family
 from kerasbed.variational.flow import Flow
 
 

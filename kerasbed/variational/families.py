@@ -1,4 +1,4 @@
-"""What a variational family is, and how one is chosen by name.
+"""What a variational family is.
 
 A family is a differentiable transformation of base samples. Its free parameters are one vector phi, (P,), or one for
 each data set, (datasets, P); base samples are (S, base_dim); the result is z, (..., S, dim), in the coordinates of
@@ -73,24 +73,3 @@ class Family:
     def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """Readable values of phi, label -> number, for the history; NumPy, one data set."""
         raise NotImplementedError
-
-
-def resolve(family) -> Family:
-    """A family from its name or a family object.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    from kerasbed.variational.beta import Beta
-    from kerasbed.variational.flow import Flow
-    from kerasbed.variational.gaussian import Diagonal, Full, LowRank
-
-    names = {"diagonal": Diagonal, "full": Full, "low_rank": LowRank, "beta": Beta, "flow": Flow}
-    if isinstance(family, Family):
-        return family
-    if family not in names:
-        raise ValueError(
-            f"family is {family!r}, but one of {sorted(names)} or a family object was expected, "
-            "e.g. kb.variational.LowRank(rank=2)."
-        )
-    return names[family]()

@@ -101,7 +101,7 @@ def fit_problem(
         points, limits = draw(0), (max_iterations, tolerance)
         run = _run_from(starts, lambda phi: optimization.minimise(objective, phi, points, data, optimizer, *limits))
     run.seconds = time.perf_counter() - started
-    result = VariationalFit(problem, run, fresh_points(family, num_fresh, seed))
+    result = VariationalFit(problem, run, fresh_points(family, num_fresh, seed), fit_problem)
     _warn(result)
     return result
 

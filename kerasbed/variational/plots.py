@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from kerasbed.variational import diagnostics
+from kerasbed.variational.result import fresh_points
 
 
 def _axes(axes, count: int = 1, width: float = 4.2):
@@ -47,8 +48,6 @@ def plot_base_samples(fit, num_samples: int = 60, seed: int = 0, axes=None):
         num_samples: points.
         axes: three axes, or None to make them.
     """
-    from kerasbed.variational.result import fresh_points
-
     axes = _axes(axes, 3, width=3.8)
     base = fresh_points(fit.family, num_samples, seed)
     label = fit.coordinates.labels()[0]

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from kerasbed.backend.validation import finite_values
-from kerasbed.priors.prior import Prior
+from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import simulator
-from kerasbed.variational import conditional, families
+from kerasbed.variational import catalogue, conditional
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
 
@@ -25,18 +25,18 @@ class Problem:
         self.simulator, self.data, self.scaling = None, {}, None
         if isinstance(log_likelihood, simulator.Simulator):
             self.simulator = log_likelihood
-            if not isinstance(prior, Prior):
+            if not isinstance(prior, AbstractPrior):
                 prior, design = log_likelihood.prior, prior if design is None else design
             self._take_experiment(design, outcome)
             log_likelihood = self._simulator_likelihood
-        elif not isinstance(prior, Prior):
+        elif not isinstance(prior, AbstractPrior):
             raise TypeError(
                 f"prior is {type(prior).__name__}, but fit(log_likelihood, prior) needs a kb.Prior; for a simulator "
                 "call fit(simulator, design, outcome)."
             )
         else:
             log_likelihood = _without_data(log_likelihood)
-        family = families.resolve(family)
+        family = catalogue.resolve(family)
         self._take_inputs(family, inputs)
         width = self.data["inputs"].shape[1] if "inputs" in self.data else None
         self.family = family.bound(Coordinates(prior, family.standardised), width)
@@ -56,12 +56,6 @@ class Problem:
         if self.family.is_conditional:
             problem.data["inputs"] = self.standardise(_rows(outcome))
         return problem
-
-    def fit(self, **settings):
-        """See `kerasbed.variational.fitting`."""
-        from kerasbed.variational.fitting import fit_problem
-
-        return fit_problem(self, **settings)
 
     # -- a simulator's experiment -----------------------------------------------------------------------------------
 

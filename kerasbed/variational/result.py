@@ -36,8 +36,9 @@ class VariationalFit:
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
     """
 
-    def __init__(self, problem, run, fresh: np.ndarray):
+    def __init__(self, problem, run, fresh: np.ndarray, fit_problem):
         self.problem, self.objective, self.data = problem, problem.objective, problem.data
+        self._fit_problem = fit_problem  # what `refit` calls; it makes this object, so it comes from there
         self.family, self.coordinates = self.objective.family, self.objective.coordinates
         self.prior, self.phi = self.coordinates.prior, run.phi
         self.training_objective, self.converged, self.message = run.value, run.converged, run.message
@@ -73,7 +74,7 @@ class VariationalFit:
         """The fitted data, with the inputs of other data sets in place of its own where some are given."""
         return self.data if inputs is None else self.data | {"inputs": self.problem.standardise(inputs)}
 
-    def _draws(self, base, inputs=None):
+    def draws_of(self, base, inputs=None):
         """{name: (datasets, S, d)} from base samples (S, base_dim)."""
         draws = self.objective.draws(self.phi, base, self._data(inputs))
         if not self.family.is_conditional:
@@ -94,12 +95,12 @@ class VariationalFit:
             {name: (datasets, num_samples, d)}.
         """
         if not corrected:
-            return Draws.of(self.prior, self._draws(fresh_points(self.family, num_samples, seed), inputs))
+            return Draws.of(self.prior, self.draws_of(fresh_points(self.family, num_samples, seed), inputs))
         if inputs is not None:
             raise ValueError("A corrected sample needs the likelihood of the fitted data sets; leave out inputs=.")
         pool = max(10 * num_samples, 10_000)
         draws, log_weights = (
-            self._draws(fresh_points(self.family, pool, seed)),
+            self.draws_of(fresh_points(self.family, pool, seed)),
             np.atleast_2d(self.log_weights(pool, seed)),
         )
         rng = np.random.default_rng([seed, 0xC0])
@@ -130,7 +131,7 @@ class VariationalFit:
             **settings: of `kerasbed.variational.fitting`: base_samples, weights, optimizer, initial, max_iterations,
                 tolerance, num_fresh, seed. Other attributes of the simulator must be what they were.
         """
-        return self.problem.with_outcome(outcome).fit(**settings)
+        return self._fit_problem(self.problem.with_outcome(outcome), **settings)
 
     # -- moments ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class VariationalFit:
             return coordinates.centre + coordinates.scale * mean, root @ np.swapaxes(root, -1, -2)
         rule = base_samples.Sobol(_MOMENT_POINTS, seed=0)
         points = rule.normal if self.family.base == "normal" else rule.uniform
-        draws = np.concatenate(list(self._draws(points(self.family.base_dim)).values()), axis=-1)
+        draws = np.concatenate(list(self.draws_of(points(self.family.base_dim)).values()), axis=-1)
         covariance = np.stack([np.atleast_2d(np.cov(row, rowvar=False)) for row in draws])
         return draws.mean(axis=1), covariance
 

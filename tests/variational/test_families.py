@@ -8,9 +8,9 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed import backend
 from kerasbed.variational import gaussian
+from kerasbed.variational.catalogue import resolve
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
-from kerasbed.variational.families import resolve
 
 REAL = kb.Prior(a=stats.norm(1.0, 2.0), b=stats.multivariate_normal([0.0, 1.0], [[1.0, 0.6], [0.6, 2.0]]))
 BOUNDED = kb.Prior(share=(stats.beta(2.0, 3.0), 2), angle=stats.uniform(-1.0, 3.0))

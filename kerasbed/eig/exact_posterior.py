@@ -1,0 +1,197 @@
+r"""Exact posteriors: what an amortised posterior is compared with, for up to three continuous parameters.
+
+    p(theta | y, xi) = p(y | theta, xi) p(theta) / p(y | xi),
+
+with the evidence p(y | xi) by adaptive cubature over the whole prior, its tails included (`kerasbed.eig.cubature`):
+each outcome refines cells where its own posterior is, all modes of it. Draws are exact (`kerasbed.eig.grid_posterior`).
+Discrete parameters are summed over all their joint values, beside continuous ones or alone.
+"""
+
+import warnings
+
+import numpy as np
+from keras import tree
+
+from kerasbed import backend
+from kerasbed.backend.validation import finite_values
+from kerasbed.eig.applicability import check_grid_applies
+from kerasbed.eig.cubature import Likelihood, over_prior
+from kerasbed.eig.grid_posterior import GridPosterior, cells_of
+from kerasbed.eig.observed import SeenOutcomes
+from kerasbed.priors.atlas import is_finite, listed
+from kerasbed.priors.draws import Draws
+from kerasbed.priors.table import TablePrior
+from kerasbed.simulators.simulator import MissingMethodError, design_values
+
+WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
+REFUSED = 0.1
+AT_ENDS = 1e-4  # of a posterior's mass
+NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
+
+
+def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> dict:
+    """Draws from the exact posterior, in the form of `DesignModel.sample`.
+
+    Args:
+        simulator: `kerasbed.Simulator` with `log_likelihood` and at most three continuous scalar parameters.
+        num_samples: draws for each data set.
+        conditions: {"outcome": (datasets, *outcome_shape), "design": values of one design or a design space}.
+        seed: integer, or None for fresh draws.
+
+    Returns:
+        {name: (datasets, num_samples, d)}.
+
+    Raises:
+        ValueError: no likelihood, no prior density or one that does not integrate to one, more than three continuous
+            parameters, keys missing in the conditions, an outcome that is not finite, that no parameter can have made,
+            or whose posterior lies beyond any grid.
+
+    Warns:
+        RuntimeWarning: a posterior that the grid resolves in part.
+        UserWarning: an observed entry has a value that no simulated outcome has.
+    """
+    rng = np.random.default_rng(seed)
+    posteriors = _posteriors(simulator, conditions)
+    draws = [own.sample(num_samples, rng) for own in posteriors]
+    drawn = {name: np.stack([own[name] for own in draws]) for name in simulator.prior.names}
+    return Draws.of(simulator.prior, drawn)
+
+
+def log_prob(simulator, parameters, conditions) -> np.ndarray:
+    """Exact log posterior density in the user's units, one parameter for each data set.
+
+    Args:
+        simulator, conditions: as for `sample`.
+        parameters: {name: (datasets, d)}.
+
+    Returns:
+        (datasets,); log probabilities where all parameters are discrete.
+
+    Raises:
+        ValueError: as for `sample`, or numbers of parameters and outcomes that differ.
+
+    Warns:
+        RuntimeWarning, UserWarning: as for `sample`.
+    """
+    outcomes, design = _checked(simulator, conditions)
+    parameters = simulator.prior.check(parameters)
+    if any(values.shape[:-1] != (len(outcomes),) for values in parameters.values()):
+        shapes = {name: values.shape for name, values in parameters.items()}
+        raise ValueError(f"parameters have shapes {shapes}, but ({len(outcomes)}, d) was expected: one row an outcome.")
+    log_evidence = _evidence(simulator, outcomes, design)[0]
+    log_likelihood = backend.compile_function(simulator.log_likelihood)(outcomes, parameters, design)
+    return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
+
+
+def posterior(simulator, conditions):
+    """The exact posterior of one data set as a `kerasbed.Prior`, for instance of the next design.
+
+    Args:
+        simulator, conditions: as for `sample`, with a single outcome, (1, *outcome_shape) or (*outcome_shape).
+
+    Returns:
+        A prior with draws, density and, where the parameters are continuous, inverse CDFs; a table of joint values and
+        their probabilities where all parameters are discrete.
+
+    Raises:
+        ValueError: as for `sample`, or several outcomes.
+
+    Example:
+        >>> tomorrow = MyExperiment()
+        >>> tomorrow.prior = kb.reference.posterior(MyExperiment(), {"outcome": [0.7], "design": model.design})
+    """
+    outcome = finite_values(conditions.get("outcome", ()), "outcome")
+    expected = _outcome_axes(simulator, conditions)
+    outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
+    if len(outcome) != 1:
+        raise ValueError(
+            f"{len(outcome)} outcomes were given, but the posterior of one data set was expected; write one outcome "
+            "that holds all measurements, or take the posterior of each in turn as the prior of the next."
+        )
+    (found,) = _posteriors(simulator, {**conditions, "outcome": outcome})
+    return found
+
+
+def _outcome_axes(simulator, conditions):
+    """Number of axes of one outcome; None where the design is missing, which is said later."""
+    if "design" not in conditions:
+        return None
+    return simulator.simulate(2, conditions["design"], seed=0)["outcome"].ndim - 1
+
+
+def _posteriors(simulator, conditions) -> list:
+    """The posterior of every data set, as priors."""
+    outcomes, design = _checked(simulator, conditions)
+    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True, stacklevel=5)
+    if is_finite(simulator.prior):
+        values, log_joint = parts
+        return [TablePrior(values, np.exp(row - row.max()), supports=simulator.prior.supports()) for row in log_joint]
+    return [
+        GridPosterior(simulator, likelihood, i, [(chart, cells_of(found, i)) for chart, found in parts], value)
+        for i, value in enumerate(log_evidence)
+    ]
+
+
+def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
+    """log p(y), (datasets,), the charts with their cells (or the table with joint probabilities), the likelihood."""
+    likelihood = Likelihood(simulator, outcomes, design)
+    if is_finite(simulator.prior):
+        values, log_p = listed(simulator.prior)
+        log_joint = likelihood.pairs(np.arange(len(outcomes)), values) + log_p
+        log_evidence = np.logaddexp.reduce(log_joint, axis=1)
+        _refuse_impossible(log_evidence)
+        return log_evidence, (values, log_joint), likelihood
+    found, parts = over_prior(simulator.prior, likelihood, keep)
+    _refuse_impossible(found.log_value)
+    _judge(found, stacklevel)
+    return found.log_value, parts, likelihood
+
+
+def _refuse_impossible(log_evidence):
+    if not np.all(possible := np.isfinite(log_evidence)):
+        raise ValueError(
+            f"Outcome {int(np.argmin(possible))} has likelihood zero under every parameter of the prior that was tried"
+            ", so there is no posterior; check the outcome, its units and the design, or widen the prior."
+        )
+
+
+def _judge(found, stacklevel):
+    """Refuse posteriors that the grid cannot hold, warn of those it holds in part."""
+    if np.any(beyond := found.ends > AT_ENDS):
+        raise ValueError(
+            f"The posterior of outcome {int(np.argmax(beyond))} reaches beyond the ends of the grid, which lie as far "
+            f"out in the prior's tails as its law can be evaluated ({found.ends.max():.2g} of its mass is there); "
+            "check the outcome and its units, or widen the prior."
+        )
+    if (worst := found.error.max()) > REFUSED:
+        raise ValueError(
+            f"The posterior of outcome {int(np.argmax(found.error))} is too rugged for the grid: its evidence has a "
+            f"relative error of about {worst:.2g}. Write the likelihood without jumps, or use kb.variational.fit."
+        )
+    if worst > WARNED:
+        warnings.warn(
+            f"The evidence of outcome {int(np.argmax(found.error))} has a relative error of about {worst:.2g}: the "
+            "likelihood jumps or varies faster than the grid resolves.",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _checked(simulator, conditions):
+    """Outcomes (datasets, *outcome_shape) and one design (1, *shape)."""
+    check_grid_applies(simulator, mixed=True)
+    if set(conditions) != {"outcome", "design"}:
+        raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
+    design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
+    outcomes = finite_values(conditions["outcome"], "outcome")
+    _warn_impossible(simulator, outcomes, conditions["design"])
+    return outcomes, design
+
+
+def _warn_impossible(simulator, outcomes, design):
+    try:
+        simulated = simulator.simulate(NUM_SIMULATED, design, seed=0)["outcome"]
+    except (MissingMethodError, ValueError):
+        return  # an exact posterior needs the likelihood alone
+    if simulated.shape[1:] == outcomes.shape[1:]:
+        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes, stacklevel=5)
