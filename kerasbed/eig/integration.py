@@ -84,9 +84,9 @@ def grid(
             before it starts, that it takes more than five minutes.
     """
     check_grid_applies(simulator)
-    if simulator.outcome_space() is not None and grid_size is None:
-        if (exact := exact_sum(simulator, design)) is not None:
-            return exact
+    can_be_listed = simulator.outcome_space() is not None and grid_size is None
+    if can_be_listed and (exact := exact_sum(simulator, design)) is not None:
+        return exact
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
     value, error = numerics.mean_and_error(contributions)
     error = float(np.hypot(error, integration))

@@ -7,8 +7,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed import backend
 from kerasbed.backend import numerics
-from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
 
 
@@ -123,7 +123,7 @@ def test_proposals_agree_with_the_network_density():
     model = kb.DesignModel(Line(), space(False), seed=0)
     roughen(model)
     rng = np.random.default_rng(0)
-    base, y = (cast(rng.standard_normal((64, 2))) for _ in range(2))
+    base, y = (backend.cast(rng.standard_normal((64, 2))) for _ in range(2))
     with kb.backend.no_gradients():
         conditions = model.posterior.conditions(y, model.design())
         parameters, log_q = model.posterior.sample_with_log_prob(base, conditions)

@@ -7,7 +7,6 @@ from keras import ops
 
 import kerasbed as kb
 from kerasbed import backend
-from kerasbed.simulators.simulator import cast
 from tests import toys
 
 # The design step of `fixed_model` on its batch, by a central difference in float64 (see the float64 test below).
@@ -23,7 +22,7 @@ def fixed_model():
 
 def loss_at(model, u, draws):
     """The loss with outcomes at unconstrained design weights u, the conditioning copy of the design held fixed."""
-    tensors = cast(draws)
+    tensors = backend.cast(draws)
     here = model.design(tensors)
     moved = model.design.constrain(ops.convert_to_tensor(u, dtype=here.dtype))
     with backend.no_gradients():
@@ -119,7 +118,7 @@ def test_the_loss_is_minus_the_mean_log_density_and_the_metric_is_the_bound():
     model, history = stepped(1)
     draws = toys.batch_of(model)
     found = model.evaluate(draws, batch_size=toys.BATCH, verbose=0, return_dict=True)
-    contributions = ops.convert_to_numpy(model(cast(draws)))
+    contributions = ops.convert_to_numpy(model(backend.cast(draws)))
     assert found["eig"] == pytest.approx(contributions.mean(), rel=1e-5)
     assert found["loss"] == pytest.approx(-(contributions + draws["log_prior"]).mean(), rel=1e-5)
     assert set(history) == {"eig", "loss", "nonfinite"}

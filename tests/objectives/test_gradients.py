@@ -7,12 +7,11 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed import objectives
+from kerasbed import backend, objectives
 from kerasbed.model import gradient_choice
 from kerasbed.objectives import gradients
 from kerasbed.problems.death_process import BEST_DESIGN, BEST_EIG
 from kerasbed.simulators import datasets
-from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import finite_differences, trained_step
 
 WITH_XLA = True
@@ -55,10 +54,10 @@ def test_counts_follow_their_law():
     rng = np.random.default_rng(0)
     noise = rng.uniform(size=(20_000, 2))
     with kb.backend.no_gradients():
-        arguments = cast(({"rate": np.full((20_000, 1), rate)}, design[None], noise))
+        arguments = backend.cast(({"rate": np.full((20_000, 1), rate)}, design[None], noise))
         outcome = ops.convert_to_numpy(problem.measure(*arguments))
         possible = kb.problems.DeathProcess().outcome_space()
-        arguments = cast((possible, {"rate": np.full((1, 1), rate)}, design[None]))
+        arguments = backend.cast((possible, {"rate": np.full((1, 1), rate)}, design[None]))
         probability = np.exp(ops.convert_to_numpy(problem.log_likelihood(*arguments)).astype("float64"))
     exact = stats.binom.pmf(possible[:, 0], 10, -np.expm1(-rate * design[0]))
     exact = exact * stats.binom.pmf(possible[:, 1], 10 - possible[:, 0], -np.expm1(-rate * design[1]))
@@ -79,7 +78,7 @@ def test_an_exact_sum_is_the_formula():
     p_one, p_two = -np.expm1(-rate * 0.6), -np.expm1(-rate * 1.7)
     p = stats.binom.pmf(y[:, 0], 10, p_one) * stats.binom.pmf(y[:, 1], 10 - y[:, 0], p_two)  # (16, 66)
     expected = np.sum(special.xlogy(p, p) - special.xlogy(p, p.mean(axis=0)), axis=1)
-    np.testing.assert_allclose(kb.backend.to_numpy(model(cast(draws))), expected, atol=2e-5)
+    np.testing.assert_allclose(kb.backend.to_numpy(model(backend.cast(draws))), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

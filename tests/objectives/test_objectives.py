@@ -9,9 +9,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed import objectives
+from kerasbed import backend, objectives
 from kerasbed.simulators import datasets
-from kerasbed.simulators.simulator import cast
 from tests.linear_experiments import (
     DESIGN,
     EAGER,
@@ -152,21 +151,21 @@ def test_a_pool_costs_no_more_than_it_should():
 
     every = np.concatenate([log_p(theta[:, None]), log_p(contrast[None])], axis=1)
     expected = every[:, 0] - np.log(np.mean(np.exp(every), axis=1))
-    np.testing.assert_allclose(kb.backend.to_numpy(model(cast(draws))), expected, atol=2e-5)
+    np.testing.assert_allclose(kb.backend.to_numpy(model(backend.cast(draws))), expected, atol=2e-5)
 
 
 def test_designs_of_each_draw_equal_one_shared_design():
     model = make("PriorContrastive")
     draws = batch_of(model)
-    shared = kb.backend.to_numpy(model(cast(draws)))
+    shared = kb.backend.to_numpy(model(backend.cast(draws)))
     each = draws | {"design": np.tile(DESIGN, (BATCH, 1)).astype("float32")}
-    np.testing.assert_allclose(kb.backend.to_numpy(model(cast(each))), shared, atol=2e-5)
+    np.testing.assert_allclose(kb.backend.to_numpy(model(backend.cast(each))), shared, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_saved_objectives_give_the_same_contributions(name, tmp_path):
     model = make(name)
-    draws = cast(batch_of(model))
+    draws = backend.cast(batch_of(model))
     expected = kb.backend.to_numpy(model(draws))
     model.save(tmp_path / "model.keras")
     loaded = kb.load(tmp_path / "model.keras", simulator=Line())

@@ -6,11 +6,11 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed import backend
 from kerasbed.search import design_black_box, posterior_rounds
 from kerasbed.search.densities_over_designs import LearnedLikelihood
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
-from kerasbed.simulators.simulator import cast
 
 pytestmark = pytest.mark.usefixtures("lean_networks")
 
@@ -145,11 +145,11 @@ def test_learned_likelihoods_sum_over_their_rows(separate):
     outcome, design = np.random.default_rng(0).normal(size=(5, 3)).astype("float32"), THREE.sample(5, seed=1)
     parameters = {"theta": np.zeros((5, 1), "float32")}
     auxiliary = np.zeros((5, likelihood.entries * (likelihood.dim - likelihood.size)), "float32")
-    found = likelihood.log_prob(*cast((outcome, auxiliary, parameters, design)))
+    found = likelihood.log_prob(*backend.cast((outcome, auxiliary, parameters, design)))
     expected = stats.norm.logpdf(outcome).sum(axis=1)
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5)
     noise = ops.zeros((5, likelihood.entries * likelihood.dim))
-    assert likelihood.sample(noise, *cast((parameters, design))).shape == (5, 3)
+    assert likelihood.sample(noise, *backend.cast((parameters, design))).shape == (5, 3)
 
 
 def test_rounds_value_designs_again_without_simulating_again():
