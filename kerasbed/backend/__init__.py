@@ -10,10 +10,13 @@ import contextlib
 import contextvars
 import copy
 import functools
+import importlib
 import importlib.util
 import itertools
+import logging
 import os
 import sys
+import tempfile
 import warnings
 from typing import TYPE_CHECKING
 
@@ -44,7 +47,51 @@ def select() -> None:
         os.environ["KERAS_BACKEND"] = installed[0]
 
 
+def import_quietly(name: str) -> None:
+    """Import a package without what it says at import, and leave the root logger as it was.
+
+    BayesFlow gives the root logger a handler and the level INFO, after which other packages print, too; a logger that
+    has a handler already is left alone. TensorFlow's C++ writes to stderr, unless the user has set the level of that.
+    """
+    root, logger, handler = logging.getLogger(), logging.getLogger(name), logging.NullHandler()
+    level, propagate = logger.level, logger.propagate
+    root.addHandler(handler)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        with _native_output_held_back():
+            importlib.import_module(name)
+    finally:
+        root.removeHandler(handler)
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _native_output_held_back():
+    """Keep what C++ writes to stderr to itself, unless Python fails meanwhile or TF_CPP_MIN_LOG_LEVEL is set."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or os.environ.get("KERAS_BACKEND") != "tensorflow":
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 select()
+import_quietly("bayesflow")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
