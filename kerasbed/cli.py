@@ -1,8 +1,8 @@
 """The `kerasbed` command: list the ready experiments, or learn the design of one."""
 
 import argparse
+import functools
 import importlib.util
-import logging
 import os
 import subprocess
 import sys
@@ -27,12 +27,10 @@ def main(arguments=None) -> int:
         return 0
     if options.backend not in (None, backend.NAME):
         return _run_on(options.backend, arguments, parser)
-    logging.getLogger().setLevel(logging.WARNING)  # BayesFlow shows every library's remarks on what it did not find
     print(f"{options.problem} on {keras.backend.backend()}, seed {options.seed}, {options.epochs} epochs", flush=True)
     _check_folder(options.out, parser)
-    learn_and_report(
-        REGISTRY[options.problem], options.out, epochs=options.epochs, steps=STEPS_PER_EPOCH, seed=options.seed
-    )
+    say = functools.partial(print, flush=True)
+    learn_and_report(REGISTRY[options.problem], options.out, options.epochs, STEPS_PER_EPOCH, options.seed, say)
     return 0
 
 

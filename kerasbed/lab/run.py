@@ -9,6 +9,7 @@ import pandas as pd
 
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
+from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
@@ -29,14 +30,15 @@ FILES = (
 STARTING, LEARNED = "starting design", "learned design"
 
 
-def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int) -> DesignModel:
-    """Learn the design of a ready experiment; print the result and write it into a folder.
+def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int, say=LOGGER.info) -> DesignModel:
+    """Learn the design of a ready experiment; tell the result and write it into a folder.
 
     Args:
         experiment: `kerasbed.problems.ReadyExperiment`.
         folder: `pathlib.Path` of an existing folder.
         epochs, steps: size of the training, in epochs of `steps` steps.
         seed: integer; the same seed gives the same result.
+        say: what is called with each line of the result.
 
     Returns:
         The trained model. The folder holds design.csv, history.csv, model.keras and four PNG pictures.
@@ -47,21 +49,21 @@ def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int) -> 
     start = design.numpy()
     verbose = 1 if sys.stdout.isatty() else 2
     history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=verbose)
-    print("comparing the learned design with the starting one", flush=True)
+    say("comparing the learned design with the starting one")
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)
     table = design_table(values)
-    print(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}\n")
+    say(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}\n")
     for name, estimate in estimates.items():
-        print(f"{name}: {estimate}")
-    print(f"gained by learning: {gain}")
+        say(f"{name}: {estimate}")
+    say(f"gained by learning: {gain}")
 
     table.to_csv(folder / "design.csv", index=False)
     logs = pd.DataFrame({"epoch": 1 + np.arange(len(history.history["loss"])), **history.history})
     logs.to_csv(folder / "history.csv", index=False)
     model.save(folder / "model.keras")
     write_pictures(model, history, values, estimates, experiment.labels, folder, seed)
-    print(f"\nwritten to {folder}: {', '.join(FILES)}")
+    say(f"\nwritten to {folder}: {', '.join(FILES)}")
     return model
 
 

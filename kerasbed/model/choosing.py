@@ -10,18 +10,17 @@
 The plan is logged before the comparisons start (logger "kerasbed"), in seconds measured on one of them.
 """
 
-import logging
 import time
 import warnings
 
 import numpy as np
 from keras import ops
 
+from kerasbed.backend.reporting import LOGGER
 from kerasbed.model import comparisons, exchange
 from kerasbed.model.comparisons import CHUNK, CONTRASTS, Comparison
 from kerasbed.model.polish import Polish
 
-LOGGER = logging.getLogger("kerasbed")
 MOST_ENTRIES = 2.0**33  # that comparisons may evaluate
 LAPLACE_STARTS, POLISHED, POLISHED_ROUNDS = 3, 16, 4
 

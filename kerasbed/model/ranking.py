@@ -4,7 +4,6 @@ Common parameters and noise make differences between designs far more precise th
 difference is that of the paired contributions.
 """
 
-import logging
 import time
 import warnings
 
@@ -13,11 +12,11 @@ import pandas as pd
 from keras import ops, tree
 
 from kerasbed.backend import numerics
+from kerasbed.backend.reporting import LOGGER
 from kerasbed.model import comparisons
 from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
 from kerasbed.model.comparisons import CONTRASTS, Comparison
 
-LOGGER = logging.getLogger("kerasbed")
 DRAWS = 2**14
 # More proposals than this are first compared on few draws, and those that are worse by 4 standard errors are left out.
 MANY, SCREENING_DRAWS = 8, 2**11

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from kerasbed.backend.reporting import LOGGER
 from kerasbed.base_samples import draw_seed, sobol
 from kerasbed.search import evaluation, picture, proposals, records
 from kerasbed.search.cube import SearchCube
@@ -129,7 +130,7 @@ class BlackBoxSearch:
 
         Args:
             budget: number of evaluations.
-            verbose: print a line for each batch.
+            verbose: a line for each batch, to the logger "kerasbed".
         """
         if self.evaluate is None:
             raise ValueError("This search has no evaluate function to run; use ask and tell, or give it one.")
@@ -150,7 +151,7 @@ class BlackBoxSearch:
                 self._record(self.records[waiting[index].id], outcome)
                 self._autosave()
             if verbose:
-                print(self._progress(budget), flush=True)
+                LOGGER.info(self._progress(budget))
         return self.best
 
     # -- results ------------------------------------------------------------------------------------------------------
