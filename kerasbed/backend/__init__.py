@@ -15,8 +15,9 @@ import itertools
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+Tensor = Any  # a tensor of the backend; Keras ships no types
 PACKAGES = ("jax", "tensorflow", "torch")
 
 
