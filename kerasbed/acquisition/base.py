@@ -134,7 +134,7 @@ def resolve_base_samples(given: BaseSamples | np.ndarray, dim: int) -> tuple[np.
     return points, np.full(len(points), 1.0 / len(points))
 
 
-def checked_number(name: str, value: float, positive: bool = False) -> np.ndarray:
+def checked_number(name: str, value: float | np.ndarray, positive: bool = False) -> np.ndarray:
     value = np.asarray(value, "float64")
     if value.shape != () or not np.isfinite(value) or (positive and value <= 0):
         raise ValueError(

@@ -26,6 +26,7 @@ from kerasbed.base_samples import draw_seed, open_unit, sobol
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
+from kerasbed.targets import Target
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
@@ -205,7 +206,7 @@ class ArrayDataset(keras.utils.PyDataset):
         return (keras.tree.map_structure(lambda leaf: leaf[rows], self.arrays),)
 
 
-def log_prior_of(prior: AbstractPrior, target: AbstractPrior | None) -> Callable[[Parameters], np.ndarray] | None:
+def log_prior_of(prior: AbstractPrior, target: Target | None) -> Callable[[Parameters], np.ndarray] | None:
     """The function parameters -> log density of what is learned, (num,); None where there is none."""
     if target is not None:
         return target.log_prior if target.has_density else None
@@ -217,7 +218,7 @@ def complete_draws(
     simulator: Simulator,
     providers: Iterable[Any],
     seed: int | Sequence[int] | None,
-    target: AbstractPrior | None = None,
+    target: Target | None = None,
 ) -> dict:
     """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
 

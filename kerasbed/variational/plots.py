@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from kerasbed.variational import diagnostics
 from kerasbed.variational.result import VariationalFit, fresh_points
 
 
-def _axes(axes, count: int = 1, width: float = 4.2):
+def _axes(axes: Any, count: int = 1, width: float = 4.2) -> Any:
     if axes is not None:
         return axes
     import matplotlib.pyplot as plt
