@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.acquisition import gaussian_process
@@ -40,7 +41,7 @@ class Acquisition:
         self,
         gp: GaussianProcess,
         base_samples: BaseSamples | np.ndarray | None = None,
-        pending: np.ndarray | None = None,
+        pending: ArrayLike | None = None,
     ):
         self.gp = gp
         self.base_samples = Sobol(256, seed=0) if base_samples is None else base_samples
@@ -90,7 +91,7 @@ class Acquisition:
         arrays = self.arrays(points.shape[-2])
         return compiled_value(type(self), self.gp.kernel, shapes(points, arrays))(points, arrays)
 
-    def value_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Values (...,) and their gradients in the points (..., q, d), NumPy, by one compiled call."""
         points = self.gp.check_points(points)
         return self.ascended(points.shape[-2])(points)

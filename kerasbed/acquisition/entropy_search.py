@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from kerasbed.acquisition import gaussian_process
@@ -51,11 +52,11 @@ class EntropySearch(Acquisition):
     def __init__(
         self,
         gp: GaussianProcess,
-        representers: np.ndarray,
+        representers: ArrayLike,
         temperature: float | None = None,
         base_samples: BaseSamples | np.ndarray | None = None,
         inner_base_samples: BaseSamples | np.ndarray | None = None,
-        pending: np.ndarray | None = None,
+        pending: ArrayLike | None = None,
     ):
         super().__init__(gp, Sobol(32, seed=0) if base_samples is None else base_samples, pending)
         representers = gp.check_points(representers)
@@ -130,7 +131,7 @@ def softmax_mean(told: Tensor, open_: Tensor, constants: Mapping[str, Tensor]) -
 
 
 def representers(
-    gp: GaussianProcess, bounds: np.ndarray, num: int = 50, seed: int = 0, candidates: int = 512
+    gp: GaussianProcess, bounds: ArrayLike, num: int = 50, seed: int = 0, candidates: int = 512
 ) -> np.ndarray:
     """Points where the maximum may be: maximisers of joint posterior draws over Sobol points, then further points.
 

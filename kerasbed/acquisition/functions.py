@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed.acquisition.base import Acquisition, checked_number
 from kerasbed.acquisition.gaussian_process import GaussianProcess
@@ -36,7 +37,7 @@ class ExpectedImprovement(Acquisition):
         gp: GaussianProcess,
         best: float | None = None,
         base_samples: BaseSamples | np.ndarray | None = None,
-        pending: np.ndarray | None = None,
+        pending: ArrayLike | None = None,
     ):
         super().__init__(gp, base_samples, pending)
         self.constants = {"best": checked_number("best", gp.incumbent() if best is None else best)}
@@ -60,7 +61,7 @@ class ProbabilityOfImprovement(Acquisition):
         best: float | None = None,
         temperature: float | None = None,
         base_samples: BaseSamples | np.ndarray | None = None,
-        pending: np.ndarray | None = None,
+        pending: ArrayLike | None = None,
     ):
         super().__init__(gp, base_samples, pending)
         self.constants = {
@@ -89,7 +90,7 @@ class UpperConfidenceBound(Acquisition):
         gp: GaussianProcess,
         beta: float = 4.0,
         base_samples: BaseSamples | np.ndarray | None = None,
-        pending: np.ndarray | None = None,
+        pending: ArrayLike | None = None,
     ):
         super().__init__(gp, base_samples, pending)
         self.constants = {"scale": np.sqrt(0.5 * np.pi * checked_number("beta", beta, True))}

@@ -17,6 +17,7 @@ import functools
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from kerasbed import backend
@@ -75,12 +76,12 @@ class GaussianProcess:
 
     def __init__(
         self,
-        X: np.ndarray,
-        y: np.ndarray,
+        X: ArrayLike,
+        y: ArrayLike,
         kernel: str = "matern52",
-        lengthscale: float | np.ndarray | None = None,
+        lengthscale: ArrayLike | None = None,
         variance: float | None = None,
-        noise: float | np.ndarray | None = None,
+        noise: ArrayLike | None = None,
         mean: float | None = None,
         prior: str | None = None,
         restarts: int = 4,
@@ -139,12 +140,12 @@ class GaussianProcess:
         """Prior standard deviation of the function about its mean."""
         return float(np.sqrt(self.variance))
 
-    def posterior(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def posterior(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean (..., q) and lower Cholesky factor (..., q, q) of the function at points (..., q, d), NumPy."""
         points = self.check_points(points)
         return _posterior(self.kernel, points.shape, len(self.data["inputs"]))(points, self.data)
 
-    def predict(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the function at each point alone: (..., d) -> (...,) twice."""
         points = self.check_points(np.asarray(points, "float64")[..., None, :])
         flat = points.reshape(-1, 1, self.dim)
@@ -152,7 +153,7 @@ class GaussianProcess:
         shape = points.shape[:-2]
         return mean[: len(flat), 0].reshape(shape), cholesky[: len(flat), 0, 0].reshape(shape)
 
-    def sample(self, points: np.ndarray, num: int, seed: int | None = None) -> np.ndarray:
+    def sample(self, points: ArrayLike, num: int, seed: int | None = None) -> np.ndarray:
         """Joint draws of the function at points (q, d): (num, q)."""
         mean, cholesky = self.posterior(points)
         return mean + np.random.default_rng(seed).standard_normal((num, mean.shape[-1])) @ cholesky.T
@@ -161,7 +162,7 @@ class GaussianProcess:
         """The best posterior mean at an observed point; without noise, the best observed value."""
         return float(self.smoothed.max() if np.any(self.noise > 0) else self.y.max())
 
-    def check_points(self, points: np.ndarray) -> np.ndarray:
+    def check_points(self, points: ArrayLike) -> np.ndarray:
         """Points (..., q, d) as float64, or an error that says which axes are expected."""
         points = np.asarray(points, "float64")
         if points.ndim < 2 or points.shape[-1] != self.dim:

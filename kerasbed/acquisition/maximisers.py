@@ -10,6 +10,7 @@ import contextlib
 import time
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize
 
 from kerasbed.acquisition import l_bfgs_b
@@ -23,7 +24,7 @@ CHUNK = 128
 
 def maximize(
     acquisition: Acquisition,
-    bounds: np.ndarray,
+    bounds: ArrayLike,
     q: int = 1,
     method: str = "adam",
     starts: int = 32,
@@ -164,7 +165,7 @@ def _direct(acquisition, bounds, q, seed, evaluations, deadline):
 METHODS = {"adam": _adam, "l-bfgs-b": _l_bfgs_b, "random": _random, "direct": _direct}
 
 
-def checked_bounds(bounds: np.ndarray, dim: int) -> np.ndarray:
+def checked_bounds(bounds: ArrayLike, dim: int) -> np.ndarray:
     bounds = np.asarray(bounds, "float64")
     if bounds.shape != (dim, 2):
         raise ValueError(f"bounds have shape {bounds.shape}, but ({dim}, 2) was expected: low and high of each input.")

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
@@ -91,7 +92,7 @@ class DeathProcess(Simulator):
         )
         return ops.where(possible, log_p, -np.inf)
 
-    def exact_eig(self, design: np.ndarray) -> float | np.ndarray:
+    def exact_eig(self, design: ArrayLike) -> float | np.ndarray:
         """The EIG in nats at waiting times (..., 2), summed over outcomes and integrated over b: float or (...,)."""
         design = np.asarray(design, "float64")
         hazard = np.exp(GRID)[:, None] * design[..., None, :]  # (..., grid, 2)

@@ -3,10 +3,11 @@
 theta ~ N(0, P), y = A theta + W^(-1/2) Gamma^(1/2) epsilon, with the weights w on a simplex as the design.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from kerasbed.backend import Tensor, numerics
@@ -31,9 +32,9 @@ class LinearGaussian(GaussianSimulator):
 
     def __init__(
         self,
-        matrix: Sequence[Sequence[float]] | np.ndarray = ((2.0, 1.0), (1.0, 2.0)),
-        noise_variances: float | Sequence[float] | np.ndarray = 1.0,
-        prior_covariance: float | Sequence[float] | np.ndarray | None = None,
+        matrix: ArrayLike = ((2.0, 1.0), (1.0, 2.0)),
+        noise_variances: ArrayLike = 1.0,
+        prior_covariance: ArrayLike | None = None,
     ):
         self.matrix = gaussian_draws.matrix("matrix", matrix)
         num_sensors, dim = self.matrix.shape
@@ -70,6 +71,6 @@ class LinearGaussian(GaussianSimulator):
         deviations = ops.convert_to_tensor(self.standard_deviations, dtype=design.dtype)
         return deviations / ops.sqrt(numerics.at_least_tiny(design))
 
-    def exact_eig(self, weights: np.ndarray) -> float | np.ndarray:
+    def exact_eig(self, weights: ArrayLike) -> float | np.ndarray:
         """The EIG in nats at weights (..., K): a float or (...,); see `kb.eig.linear_gaussian`."""
         return closed_form.linear_gaussian(self.matrix, self.noise_variances, weights, self.prior_covariance)

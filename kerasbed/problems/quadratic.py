@@ -10,6 +10,7 @@ middle, by enumeration of the ten subsets.
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from kerasbed.backend import Tensor
@@ -45,7 +46,7 @@ class Quadratic(GaussianSimulator):
         """Noise of a measurement."""
         return self.noise_scale
 
-    def exact_eig(self, design: np.ndarray) -> float:
+    def exact_eig(self, design: ArrayLike) -> float:
         """The EIG of a design (measurements,), in nats."""
         powers = np.asarray(design, "float64")[:, None] ** np.arange(self.degree + 1)
         information = (self.prior_scale / self.noise_scale) ** 2 * powers @ powers.T

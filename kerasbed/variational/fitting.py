@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import base_samples as rules
@@ -26,14 +27,14 @@ _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moment
 def fit(
     log_likelihood: Callable | Simulator,
     prior: AbstractPrior | Design | np.ndarray | dict | None = None,
-    outcome: np.ndarray | None = None,
+    outcome: ArrayLike | None = None,
     *,
     design: Design | np.ndarray | dict | None = None,
     family: str | Family = "full",
-    base_samples: rules.BaseSamples | np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    base_samples: rules.BaseSamples | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     optimizer: str | keras.optimizers.Optimizer | None = None,
-    inputs: np.ndarray | None = None,
+    inputs: ArrayLike | None = None,
     initial: Parameters | str | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-9,
@@ -84,8 +85,8 @@ def fit(
 
 def fit_problem(
     problem: Problem,
-    base_samples: rules.BaseSamples | np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    base_samples: rules.BaseSamples | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     optimizer: str | keras.optimizers.Optimizer | None = None,
     initial: Parameters | str | None = None,
     max_iterations: int = 1000,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
@@ -29,10 +30,10 @@ class Problem:
         self,
         log_likelihood: Callable | Simulator,
         prior: AbstractPrior | Design | np.ndarray | dict | None,
-        outcome: np.ndarray | None,
+        outcome: ArrayLike | None,
         design: Design | np.ndarray | dict | None,
         family: str | Family,
-        inputs: np.ndarray | None,
+        inputs: ArrayLike | None,
     ):
         self.simulator, self.data, self.scaling = None, {}, None
         if isinstance(log_likelihood, simulator.Simulator):
@@ -54,7 +55,7 @@ class Problem:
         self.family = family.bound(Coordinates(prior, family.standardised), width)
         self.objective = NegativeELBO(self.family, log_likelihood)
 
-    def with_outcome(self, outcome: np.ndarray | None) -> "Problem":
+    def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
         if outcome is None:
             return self
@@ -128,7 +129,7 @@ class Problem:
             )
         return outcome[0]
 
-    def standardise(self, inputs: np.ndarray) -> np.ndarray:
+    def standardise(self, inputs: ArrayLike) -> np.ndarray:
         """Inputs of other data sets on the scale of the fitted ones."""
         if self.scaling is None:
             raise ValueError("inputs were given, but this family is not conditional; leave them out.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kerasbed import base_samples
 from kerasbed.backend import Tensor, numerics
@@ -80,7 +81,7 @@ class VariationalFit:
         """The fitted data, with the inputs of other data sets in place of its own where some are given."""
         return self.data if inputs is None else self.data | {"inputs": self.problem.standardise(inputs)}
 
-    def draws_of(self, base: np.ndarray, inputs: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def draws_of(self, base: np.ndarray, inputs: ArrayLike | None = None) -> dict[str, np.ndarray]:
         """{name: (datasets, S, d)} from base samples (S, base_dim)."""
         draws = self.objective.draws(self.phi, base, self._data(inputs))
         if not self.family.is_conditional:
@@ -88,7 +89,7 @@ class VariationalFit:
         return {name: draws[name] for name in self.prior.names}  # dicts leave a program of JAX's sorted by key
 
     def sample(
-        self, num_samples: int = 1000, seed: int = 0, inputs: np.ndarray | None = None, corrected: bool = False
+        self, num_samples: int = 1000, seed: int = 0, inputs: ArrayLike | None = None, corrected: bool = False
     ) -> dict:
         """Draws in the user's units, in BayesFlow's shape.
 
@@ -122,7 +123,7 @@ class VariationalFit:
         }
         return Draws.of(self.prior, picked)
 
-    def log_prob(self, parameters: Parameters, inputs: np.ndarray | None = None) -> np.ndarray:
+    def log_prob(self, parameters: Parameters, inputs: ArrayLike | None = None) -> np.ndarray:
         """Log density in the user's units: {name: (S, d)} or {name: (datasets, S, d)} -> (S,) or (datasets, S)."""
         return self.objective.log_prob(self.phi, self.prior.check(parameters), self._data(inputs))
 
@@ -131,7 +132,7 @@ class VariationalFit:
         z, log_det = self.coordinates.to_z(parameters)
         return self.family.log_density(numerics.like(self.phi, z), z) + log_det
 
-    def refit(self, outcome: np.ndarray | None = None, **settings: Any) -> "VariationalFit":
+    def refit(self, outcome: ArrayLike | None = None, **settings: Any) -> "VariationalFit":
         """The same problem again, with compiled functions used again: seconds of compiling are saved.
 
         Args:
