@@ -1,9 +1,13 @@
 """Callbacks: the path of the design, and what `fit` adds by itself."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
+
+from kerasbed.simulators.datasets import SimulatorDataset
 
 
 class DesignHistory(keras.callbacks.Callback):
@@ -23,10 +27,10 @@ class DesignHistory(keras.callbacks.Callback):
         self.epochs.append(epoch)
         self.designs.append(self.model.design.numpy())
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._record(self.model._initial_epoch or 0)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._record(epoch + 1)
 
     def numpy(self) -> np.ndarray:
@@ -37,11 +41,11 @@ class DesignHistory(keras.callbacks.Callback):
 class EpochOfDataset(keras.callbacks.Callback):
     """Tells the training data which epoch it is; Keras' own hooks fire at other times than the name says."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: SimulatorDataset):
         super().__init__()
         self.dataset = dataset
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.dataset.epoch = epoch
 
 
@@ -60,16 +64,16 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self.batch_size, self.threshold = batch_size, threshold
         self._seen = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._seen = None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # Look at the group of steps before the last one: its numbers are ready, so that nothing waits for the device.
         previous, self._seen = self._seen, (batch, logs)
         if previous is not None:
             self._check(*previous)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._seen is not None and not self.model.stop_training:
             self._check(*self._seen)
         count = int(float((logs or {}).get("nonfinite", 0)))

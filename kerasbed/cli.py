@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from kerasbed.problems import REGISTRY
 STEPS_PER_EPOCH = 100
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for arguments that make no sense."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()

@@ -18,7 +18,14 @@ RATE, FIRST_DECAY, SECOND_DECAY = 0.05, 0.9, 0.99
 BLOCK = 25  # steps between looks at the clock
 
 
-def ascend(acquisition, bounds, begin, steps: int, noises=None, deadline: float = np.inf):
+def ascend(
+    acquisition: base.Acquisition,
+    bounds: np.ndarray,
+    begin: np.ndarray,
+    steps: int,
+    noises: np.ndarray | None = None,
+    deadline: float = np.inf,
+) -> tuple[np.ndarray, np.ndarray]:
     """Ascend from every start.
 
     Args:

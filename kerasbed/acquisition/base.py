@@ -14,13 +14,17 @@ program serves every Gaussian process of equal (padded) size.
 """
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.acquisition import gaussian_process
-from kerasbed.backend import numerics
+from kerasbed.acquisition.gaussian_process import GaussianProcess
+from kerasbed.backend import Tensor, numerics
 from kerasbed.base_samples import BaseSamples, Sobol
 
 
@@ -33,7 +37,12 @@ class Acquisition:
         pending: (p, d) points whose outcomes are awaited, or None.
     """
 
-    def __init__(self, gp, base_samples: BaseSamples | np.ndarray | None = None, pending=None):
+    def __init__(
+        self,
+        gp: GaussianProcess,
+        base_samples: BaseSamples | np.ndarray | None = None,
+        pending: ArrayLike | None = None,
+    ):
         self.gp = gp
         self.base_samples = Sobol(256, seed=0) if base_samples is None else base_samples
         self.pending = np.zeros((0, gp.dim)) if pending is None else np.asarray(pending, "float64")
@@ -42,12 +51,12 @@ class Acquisition:
         self.constants: dict[str, np.ndarray] = {}
 
     @staticmethod
-    def utility(mean, deviation, constants):
+    def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         """Value of each draw: mean (..., 1, n), deviation L z (..., S, n), constants -> (..., S), in `keras.ops`."""
         raise NotImplementedError
 
     @classmethod
-    def evaluate(cls, kernel, arrays, points):
+    def evaluate(cls, kernel: str, arrays: Mapping[str, Any], points: Tensor) -> Tensor:
         """The sum over base samples, in `keras.ops`: points (..., q, d) -> (...,)."""
         mean, cholesky = joint_posterior(kernel, arrays, points)
         deviation = ops.matmul(arrays["noise"], ops.swapaxes(cholesky, -1, -2))
@@ -82,12 +91,12 @@ class Acquisition:
         arrays = self.arrays(points.shape[-2])
         return compiled_value(type(self), self.gp.kernel, shapes(points, arrays))(points, arrays)
 
-    def value_and_gradient(self, points) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Values (...,) and their gradients in the points (..., q, d), NumPy, by one compiled call."""
         points = self.gp.check_points(points)
         return self.ascended(points.shape[-2])(points)
 
-    def ascended(self, q: int):
+    def ascended(self, q: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """`value_and_gradient` for many calls with q points: what does not depend on them is converted once."""
         with backend.precision("float64"):
             arrays = backend.to_tensor(self.arrays(q), "float64")
@@ -99,21 +108,21 @@ class Acquisition:
         return value_and_gradient
 
 
-def joint_posterior(kernel, arrays, points):
+def joint_posterior(kernel: str, arrays: Mapping[str, Any], points: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (..., n) and Cholesky factor (..., n, n) at the points followed by the pending ones."""
     points = with_fixed(points, arrays["pending"])
     mean, covariance = gaussian_process.posterior(kernel, arrays["gp"], points)
     return mean, numerics.jittered_cholesky(covariance, arrays["gp"]["variance"])
 
 
-def with_fixed(points, fixed):
+def with_fixed(points: Tensor, fixed: Tensor) -> Tensor:
     """Points (..., q, d) followed by the same (p, d) points in every batch: (..., q + p, d)."""
     if fixed.shape[0] == 0:
         return points
     return ops.concatenate([points, ops.broadcast_to(fixed, (*points.shape[:-2], *fixed.shape))], axis=-2)
 
 
-def resolve_base_samples(given, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def resolve_base_samples(given: BaseSamples | np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (S, dim) and weights (S,) of a rule or of given points."""
     if isinstance(given, BaseSamples):
         return given.normal(dim), given.weights(dim)
@@ -126,7 +135,7 @@ def resolve_base_samples(given, dim: int) -> tuple[np.ndarray, np.ndarray]:
     return points, np.full(len(points), 1.0 / len(points))
 
 
-def checked_number(name, value, positive=False) -> np.ndarray:
+def checked_number(name: str, value: float | np.ndarray, positive: bool = False) -> np.ndarray:
     value = np.asarray(value, "float64")
     if value.shape != () or not np.isfinite(value) or (positive and value <= 0):
         raise ValueError(
@@ -138,7 +147,7 @@ def checked_number(name, value, positive=False) -> np.ndarray:
 # -- compiled once for each set of shapes -----------------------------------------------------------------------------
 
 
-def shapes(points, arrays) -> tuple:
+def shapes(points: Tensor, arrays: Mapping[str, Any]) -> tuple:
     """A key for the shapes that a compiled function sees."""
     constants = tuple((name, tuple(value.shape)) for name, value in sorted(arrays["constants"].items()))
     others = (arrays["noise"], arrays["pending"], arrays["gp"]["inputs"])
@@ -146,14 +155,14 @@ def shapes(points, arrays) -> tuple:
 
 
 @functools.cache
-def compiled_value(cls, kernel, key):
+def compiled_value(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> values`, NumPy."""
     del key
     return backend.compile_function(lambda points, arrays: cls.evaluate(kernel, arrays, points))
 
 
 @functools.cache
-def compiled_value_and_gradient(cls, kernel, key):
+def compiled_value_and_gradient(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> (values, gradients)`, NumPy.
 
     The gradient of sum_b c_b a(A_b) in c is the vector of values, and in A the gradient of each: one call gives both.

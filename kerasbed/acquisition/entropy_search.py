@@ -19,14 +19,19 @@ rule; Wilson, Borovitskiy, Terenin, Mostowsky and Deisenroth, 2020, equation 6):
 It has the law of L_b|a z_b, and only factors of the q query points depend on where these are: L_b is computed once.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
-from kerasbed.backend import numerics
-from kerasbed.base_samples import Sobol, sobol
+from kerasbed.acquisition.gaussian_process import GaussianProcess
+from kerasbed.backend import Tensor, numerics
+from kerasbed.base_samples import BaseSamples, Sobol, sobol
 
 # Below this fraction of the standard deviation, values 7 deviations apart have weights below the smallest float64.
 LOWEST_TEMPERATURE = 0.01
@@ -44,7 +49,15 @@ class EntropySearch(Acquisition):
             default 64 Sobol points.
     """
 
-    def __init__(self, gp, representers, temperature=None, base_samples=None, inner_base_samples=None, pending=None):
+    def __init__(
+        self,
+        gp: GaussianProcess,
+        representers: ArrayLike,
+        temperature: float | None = None,
+        base_samples: BaseSamples | np.ndarray | None = None,
+        inner_base_samples: BaseSamples | np.ndarray | None = None,
+        pending: ArrayLike | None = None,
+    ):
         super().__init__(gp, Sobol(32, seed=0) if base_samples is None else base_samples, pending)
         representers = gp.check_points(representers)
         self._inner = Sobol(64, seed=1) if inner_base_samples is None else inner_base_samples
@@ -63,14 +76,14 @@ class EntropySearch(Acquisition):
             "temperature": temperature,
         }
 
-    def arrays(self, q):
+    def arrays(self, q: int) -> dict[str, Any]:
         arrays = super().arrays(q)
         dim = len(self.constants["mean"]) + q + len(self.pending)
         noise, weights = resolve_base_samples(self._inner, dim)
         return arrays | {"constants": self.constants | {"inner_noise": noise, "inner_weights": weights}}
 
     @classmethod
-    def evaluate(cls, kernel, arrays, points):
+    def evaluate(cls, kernel: str, arrays: Mapping[str, Any], points: Tensor) -> Tensor:
         constants = arrays["constants"]
         cross, cholesky, residual = _at_queries(kernel, arrays, with_fixed(points, arrays["pending"]))
         gain = ops.solve_triangular(cholesky, cross, lower=True)  # L_a^-1 C_ab, (..., n, R)
@@ -103,7 +116,7 @@ def _at_queries(kernel, arrays, points):
     return cross, numerics.jittered_cholesky(spread, data["variance"]), residual
 
 
-def softmax_mean(told, open_, constants):
+def softmax_mean(told: Tensor, open_: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
     """p(b | z_a): (..., S_a, R), (..., S_b, R) -> (..., S_a, R).
 
     exp(told + open) is a product, so the softmax of every pair (z_a, z_b) needs two matrix products and no array
@@ -117,7 +130,9 @@ def softmax_mean(told, open_, constants):
     return told * ops.matmul(constants["inner_weights"] / normalisers, open_)
 
 
-def representers(gp, bounds, num: int = 50, seed: int = 0, candidates: int = 512) -> np.ndarray:
+def representers(
+    gp: GaussianProcess, bounds: ArrayLike, num: int = 50, seed: int = 0, candidates: int = 512
+) -> np.ndarray:
     """Points where the maximum may be: maximisers of joint posterior draws over Sobol points, then further points.
 
     Args:

@@ -11,10 +11,16 @@ The factor of the third follows from E|z| = sqrt(2 / pi) (their equations 5 to 1
 everywhere; the step function has none of use, hence the temperature.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed.acquisition.base import Acquisition, checked_number
+from kerasbed.acquisition.gaussian_process import GaussianProcess
+from kerasbed.backend import Tensor
+from kerasbed.base_samples import BaseSamples
 
 
 class ExpectedImprovement(Acquisition):
@@ -26,12 +32,18 @@ class ExpectedImprovement(Acquisition):
             observed point.
     """
 
-    def __init__(self, gp, best=None, base_samples=None, pending=None):
+    def __init__(
+        self,
+        gp: GaussianProcess,
+        best: float | None = None,
+        base_samples: BaseSamples | np.ndarray | None = None,
+        pending: ArrayLike | None = None,
+    ):
         super().__init__(gp, base_samples, pending)
         self.constants = {"best": checked_number("best", gp.incumbent() if best is None else best)}
 
     @staticmethod
-    def utility(mean, deviation, constants):
+    def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         return ops.max(ops.relu(mean + deviation - constants["best"]), axis=-1)
 
 
@@ -43,7 +55,14 @@ class ProbabilityOfImprovement(Acquisition):
         temperature: width of the sigmoid in the units of y; None: a hundredth of the function's standard deviation.
     """
 
-    def __init__(self, gp, best=None, temperature=None, base_samples=None, pending=None):
+    def __init__(
+        self,
+        gp: GaussianProcess,
+        best: float | None = None,
+        temperature: float | None = None,
+        base_samples: BaseSamples | np.ndarray | None = None,
+        pending: ArrayLike | None = None,
+    ):
         super().__init__(gp, base_samples, pending)
         self.constants = {
             "best": checked_number("best", gp.incumbent() if best is None else best),
@@ -53,7 +72,7 @@ class ProbabilityOfImprovement(Acquisition):
         }
 
     @staticmethod
-    def utility(mean, deviation, constants):
+    def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         improvement = ops.max(mean + deviation, axis=-1) - constants["best"]
         return ops.sigmoid(improvement / constants["temperature"])
 
@@ -66,12 +85,18 @@ class UpperConfidenceBound(Acquisition):
         beta: squared number of standard deviations.
     """
 
-    def __init__(self, gp, beta=4.0, base_samples=None, pending=None):
+    def __init__(
+        self,
+        gp: GaussianProcess,
+        beta: float = 4.0,
+        base_samples: BaseSamples | np.ndarray | None = None,
+        pending: ArrayLike | None = None,
+    ):
         super().__init__(gp, base_samples, pending)
         self.constants = {"scale": np.sqrt(0.5 * np.pi * checked_number("beta", beta, True))}
 
     @staticmethod
-    def utility(mean, deviation, constants):
+    def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         return ops.max(mean + constants["scale"] * ops.abs(deviation), axis=-1)
 
 
@@ -83,6 +108,6 @@ class SimpleRegret(Acquisition):
     """
 
     @staticmethod
-    def utility(mean, deviation, constants):
+    def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         del constants
         return ops.max(mean + deviation, axis=-1)

@@ -17,15 +17,16 @@ import functools
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from kerasbed import backend
 from kerasbed.acquisition import marginal_likelihood
 from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 
-def posterior(kernel: str, data: dict, points):
+def posterior(kernel: str, data: dict, points: Tensor) -> tuple[Tensor, Tensor]:
     """Joint posterior of the noise-free function, in `keras.ops`.
 
     Args:
@@ -40,13 +41,13 @@ def posterior(kernel: str, data: dict, points):
     return mean, covariance(kernel, data, points, points, whitened, whitened)
 
 
-def project(kernel: str, data: dict, points):
+def project(kernel: str, data: dict, points: Tensor) -> tuple[Tensor, Tensor]:
     """Posterior mean (..., q) and the rows V = k(points, X) L^-T, (..., q, n), from which covariances are made."""
     cross = data["variance"] * correlation(kernel, points - data["center"], data["inputs"], data["lengthscale"])
     return data["mean"] + ops.sum(cross * data["weights"], axis=-1), ops.matmul(cross, data["whitener"])
 
 
-def covariance(kernel: str, data: dict, a, b, whitened_a, whitened_b):
+def covariance(kernel: str, data: dict, a: Tensor, b: Tensor, whitened_a: Tensor, whitened_b: Tensor) -> Tensor:
     """Posterior covariance between points a and b, given their rows V: (..., q, d), (..., r, d) -> (..., q, r)."""
     center = data["center"]
     prior = data["variance"] * correlation(kernel, a - center, b - center, data["lengthscale"])
@@ -75,16 +76,16 @@ class GaussianProcess:
 
     def __init__(
         self,
-        X,
-        y,
-        kernel="matern52",
-        lengthscale=None,
-        variance=None,
-        noise=None,
-        mean=None,
-        prior=None,
-        restarts=4,
-        seed=0,
+        X: ArrayLike,
+        y: ArrayLike,
+        kernel: str = "matern52",
+        lengthscale: ArrayLike | None = None,
+        variance: float | None = None,
+        noise: ArrayLike | None = None,
+        mean: float | None = None,
+        prior: str | None = None,
+        restarts: int = 4,
+        seed: int = 0,
     ):
         self.X, self.y = _checked_observations(X, y)
         num, dim = self.X.shape
@@ -139,12 +140,12 @@ class GaussianProcess:
         """Prior standard deviation of the function about its mean."""
         return float(np.sqrt(self.variance))
 
-    def posterior(self, points) -> tuple[np.ndarray, np.ndarray]:
+    def posterior(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean (..., q) and lower Cholesky factor (..., q, q) of the function at points (..., q, d), NumPy."""
         points = self.check_points(points)
         return _posterior(self.kernel, points.shape, len(self.data["inputs"]))(points, self.data)
 
-    def predict(self, points) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the function at each point alone: (..., d) -> (...,) twice."""
         points = self.check_points(np.asarray(points, "float64")[..., None, :])
         flat = points.reshape(-1, 1, self.dim)
@@ -152,7 +153,7 @@ class GaussianProcess:
         shape = points.shape[:-2]
         return mean[: len(flat), 0].reshape(shape), cholesky[: len(flat), 0, 0].reshape(shape)
 
-    def sample(self, points, num: int, seed: int | None = None) -> np.ndarray:
+    def sample(self, points: ArrayLike, num: int, seed: int | None = None) -> np.ndarray:
         """Joint draws of the function at points (q, d): (num, q)."""
         mean, cholesky = self.posterior(points)
         return mean + np.random.default_rng(seed).standard_normal((num, mean.shape[-1])) @ cholesky.T
@@ -161,7 +162,7 @@ class GaussianProcess:
         """The best posterior mean at an observed point; without noise, the best observed value."""
         return float(self.smoothed.max() if np.any(self.noise > 0) else self.y.max())
 
-    def check_points(self, points) -> np.ndarray:
+    def check_points(self, points: ArrayLike) -> np.ndarray:
         """Points (..., q, d) as float64, or an error that says which axes are expected."""
         points = np.asarray(points, "float64")
         if points.ndim < 2 or points.shape[-1] != self.dim:

@@ -3,16 +3,16 @@
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 
-def matern52(squared_distance):
+def matern52(squared_distance: Tensor) -> Tensor:
     """Matern correlation, smoothness 5/2 (their equation 4.17)."""
     scaled = float(np.sqrt(5.0)) * numerics.safe_sqrt(squared_distance)
     return (1.0 + scaled + 5.0 / 3.0 * squared_distance) * ops.exp(-scaled)
 
 
-def rbf(squared_distance):
+def rbf(squared_distance: Tensor) -> Tensor:
     """Squared-exponential correlation (their equation 4.9)."""
     return ops.exp(-0.5 * squared_distance)
 
@@ -21,7 +21,7 @@ def rbf(squared_distance):
 KERNELS = {"matern52": matern52, "rbf": rbf, "matern52_sorted": matern52, "rbf_sorted": rbf}
 
 
-def correlation(kernel: str, a, b, lengthscale):
+def correlation(kernel: str, a: Tensor, b: Tensor, lengthscale: Tensor) -> Tensor:
     """Prior correlation between (..., m, d) and (..., n, d) with lengths (d,) or (..., 1, d): (..., m, n)."""
     if kernel.endswith("_sorted"):
         a, b = ops.sort(a, axis=-1), ops.sort(b, axis=-1)

@@ -10,15 +10,20 @@ trial point and turns, or shortens its step. All arrays are (B, n), the starts' 
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
+
+from kerasbed.acquisition.base import Acquisition
 
 MEMORY, ARMIJO, SHORTEN = 10, 1e-4, 0.3
 FIRST_STEP, LONGEST_STEP = 0.1, 0.5  # largest movement of a coordinate, in widths of the box
 VALUE_TOLERANCE, PATIENCE, SHORTEST = 1e-9, 4, 1e-8
 
 
-def ascend(acquisition, bounds, begin, rounds: int, deadline: float = np.inf):
+def ascend(
+    acquisition: Acquisition, bounds: np.ndarray, begin: np.ndarray, rounds: int, deadline: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
     """Ascend from every start.
 
     Args:
@@ -42,7 +47,12 @@ def ascend(acquisition, bounds, begin, rounds: int, deadline: float = np.inf):
     return low + span * x.reshape(begin.shape), -values
 
 
-def minimize_in_unit_cube(evaluate, starts, rounds: int, deadline: float = np.inf):
+def minimize_in_unit_cube(
+    evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    starts: np.ndarray,
+    rounds: int,
+    deadline: float = np.inf,
+) -> tuple[np.ndarray, np.ndarray]:
     """Minimise from every start within [0, 1]^n.
 
     Args:

@@ -17,7 +17,8 @@ with sqrt(d), and so do the lengths expected.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -49,7 +50,9 @@ class Fitted(NamedTuple):
     log_marginal_likelihood: float
 
 
-def fit(kernel, X, y, given: Given, prior, restarts: int, seed: int, size: int) -> Fitted:
+def fit(
+    kernel: str, X: np.ndarray, y: np.ndarray, given: Given, prior: str | None, restarts: int, seed: int, size: int
+) -> Fitted:
     """Fit what `given` leaves open.
 
     Args:
@@ -145,7 +148,9 @@ def _covariance(kernel, dim, size):
     return backend.compile_function(matrix), backend.value_and_gradient(pulled_back)
 
 
-def negative_log_posterior(point, matrix, data, pullback):
+def negative_log_posterior(
+    point: np.ndarray, matrix: np.ndarray, data: Mapping[str, Any], pullback: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, np.ndarray]:
     """Minus log p(y | X) minus the log prior: log hyperparameters (d + 2,) -> value, gradient (d + 2,).
 
     Args:

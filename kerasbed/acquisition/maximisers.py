@@ -10,10 +10,12 @@ import contextlib
 import time
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize
 
 from kerasbed.acquisition import l_bfgs_b
 from kerasbed.acquisition.adam import ascend
+from kerasbed.acquisition.base import Acquisition
 from kerasbed.base_samples import MonteCarlo, sobol
 
 # Pools evaluated at once: large enough to fill a compiled call, small enough for the arrays of Entropy Search.
@@ -21,8 +23,8 @@ CHUNK = 128
 
 
 def maximize(
-    acquisition,
-    bounds,
+    acquisition: Acquisition,
+    bounds: ArrayLike,
     q: int = 1,
     method: str = "adam",
     starts: int = 32,
@@ -32,7 +34,7 @@ def maximize(
     evaluations: int = 4096,
     minibatch: int | None = None,
     time_limit: float | None = None,
-    include=None,
+    include: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Find q points that maximise an acquisition function.
 
@@ -71,7 +73,15 @@ def maximize(
     return points[best], float(values[best])
 
 
-def draw_starts(acquisition, bounds, q, num, candidates: int = 512, seed: int = 0, include=None) -> np.ndarray:
+def draw_starts(
+    acquisition: Acquisition,
+    bounds: np.ndarray,
+    q: int,
+    num: int,
+    candidates: int = 512,
+    seed: int = 0,
+    include: np.ndarray | None = None,
+) -> np.ndarray:
     """Pools (num, q, d) drawn without replacement from Sobol pools, in proportion to value; the best is the first.
 
     Values of functions that can be negative are counted from the lowest of the candidates.
@@ -96,7 +106,7 @@ def draw_starts(acquisition, bounds, q, num, candidates: int = 512, seed: int = 
     return pools[chosen]
 
 
-def evaluate_in_chunks(acquisition, pools) -> np.ndarray:
+def evaluate_in_chunks(acquisition: Acquisition, pools: np.ndarray) -> np.ndarray:
     """Values of many pools (n, q, d), a fixed number at a time so that one shape is compiled."""
     num = len(pools)
     filled = np.concatenate([pools, np.repeat(pools[-1:], -num % CHUNK, axis=0)])
@@ -155,7 +165,7 @@ def _direct(acquisition, bounds, q, seed, evaluations, deadline):
 METHODS = {"adam": _adam, "l-bfgs-b": _l_bfgs_b, "random": _random, "direct": _direct}
 
 
-def checked_bounds(bounds, dim: int) -> np.ndarray:
+def checked_bounds(bounds: ArrayLike, dim: int) -> np.ndarray:
     bounds = np.asarray(bounds, "float64")
     if bounds.shape != (dim, 2):
         raise ValueError(f"bounds have shape {bounds.shape}, but ({dim}, 2) was expected: low and high of each input.")

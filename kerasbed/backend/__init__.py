@@ -18,8 +18,9 @@ import os
 import sys
 import tempfile
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+Tensor = Any  # a tensor of the backend; Keras ships no types
 PACKAGES = ("jax", "tensorflow", "torch")
 
 

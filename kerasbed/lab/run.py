@@ -1,6 +1,8 @@
 """Learn a design and write down what came of it: numbers, tables, the model and pictures."""
 
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
@@ -14,6 +16,7 @@ from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.model.design_model import DesignModel
+from kerasbed.problems import ReadyExperiment
 
 EIG_DRAWS = 20_000
 POSTERIOR_DRAWS = 2000
@@ -30,7 +33,14 @@ FILES = (
 STARTING, LEARNED = "starting design", "learned design"
 
 
-def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int, say=LOGGER.info) -> DesignModel:
+def learn_and_report(
+    experiment: ReadyExperiment,
+    folder: Path,
+    epochs: int,
+    steps: int,
+    seed: int,
+    say: Callable[[str], None] = LOGGER.info,
+) -> DesignModel:
     """Learn the design of a ready experiment; tell the result and write it into a folder.
 
     Args:
@@ -67,7 +77,7 @@ def learn_and_report(experiment, folder, epochs: int, steps: int, seed: int, say
     return model
 
 
-def design_table(values) -> pd.DataFrame:
+def design_table(values: Mapping[str, np.ndarray | dict]) -> pd.DataFrame:
     """One row for every entry of the designs, {label: (*shape) or a dict of those}."""
     columns = {label: _entries(value) for label, value in values.items()}
     names = list(next(iter(columns.values())))
@@ -81,7 +91,9 @@ def _entries(value, prefix="") -> dict[str, float]:
     return {f"{prefix}{i + 1}": float(entry) for i, entry in enumerate(np.ravel(value))}
 
 
-def compared(model, values, experiment, epochs, steps):
+def compared(
+    model: DesignModel, values: Mapping[str, np.ndarray | dict], experiment: ReadyExperiment, epochs: int, steps: int
+) -> tuple[dict[str, EIGEstimate], str]:
     """EIG of both designs, in the best way that the simulator allows, and the gain in words.
 
     Args:
@@ -112,7 +124,15 @@ def _exact(contributions) -> EIGEstimate:
     return EIGEstimate(value, error, value, error, f"grid, {len(contributions)} draws")
 
 
-def write_pictures(model, history, values, estimates, labels, folder, seed) -> None:
+def write_pictures(
+    model: DesignModel,
+    history: keras.callbacks.History,
+    values: Mapping[str, np.ndarray | dict],
+    estimates: Mapping[str, EIGEstimate],
+    labels: tuple[str, str],
+    folder: Path,
+    seed: int,
+) -> None:
     """realisations.png, design_path.png, bound.png and posterior.png."""
     figure, panels = plt.subplots(1, len(values), figsize=(10.0, 4.0), sharey=True, layout="constrained")
     limits = _settings_between(model.design, values)

@@ -1,7 +1,9 @@
 """The amortised posterior of a trained model: draws, densities and probabilities for observed outcomes."""
 
 import warnings
+from collections.abc import Mapping
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import ops
@@ -13,7 +15,8 @@ from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
-from kerasbed.networks.posterior import ROWS_PER_CALL
+from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
 
 
@@ -21,7 +24,7 @@ class Amortised(backend.KerasModel):
     """Methods of `DesignModel` that ask its posterior network. Everything is in the user's units, NumPy in and out."""
 
     @property
-    def posterior(self):
+    def posterior(self) -> Posterior:
         """The amortised posterior: that of `fit_posterior` where it was called, else the objective's.
 
         Raises:
@@ -37,7 +40,9 @@ class Amortised(backend.KerasModel):
         return self.objective.posterior
 
     @backend.simulates
-    def sample(self, num_samples: int, conditions, seed: int | None = None) -> dict[str, np.ndarray]:
+    def sample(
+        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None
+    ) -> dict[str, np.ndarray]:
         """Draws from the amortised posterior.
 
         Args:
@@ -139,7 +144,7 @@ class Amortised(backend.KerasModel):
         return np.concatenate([rng.standard_normal((num, head.base_dim - base.shape[1])), base], axis=1)
 
     @backend.simulates
-    def log_prob(self, parameters, conditions) -> np.ndarray:
+    def log_prob(self, parameters: Parameters, conditions: Mapping[str, np.ndarray | dict]) -> np.ndarray:
         """Log density of the amortised posterior in the user's units.
 
         Args:
@@ -203,7 +208,7 @@ class Amortised(backend.KerasModel):
         return found
 
     @backend.simulates
-    def probabilities(self, conditions) -> dict[str, np.ndarray]:
+    def probabilities(self, conditions: Mapping[str, np.ndarray | dict]) -> dict[str, np.ndarray]:
         """Posterior probabilities of discrete parameters, or of a discrete target.
 
         Args:
@@ -236,7 +241,7 @@ class Amortised(backend.KerasModel):
         kept = np.where(allowed, log_probabilities - np.where(np.isfinite(total), total, 0.0), -np.inf)
         return np.where(np.isfinite(total), kept, log_probabilities)
 
-    def model_probabilities(self, conditions) -> np.ndarray:
+    def model_probabilities(self, conditions: Mapping[str, np.ndarray | dict]) -> np.ndarray:
         """Posterior probabilities of the models of a `kerasbed.ModelChoice`, (datasets, models), in their order.
 
         Args:
@@ -307,7 +312,7 @@ class Amortised(backend.KerasModel):
                 stacklevel=4,
             )
 
-    def to_approximator(self):
+    def to_approximator(self) -> bf.approximators.ContinuousApproximator:
         """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
 
         It takes and gives the names and units of this model: conditions "outcome" and optionally "design".

@@ -1,5 +1,8 @@
 """A trained posterior as a BayesFlow approximator, so that its workflows, diagnostics and plots apply unchanged."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import bayesflow as bf
 import numpy as np
 from keras import ops
@@ -14,14 +17,14 @@ class PosteriorAdapter(bf.Adapter):
         model: the trained `DesignModel`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
     def __call__(self, data, *, inverse=False, log_det_jac=False, **kwargs):
         return self.inverse(data) if inverse else self.forward(data, log_det_jac=log_det_jac)
 
-    def forward(self, data, *, log_det_jac=False, **kwargs):
+    def forward(self, data: Mapping[str, Any], *, log_det_jac: bool = False, **kwargs: Any):
         """{names, "outcome", "design"} -> {"inference_variables", "inference_conditions"}."""
         adapted, log_dets = {}, {}
         names = self.model.posterior.prior.names
@@ -35,7 +38,7 @@ class PosteriorAdapter(bf.Adapter):
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
 
-    def inverse(self, data, **kwargs):
+    def inverse(self, data: Mapping[str, Any], **kwargs: Any) -> dict[str, np.ndarray]:
         """{"inference_variables": (..., dim)} -> {name: (..., d)}."""
         posterior = self.model.posterior
         with backend.wide_simulation(self.model.wide), backend.no_gradients():
@@ -44,7 +47,7 @@ class PosteriorAdapter(bf.Adapter):
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}
 
 
-def from_model(model) -> bf.approximators.ContinuousApproximator:
+def from_model(model: Any) -> bf.approximators.ContinuousApproximator:
     """See `DesignModel.to_approximator`."""
     posterior = model.posterior
     if posterior.classifier is not None:

@@ -6,10 +6,12 @@ is a sum over entries ends at the least cost; continuous coordinates descend by 
 descent ends above a budget, a small space of choices is enumerated, exchange by exchange.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
+
+from kerasbed.designs import Design
 
 DRAWS, STARTS, SPREAD = 512, 4, 2.0
 ROUNDS = 4  # of choices and continuous coordinates in turns
@@ -24,7 +26,7 @@ class Cheapest(NamedTuple):
     proven: bool
 
 
-def cheapest(space, cost, budget: float) -> Cheapest:
+def cheapest(space: Design, cost: Any, budget: float) -> Cheapest:
     """The cheapest design that a descent finds; the search goes on to an enumeration only if that is over the budget.
 
     Args:

@@ -1,5 +1,8 @@
 """Checks at the edge: what a simulator, a design and training data must be, and errors that say how to mend them."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +10,7 @@ from keras import ops
 from kerasbed import backend
 from kerasbed.backend import number_range
 from kerasbed.designs import Design
+from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
@@ -21,7 +25,7 @@ CURE = (
 )
 
 
-def check_kinds(simulator, design, objective) -> None:
+def check_kinds(simulator: Any, design: Any, objective: Any) -> None:
     """Raise TypeError where an argument of `DesignModel` is of the wrong kind."""
     if not isinstance(simulator, Simulator):
         raise TypeError(
@@ -39,7 +43,9 @@ def check_kinds(simulator, design, objective) -> None:
         )
 
 
-def set_target(objective, prior, target):
+def set_target(
+    objective: Objective, prior: AbstractPrior, target: str | Sequence[str] | Callable | Target | None
+) -> Target | None:
     """Tell an objective what to learn; returns the `Target`, or None for all parameters.
 
     Raises:
@@ -54,7 +60,7 @@ def set_target(objective, prior, target):
     return found
 
 
-def set_starts(design, starts) -> None:
+def set_starts(design: Design, starts: int) -> None:
     """Tell a space how many designs to learn side by side.
 
     Raises:
@@ -70,13 +76,15 @@ def set_starts(design, starts) -> None:
     design.starts = int(starts)
 
 
-def probe_outcome(simulator, design, noise_shape) -> tuple[int, ...]:
+def probe_outcome(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of one outcome, from two simulated draws."""
     _, outcome = _simulate(simulator, design, noise_shape, 2, seed=0)
     return tuple(outcome.shape[1:])
 
 
-def needs_float64(simulator, design, noise_shape, num, seed, target) -> tuple:
+def needs_float64(
+    simulator: Simulator, design: Design, noise_shape: tuple[int, ...], num: int, seed: int, target: Target | None
+) -> tuple:
     """Pilot draws over the prior and the design space, and whether experiments must be simulated in float64.
 
     `pilot_draws` goes on from there.
@@ -92,7 +100,7 @@ def needs_float64(simulator, design, noise_shape, num, seed, target) -> tuple:
     return draws, outcome, backend.is_wide() or design.wide or number_range.choose(simulator, target, draws, outcome)
 
 
-def check_draws(draws, noise_shape, shape) -> None:
+def check_draws(draws: Any, noise_shape: tuple[int, ...], shape: tuple[int, ...] | dict) -> None:
     """Raise ValueError where a batch lacks base samples, or has some of another shape. Costs time on torch only."""
     if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
         keys = sorted(draws) if isinstance(draws, dict) else type(draws).__name__
@@ -113,7 +121,9 @@ def check_draws(draws, noise_shape, shape) -> None:
             )
 
 
-def pilot_draws(simulator, design, noise_shape, draws, outcome):
+def pilot_draws(
+    simulator: Simulator, design: Design, noise_shape: tuple[int, ...], draws: tuple, outcome: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Finite pilot draws, parameters {name: (n, d)} and outcomes (n, *outcome_shape), simulated as `fit` will."""
     parameters = draws[0]
     if backend.simulation_dtype() != outcome.dtype:
@@ -156,7 +166,7 @@ def _explained(evaluate, simulator, design, noise_shape, *arguments):
     ) from problem
 
 
-def check_gradient(simulator, design, noise_shape) -> None:
+def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> None:
     """Refuse an outcome that does not depend on the design, or through which no gradient reaches it.
 
     Raises:
@@ -184,7 +194,7 @@ def check_gradient(simulator, design, noise_shape) -> None:
     )
 
 
-def depends_on_design(simulator, design, noise_shape) -> bool:
+def depends_on_design(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> bool:
     """Whether outcomes from the same base samples differ between designs."""
     parameters, _, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=False)
     outcomes = []
@@ -195,7 +205,7 @@ def depends_on_design(simulator, design, noise_shape) -> bool:
     return not np.array_equal(*outcomes, equal_nan=True)
 
 
-def check_rate_callbacks(optimizer, callbacks) -> None:
+def check_rate_callbacks(optimizer: DesignOptimizer, callbacks: Iterable[keras.callbacks.Callback] | None) -> None:
     """Refuse callbacks that set learning rates where a schedule already does.
 
     Raises:
@@ -211,7 +221,9 @@ def check_rate_callbacks(optimizer, callbacks) -> None:
         )
 
 
-def explain_nonfinite(simulator, design, noise_shape, seed, num=4096) -> str:
+def explain_nonfinite(
+    simulator: Simulator, design: Design, noise_shape: tuple[int, ...], seed: int, num: int = 4096
+) -> str:
     """Where draws without a finite log density come from, in words."""
     parameters, outcome = _simulate(simulator, design, noise_shape, num, seed)
     bad = ~np.isfinite(outcome.reshape(num, -1)).all(axis=1)

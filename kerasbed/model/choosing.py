@@ -12,6 +12,7 @@ The plan is logged before the comparisons start (logger "kerasbed"), in seconds 
 
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -38,7 +39,7 @@ class ChoiceSearch:
         comparison: the bound by which they are compared.
     """
 
-    def __init__(self, model, seed, effort: float = 1.0):
+    def __init__(self, model: Any, seed: list[int], effort: float = 1.0):
         self.model, self.space, self.seed = model, model.design, seed
         self.effort = exchange.Effort(MOST_ENTRIES * effort)
         self.exchanges = exchange.Exchanges(self.space, model.cost, seed)
@@ -135,7 +136,7 @@ class ChoiceSearch:
 
     # -- the search ---
 
-    def climb(self, u, rounds: int):
+    def climb(self, u: np.ndarray, rounds: int) -> np.ndarray:
         """The best choice that so many exchanges reach from u (*unconstrained_shape), its continuous part polished."""
         rate = self.race.score if self.laplace is None else self.laplace
         u = exchange.climb(u, self.exchanges, self.race.better, rate, rounds)

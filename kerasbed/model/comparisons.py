@@ -20,8 +20,8 @@ simulator has no matrix product for them. The count is the same on every machine
 is cut at the same place everywhere.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -64,16 +64,16 @@ class Comparison(NamedTuple):
         return bool(len(finite)) and finite.max() > self.ceiling(terms.shape[1]) - HEADROOM
 
 
-def count_of(designs) -> int:
+def count_of(designs: np.ndarray | dict) -> int:
     return len(tree.flatten(designs)[0])
 
 
-def nth(designs, i: int):
+def nth(designs: np.ndarray | dict, i: int) -> np.ndarray | dict:
     """One of (count, *shape) designs, (*shape)."""
     return tree.map_structure(lambda value: value[i], designs)
 
 
-def by_objective(model) -> Comparison:
+def by_objective(model: Any) -> Comparison:
     """The model's own objective, with its networks as they are now."""
     evaluate = backend.compile_light(lambda draws: model(draws, training=False), keras.config.floatx())
 
@@ -94,7 +94,7 @@ def _block(evaluate, draws, designs):
     return np.stack([evaluate(draws | {"design": design}) for design in rows])
 
 
-def estimation_draws(model, num_samples, seed) -> list[dict]:
+def estimation_draws(model: Any, num_samples: int, seed: int | Sequence[int]) -> list[dict]:
     """Batches for a model's objective at given designs, auxiliary coordinates included; all of one size."""
     rows = _rows(model)
     data = datasets.SimulatorDataset(
@@ -115,17 +115,17 @@ def _without_exploration(model, draws):
     return draws | {"extra": {name: v for name, v in draws.get("extra", {}).items() if name not in exploring}}
 
 
-def has_likelihood(model) -> bool:
+def has_likelihood(model: Any) -> bool:
     """Whether the likelihood of all parameters is known, so that a contrastive bound serves every design alike."""
     return model.target is None and model.has_static_likelihood()
 
 
-def has_cheap_pairs(model) -> bool:
+def has_cheap_pairs(model: Any) -> bool:
     """Whether that bound costs no more than a matrix product."""
     return has_likelihood(model) and model.simulator.has_pairwise_product
 
 
-def by_contrast(model, contrasts: int) -> Comparison:
+def by_contrast(model: Any, contrasts: int) -> Comparison:
     """The prior contrastive bound with that many draws, of no more experiments than `PAIRS` allows."""
     most = int(np.clip(PAIRS // contrasts, CHUNK, MOST_DRAWS))
     bound = Contributions(model.simulator, CHUNK, contrasts)
@@ -154,7 +154,7 @@ def by_laplace(criterion: FisherCriterion) -> Comparison:
     return Comparison(terms, lambda num: np.inf, lambda num: 0, "the Laplace approximation")
 
 
-def fisher_criterion(model, designs) -> FisherCriterion | None:
+def fisher_criterion(model: Any, designs: np.ndarray | dict) -> FisherCriterion | None:
     """The Laplace approximation where it is finite at all of some designs; None elsewhere."""
     if not has_likelihood(model) or model.simulator.prior.discrete:
         return None
@@ -166,7 +166,7 @@ def fisher_criterion(model, designs) -> FisherCriterion | None:
     return criterion if np.all(np.isfinite(values)) else None
 
 
-def is_gaussian(model) -> bool:
+def is_gaussian(model: Any) -> bool:
     """Whether the Laplace approximation has a gradient in the design."""
     return isinstance(model.simulator, GaussianSimulator)
 

@@ -8,6 +8,7 @@ overruns the budget by the fraction g w / price, at most. The cost that was reac
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,6 +16,8 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
+from kerasbed.designs import Design
 from kerasbed.designs.base import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 
@@ -41,7 +44,7 @@ class Cost:
         UserWarning: no design within the budget was found among more choices than can be enumerated.
     """
 
-    def __init__(self, fn, budget, space):
+    def __init__(self, fn: Callable, budget: float | None, space: Design):
         if not callable(fn):
             raise TypeError(f"cost is {fn!r}, but a function of the design was expected; a limit alone has no meaning.")
         self.fn, self.space, self.budget = fn, space, None if budget is None else float(budget)
@@ -53,18 +56,18 @@ class Cost:
         """Costs (batch,) of tensors (batch, *shape)."""
         return self.fn(design)
 
-    def of(self, designs) -> np.ndarray:
+    def of(self, designs: np.ndarray | dict) -> np.ndarray:
         """Costs (batch,) of NumPy designs (batch, *shape)."""
         with backend.wide_simulation(self.space.wide), backend.no_gradients():
             return np.asarray(ops.convert_to_numpy(self(backend.cast(designs))), "float64")
 
-    def affordable(self, designs) -> np.ndarray:
+    def affordable(self, designs: np.ndarray | dict) -> np.ndarray:
         """Whether designs (batch, *shape) are within the budget, (batch,)."""
         count = len(tree.flatten(designs)[0])
         cost = self.of(tree.map_structure(filled, designs))[:count]
         return cost <= (np.inf if self.budget is None else self.budget * (1.0 + TOLERANCE))
 
-    def penalty(self, design):
+    def penalty(self, design: Tensor) -> Tensor:
         """Price of the overrun in nats of designs (batch, *shape), (batch,)."""
         if self.budget is None:
             return 0.0
@@ -72,13 +75,13 @@ class Cost:
         inner = ops.minimum(over, ROUNDED_WIDTH)
         return OVERRUN_PRICE * (ops.square(inner) / (2.0 * ROUNDED_WIDTH) + (over - inner))
 
-    def at(self, u) -> np.ndarray:
+    def at(self, u: np.ndarray) -> np.ndarray:
         """Costs (num,) of NumPy coordinates (num, *unconstrained_shape)."""
         blocks = [np.asarray(u[start : start + ROWS]) for start in range(0, len(u), ROWS)]
         return np.concatenate([self.of(self.space.values(filled(rows)))[: len(rows)] for rows in blocks])
 
     @functools.cached_property
-    def value_and_gradient(self):
+    def value_and_gradient(self) -> Callable:
         """Cost of one design at coordinates (1, *unconstrained_shape), and its gradient in them, in float64."""
         return backend.value_and_gradient(lambda u: self(self.space.constrain(u))[0])
 
@@ -124,7 +127,7 @@ class Cost:
             stacklevel=5,
         )
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """What can be saved: a cost registered with Keras, and the budget."""
         name = keras.saving.get_registered_name(self.fn)
         if ">" not in str(name):

@@ -6,22 +6,29 @@ carries it to the device; `inference.py` holds estimates of a trained model, `am
 """
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
+from kerasbed.backend import Tensor
 from kerasbed.base_samples import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
+from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets, files, pairs
+from kerasbed.simulators.simulator import Simulator
+from kerasbed.targets import Target
 
 PILOT_DRAWS = 4096
 PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form
@@ -71,21 +78,21 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     def __init__(
         self,
-        simulator,
-        design,
-        objective=None,
-        seed=None,
-        gradient="auto",
-        starts=1,
-        cost=None,
-        budget=None,
-        target=None,
-        name="design_model",
-        pilot=True,
-        fitted_posterior=None,
-        wide=False,
-        direct_pairs=False,
-        **kwargs,
+        simulator: Simulator,
+        design: Design,
+        objective: objectives.Objective | None = None,
+        seed: int | None = None,
+        gradient: str = "auto",
+        starts: int = 1,
+        cost: Callable | None = None,
+        budget: float | None = None,
+        target: str | Sequence[str] | Callable | Target | None = None,
+        name: str = "design_model",
+        pilot: bool = True,
+        fitted_posterior: Posterior | None = None,
+        wide: bool = False,
+        direct_pairs: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
@@ -159,7 +166,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     # -- the mathematics of a training step ---
 
-    def call(self, draws, training=False):
+    def call(self, draws: Mapping[str, Any], training: bool = False) -> Tensor:
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
@@ -173,14 +180,22 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         self.design.advance()
         return contributions
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Tensor = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
         self.eig_tracker.update_state(y_pred)
         self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), self.compute_dtype))
         return ops.cast(self.objective.loss(y_pred, x) + sum(self.losses), self.compute_dtype)
 
     # -- training ---
 
-    def compile(self, optimizer=None, design_optimizer=None, steps_per_execution=None, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        design_optimizer: str | keras.optimizers.Optimizer | None = None,
+        steps_per_execution: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure training; every argument has a default.
 
         Args:
@@ -195,11 +210,11 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         config = super().get_compile_config()
         return config | {"steps_per_execution": None} if config and self.chooses_fusion else config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was, so that its optimizers' state can be loaded and training goes on."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
@@ -207,17 +222,17 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     @backend.simulates
     def fit(
         self,
-        x=None,
+        x: Any = None,
         *,
-        epochs=1,
-        steps_per_epoch=None,
-        batch_size=None,
-        validation_data=None,
-        callbacks=None,
-        initial_epoch=0,
-        shuffle=True,
-        **kwargs,
-    ):
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+        batch_size: int | None = None,
+        validation_data: Any = None,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        initial_epoch: int = 0,
+        shuffle: bool = True,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train the design and the networks.
 
         Args:
@@ -258,7 +273,9 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         self._warn_over_budget()
         return history
 
-    def fit_posterior(self, network=None, summary_network=None, **fit_arguments):
+    def fit_posterior(
+        self, network: keras.Layer | None = None, summary_network: keras.Layer | None = None, **fit_arguments: Any
+    ) -> keras.callbacks.History:
         """Train an amortised posterior at the current design, which stays fixed; `sample` and `log_prob` then use it.
 
         For objectives that hold no posterior network, and for one with a finer network than the design needed.
@@ -289,7 +306,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         return history
 
     @backend.simulates
-    def evaluate(self, x=None, *, steps=None, batch_size=None, **kwargs):
+    def evaluate(self, x: Any = None, *, steps: int | None = None, batch_size: int | None = None, **kwargs: Any) -> Any:
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
         if not self.compiled:
             self.compile()
@@ -387,7 +404,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     # -- serialization ---
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -405,5 +422,5 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         } | (self.cost.config() if self.cost else {})
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         return saving.model_from_config(cls, config)

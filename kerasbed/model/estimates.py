@@ -133,7 +133,7 @@ class Inference(backend.KerasModel):
         return np.concatenate(values)[:num_samples]
 
     @backend.simulates
-    def contributions_at(self, designs, num_samples: int, seed: int = 0) -> np.ndarray:
+    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
         count = len(keras.tree.flatten(designs)[0])
         found = []

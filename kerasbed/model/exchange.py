@@ -17,6 +17,7 @@ import numpy as np
 from kerasbed.backend import numerics
 from kerasbed.designs.base import Design
 from kerasbed.model.comparisons import CHUNK, Comparison
+from kerasbed.model.costs import Cost
 
 # Neighbours that a round compares at most, and pairs of exchanges that it tries.
 NEIGHBOURS, PAIRS = 512, 64
@@ -54,27 +55,27 @@ class Exchanges:
         seed: of the order in which they are tried.
     """
 
-    def __init__(self, space, cost, seed):
+    def __init__(self, space: Design, cost: Cost | None, seed: list[int]):
         self.space, self.cost, self.rng = space, cost, np.random.default_rng(seed)
         self.limited = cost is not None and cost.budget is not None
 
-    def affordable(self, u) -> np.ndarray:
+    def affordable(self, u: np.ndarray) -> np.ndarray:
         """Which of the coordinates (num, *unconstrained_shape) are within the budget, (num,)."""
         if not self.limited or not len(u):
             return np.ones(len(u), bool)
         return self.cost.affordable(self.space.values(u))
 
-    def all_singles(self, u):
+    def all_singles(self, u: np.ndarray) -> np.ndarray:
         """Choices that differ by one exchange, in random order, over the budget or not."""
         near = self.space.neighbours(u)
         return near[self.rng.permutation(len(near))[:NEIGHBOURS]]
 
-    def singles(self, u):
+    def singles(self, u: np.ndarray) -> np.ndarray:
         """Affordable choices that differ by one exchange, in random order."""
         near = self.all_singles(u)
         return near[self.affordable(near)]
 
-    def pairs(self, u, score: Callable):
+    def pairs(self, u: np.ndarray, score: Callable) -> np.ndarray:
         """Affordable choices that differ by two exchanges, the most promising first; `score` rates coordinates."""
         near, base = self.all_singles(u), self.space.settled(u[None])[0]
         if len(near) < 2:
@@ -91,7 +92,7 @@ class Exchanges:
                 break
         return found[:PAIRS]
 
-    def repaired(self, u, score: Callable):
+    def repaired(self, u: np.ndarray, score: Callable) -> np.ndarray | None:
         """A choice within the budget, by the exchanges that lose least for what they save; None where there is none."""
         while not self.affordable(u[None])[0]:
             near, cost = self.all_singles(u), self.cost.at(u[None])[0]
@@ -103,7 +104,7 @@ class Exchanges:
         return u
 
 
-def climb(u, exchanges: Exchanges, better: Callable, score: Callable, rounds: int):
+def climb(u: np.ndarray, exchanges: Exchanges, better: Callable, score: Callable, rounds: int) -> np.ndarray:
     """The coordinates at which neither a single exchange nor, under a budget, a pair of them is better.
 
     Args:
@@ -146,7 +147,7 @@ class Scores:
             self.known[key] = value if np.isfinite(value) else -np.inf
         return self.known.get(key, -np.inf)
 
-    def better(self, u, candidates):
+    def better(self, u: np.ndarray, candidates: np.ndarray) -> np.ndarray | None:
         """The first candidate above u by more than rounding."""
         here = self._of(u)
         return next((v for v in candidates if self._of(v) > here + 1e-6 * max(abs(here), 1.0)), None)
@@ -169,7 +170,7 @@ class Race:
     rate: Callable | None = None
     looks: int = 0
 
-    def better(self, u, candidates):
+    def better(self, u: np.ndarray, candidates: np.ndarray) -> np.ndarray | None:
         """The best candidate where it is above u by `CLEAR` standard errors, else None."""
         candidates = self._shortlist(self._distinct(u, candidates))
         if not len(candidates):
@@ -189,7 +190,7 @@ class Race:
             leading = leading[gaps[0] + CLEAR * gaps[1] > 0]
         return None
 
-    def score(self, u) -> np.ndarray:
+    def score(self, u: np.ndarray) -> np.ndarray:
         """Means on few draws: (num, *unconstrained_shape) -> (num,); 0 for all where that costs too much."""
         if not self.effort.spend(self.comparison.entries(CHUNK) * len(u)):
             return np.zeros(len(u))

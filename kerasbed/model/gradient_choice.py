@@ -7,13 +7,14 @@ from kerasbed import backend
 from kerasbed.designs import Design
 from kerasbed.model import checks
 from kerasbed.objectives import gradients
+from kerasbed.simulators.simulator import Simulator
 
 GRADIENTS = ("auto", "reparameterization", "score")
 COVERAGE_DRAWS = 64
 COVERAGE_TOLERANCE = 1e-3  # of a sum of probabilities in float32
 
 
-def choose(gradient: str, simulator, space, noise_shape) -> str:
+def choose(gradient: str, simulator: Simulator, space: Design, noise_shape: tuple[int, ...]) -> str:
     """Resolve `gradient` for a problem, and check what the choice relies on.
 
     Returns:

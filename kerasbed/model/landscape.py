@@ -22,7 +22,9 @@ class Landscape:
     """Methods of `DesignModel` that compare and climb designs with trained networks."""
 
     @backend.simulates
-    def eig_landscape(self, designs=256, num_samples: int = 1024, seed: int = 0) -> pd.DataFrame:
+    def eig_landscape(
+        self, designs: int | np.ndarray | dict = 256, num_samples: int = 1024, seed: int = 0
+    ) -> pd.DataFrame:
         """The bound at many designs, on common draws; meant for networks trained over the space.
 
         Args:
@@ -49,7 +51,9 @@ class Landscape:
         return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
 
     @backend.simulates
-    def ascend(self, starts=16, steps: int = 100, num_samples: int = 2048, seed: int = 0) -> pd.DataFrame:
+    def ascend(
+        self, starts: int | np.ndarray | dict = 16, steps: int = 100, num_samples: int = 2048, seed: int = 0
+    ) -> pd.DataFrame:
         """Climb the landscape from several designs with fixed networks, and keep the best design.
 
         The bound on fixed base samples is a smooth deterministic function, maximised by L-BFGS; the designs reached are

@@ -1,9 +1,13 @@
 """The optimizer that treats networks, the design and descending networks each in their way."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 from keras import ops
+
+from kerasbed.backend import Tensor
 
 NETWORK_RATE = 2e-3
 DESIGN_RATE = 1e-1
@@ -37,7 +41,7 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
         growth = ops.minimum(done / self.warmup, 1.0) if self.warmup else 1.0
         return self.rate * growth * decay
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "warmup": self.warmup, "start": self.start, "steps": self.steps}
 
 
@@ -53,7 +57,12 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         design_optimizer: Keras optimizer of the design.
     """
 
-    def __init__(self, optimizer, design_optimizer, name="design_optimizer"):
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        design_optimizer: keras.optimizers.Optimizer,
+        name: str = "design_optimizer",
+    ):
         super().__init__(lambda variable: self._select(variable), name=name)
         self.network_optimizer, self.design_optimizer = optimizer, design_optimizer
         self._design_paths, self._descending_paths = frozenset(), frozenset()
@@ -63,7 +72,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     def _select(self, variable):
         return self.design_optimizer if variable.path in self._design_paths else self.network_optimizer
 
-    def attach(self, design_variables, descending_variables) -> None:
+    def attach(
+        self, design_variables: Iterable[keras.Variable], descending_variables: Iterable[keras.Variable]
+    ) -> None:
         """Tell which variables belong to the design and which descend."""
         self._design_paths = frozenset(variable.path for variable in design_variables)
         self._descending_paths = frozenset(variable.path for variable in descending_variables)
@@ -82,7 +93,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         schedule = keras.optimizers.schedules.LearningRateSchedule
         return any(isinstance(optimizer._learning_rate, schedule) for optimizer in self.optimizers)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[Any] | None = None):
         """One update (eagerly or inside a TensorFlow graph); nothing changes unless every gradient is finite."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         # A design that the draws bring along leaves the learned one without a gradient, which Keras takes for an error.
@@ -97,7 +108,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         finite = _all_finite(grads)
         return ops.cond(finite, lambda: self._update(grads, variables), lambda: None)
 
-    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Tensor], grads: Sequence[Tensor], trainable_variables: Sequence[Tensor]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """One update as a pure function (JAX): the new values where every gradient is finite, else the old.
 
         A branch, because XLA copies most of the state at every step where new and old values are chosen one by one.
@@ -119,7 +132,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         ]
         super().apply(signed, variables)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             "optimizer": serialize(self.network_optimizer),
@@ -128,7 +141,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(deserialize(config["optimizer"]), deserialize(config["design_optimizer"]), config["name"])
 
@@ -141,7 +154,9 @@ def _all_finite(grads):
     return ops.isfinite(ops.dot(flat, flat))
 
 
-def default_optimizers(optimizer, design_optimizer) -> DesignOptimizer:
+def default_optimizers(
+    optimizer: str | keras.optimizers.Optimizer | None, design_optimizer: str | keras.optimizers.Optimizer | None
+) -> DesignOptimizer:
     """The optimizer for `DesignModel.compile`: Keras optimizers, their names, or None for the defaults.
 
     Raises:

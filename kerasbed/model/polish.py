@@ -12,12 +12,15 @@ the choice a design may be far above or below it. Results count only if they are
 for the comparison on fresh draws to say.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
@@ -37,7 +40,7 @@ class Polish:
         seed: of the fixed draws.
     """
 
-    def __init__(self, model, criterion, seed):
+    def __init__(self, model: Any, criterion: FisherCriterion | None, seed: list[int]):
         self.model, self.space, self.criterion = model, model.design, criterion
         self.free = self.space.continuous_coordinates()
         self.limited = model.cost is not None and model.cost.budget is not None

@@ -12,13 +12,16 @@ log densities are log p(y | theta) p(theta) - log mean w, as long as enough draw
 """
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from keras import tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.simulators.simulator import design_shape
+from kerasbed.networks.posterior import Posterior
+from kerasbed.priors.base import Parameters
+from kerasbed.simulators.simulator import Simulator, design_shape
 
 ROUNDS = 30
 # Of all draws; fewer impossible ones are replaced without a word.
@@ -30,14 +33,18 @@ LEAST_EFFECTIVE = 200  # of them, for a corrected posterior
 ROWS = 2**16
 
 
-def is_possible(simulator, outcome, parameters, design) -> np.ndarray:
+def is_possible(
+    simulator: Simulator, outcome: np.ndarray, parameters: Parameters, design: np.ndarray | dict
+) -> np.ndarray:
     """Whether outcomes are possible under parameters, in the shape of the leading axes; NaN counts as possible."""
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
         return ~np.isneginf(backend.to_numpy(simulator.log_likelihood(*arguments)))
 
 
-def log_joint(simulator, outcome, parameters, design) -> np.ndarray:
+def log_joint(
+    simulator: Simulator, outcome: np.ndarray, parameters: Parameters, design: np.ndarray | dict
+) -> np.ndarray:
     """log p(y | theta) p(theta), -inf where either is impossible, in the shape of the leading axes."""
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
@@ -45,7 +52,15 @@ def log_joint(simulator, outcome, parameters, design) -> np.ndarray:
     return np.nan_to_num(log_p, nan=-np.inf, neginf=-np.inf)
 
 
-def weighted_draws(simulator, posterior, encoded, outcome, design, num: int, rng):
+def weighted_draws(
+    simulator: Simulator,
+    posterior: Posterior,
+    encoded: np.ndarray,
+    outcome: np.ndarray,
+    design: np.ndarray | dict,
+    num: int,
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draws of the posterior for one data set and their log weights: {name: (num, d)}, (num,).
 
     Args:
@@ -58,14 +73,14 @@ def weighted_draws(simulator, posterior, encoded, outcome, design, num: int, rng
     return draws, np.nan_to_num(log_joint(simulator, outcome, draws, design) - log_q, nan=-np.inf, neginf=-np.inf)
 
 
-def is_enough(log_weights) -> bool:
+def is_enough(log_weights: np.ndarray) -> bool:
     """Whether enough draws carry the weights."""
     if np.all(np.isneginf(log_weights)):
         return False
     return 2.0 * special.logsumexp(log_weights) - special.logsumexp(2.0 * log_weights) >= np.log(LEAST_EFFECTIVE)
 
 
-def support_varies(simulator, design) -> bool:
+def support_varies(simulator: Simulator, design: np.ndarray | dict) -> bool:
     """Whether outcomes at one design (1, *shape) are impossible under other draws of the prior."""
     rng = np.random.default_rng(0)
     parameters = simulator.prior.sample(NUM_PAIRS, rng)
@@ -77,7 +92,13 @@ def support_varies(simulator, design) -> bool:
     return bool(np.any(~is_possible(simulator, outcome, others, design) & finite))
 
 
-def possible_draws(simulator, draw, outcome, design, num: int):
+def possible_draws(
+    simulator: Simulator,
+    draw: Callable[[int], dict[str, np.ndarray]],
+    outcome: np.ndarray,
+    design: np.ndarray | dict,
+    num: int,
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Draws under which the data are possible.
 
     Args:
@@ -108,7 +129,7 @@ def possible_draws(simulator, draw, outcome, design, num: int):
     return found, share, num - possible.sum(axis=1)
 
 
-def of_draws(simulator, outcome, draws, design):
+def of_draws(simulator: Simulator, outcome: np.ndarray, draws: Parameters, design: np.ndarray | dict) -> np.ndarray:
     """`is_possible` of draws for each data set, (datasets, num), a few data sets at a time."""
     count, num = next(iter(draws.values())).shape[:2]
     rows = max(1, ROWS // num)

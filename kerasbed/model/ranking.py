@@ -6,6 +6,8 @@ difference is that of the paired contributions.
 
 import time
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from keras import ops, tree
 
 from kerasbed.backend import numerics
 from kerasbed.backend.reporting import LOGGER
+from kerasbed.designs import Design
 from kerasbed.model import comparisons
 from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
 from kerasbed.model.comparisons import CONTRASTS, Comparison
@@ -25,7 +28,7 @@ EXCHANGES = 50  # rounds of exchanging choices; each accepts one that is clearly
 OUTER_DRAWS = 2**11
 
 
-def rank(model, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
+def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
     """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
     Choices are then searched by exchanges from the best (`kerasbed.model.choosing`).
@@ -60,7 +63,7 @@ def rank(model, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
     return table
 
 
-def is_discrete(space) -> bool:
+def is_discrete(space: Design) -> bool:
     """Whether a space has choices."""
     return bool(space.choice_draws(1, np.random.default_rng(0)))
 
@@ -71,7 +74,11 @@ def _compare(model, u, num_samples, seed, comparison):
 
 
 def rank_coordinates(
-    model, u: np.ndarray, num_samples: int = DRAWS, seed=0, comparison: Comparison | None = None
+    model: Any,
+    u: np.ndarray,
+    num_samples: int = DRAWS,
+    seed: int | Sequence[int] = 0,
+    comparison: Comparison | None = None,
 ) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
 

@@ -9,10 +9,12 @@ import contextvars
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from kerasbed.simulators import files
+from kerasbed.simulators.simulator import Simulator
 
 _simulator = contextvars.ContextVar("simulator", default=None)
 
@@ -26,7 +28,7 @@ def _using(simulator):
         _simulator.reset(token)
 
 
-def load(path, simulator=None):
+def load(path: str | Path, simulator: Simulator | None = None) -> Any:
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
 
     Args:
@@ -65,7 +67,7 @@ def _read_config(path) -> dict:
         return json.loads(archive.read("config.json"))
 
 
-def model_from_config(cls, config):
+def model_from_config(cls: type, config: dict[str, Any]) -> Any:
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
     saved, fits = config.pop("simulator"), config.pop("fits")

@@ -18,10 +18,13 @@ With a target, log p(y | theta_0) is replaced by log p(y | t_0) from below; see 
 References: Foster et al. (2020), the bound I_ACE and theorem 1.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 
@@ -33,7 +36,7 @@ class AdaptiveContrastive(ProposalObjective):
     Arguments and errors are those of `ProposalObjective`.
     """
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
         of_all = log_p if self.target is None else self.simulator.log_likelihood(outcome, draws["parameters"], design)
         # With a target, the data's log_prior is the target's, and the weight needs that of all parameters.

@@ -17,10 +17,14 @@ The prior does not depend on xi or q, so ascent on L is descent on -E log q, the
 References: Barber and Agakov (2003), eq. 3; Foster et al. (2019), eq. 12; Foster et al. (2020) for the joint ascent.
 """
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
 
@@ -40,10 +44,17 @@ class BarberAgakov(Objective):
         TypeError: the network has no density that can be differentiated.
     """
 
-    def __init__(self, network=None, summary_network=None, classifier=None, posterior=None, **kwargs):
+    def __init__(
+        self,
+        network: keras.Layer | None = None,
+        summary_network: keras.Layer | None = None,
+        classifier: keras.Layer | None = None,
+        posterior: Posterior | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(posterior or Posterior(network, summary_network, classifier, name="posterior"), **kwargs)
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         conditions = self.posterior.conditions(outcome, design, training=training)
         auxiliary = draws.get("extra", {}).get("auxiliary")
         log_q = self.posterior.log_prob(
@@ -51,7 +62,7 @@ class BarberAgakov(Objective):
         )
         return log_q - self._log_prior(draws)
 
-    def loss(self, contributions, draws):
+    def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
         """Minus the mean log density of the parameters."""
         return -ops.mean(contributions + self._log_prior(draws))
 
@@ -62,10 +73,10 @@ class BarberAgakov(Objective):
             return backend.as_simulated(draws["log_prior"])
         return -float(prior.entropy()) if prior.has_density else 0.0
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"posterior": keras.saving.serialize_keras_object(self.posterior)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config["posterior"] = keras.saving.deserialize_keras_object(config["posterior"])
         return cls(**config)

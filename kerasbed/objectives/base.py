@@ -1,12 +1,16 @@
 """What every EIG bound shares."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerasbed.networks.posterior import ROWS_PER_CALL
+from kerasbed.backend import Tensor
+from kerasbed.designs import Design
+from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
+from kerasbed.priors.base import Parameters
 
 
 class Objective(keras.layers.Layer):
@@ -31,12 +35,12 @@ class Objective(keras.layers.Layer):
         """
         return False
 
-    def __init__(self, posterior=None, **kwargs):
+    def __init__(self, posterior: Posterior | None = None, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         # In the constructor and not on the class: torch looks submodules up after class attributes.
         self.posterior: Any = posterior
 
-    def set_target(self, target) -> None:
+    def set_target(self, target: Any) -> None:
         """Learn about a part or function of the parameters instead of all; `kerasbed.targets.Target`.
 
         Raises:
@@ -49,7 +53,7 @@ class Objective(keras.layers.Layer):
             )
         self.posterior.target = target
 
-    def setup(self, simulator, space, outcome_shape) -> None:
+    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
         """Create every weight for a problem.
 
         Raises:
@@ -66,12 +70,12 @@ class Objective(keras.layers.Layer):
             self.posterior.setup(simulator, space, outcome_shape)
         self.built = True
 
-    def adapt(self, parameters, outcome: np.ndarray) -> None:
+    def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
         """Fix constants that standardise from pilot draws: dict of (num, d), (num, *outcome_shape)."""
         if self.posterior is not None:
             self.posterior.adapt(parameters, outcome)
 
-    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Base samples the objective needs besides the simulator's; every array has `num` rows."""
         return {} if self.posterior is None else self.posterior.extra_draws(num, rng)
 
@@ -89,15 +93,15 @@ class Objective(keras.layers.Layer):
         """The largest value that the objective can take, whatever the EIG, from batches of `rows` draws."""
         return np.inf
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         """Contributions (batch,), whose mean is the bound."""
         raise NotImplementedError
 
-    def loss(self, contributions, draws):
+    def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
         """The scalar to minimise; minus the bound, or something that differs from it by a constant."""
         return -keras.ops.mean(contributions)
 
-    def warn_about_search(self, space) -> None:
+    def warn_about_search(self, space: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""
         if self.direction == "upper bound" and space.trainable:
             warnings.warn(

@@ -1,10 +1,17 @@
 """What bounds with a learned critic share."""
 
-import keras
+from collections.abc import Mapping
+from typing import Any, Self
 
+import keras
+import numpy as np
+
+from kerasbed.backend import Tensor
 from kerasbed.critics import Critic
+from kerasbed.designs import Design
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
+from kerasbed.priors.base import Parameters
 
 
 class CriticObjective(Objective):
@@ -14,34 +21,34 @@ class CriticObjective(Objective):
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
 
-    def __init__(self, critic=None, **kwargs):
+    def __init__(self, critic: Critic | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.critic = Critic(name="critic") if critic is None else critic
 
     @property
-    def needs_independent_draws(self):
+    def needs_independent_draws(self) -> bool:
         return True
 
-    def setup(self, simulator, space, outcome_shape):
+    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
         super().setup(simulator, space, outcome_shape)
         self.critic.setup(simulator, space, outcome_shape)
 
-    def adapt(self, parameters, outcome):
+    def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
         self.critic.adapt(parameters, outcome)
 
-    def estimation_rows(self, rows_per_draw=1):
+    def estimation_rows(self, rows_per_draw: int = 1) -> int:
         return pool.IN_BATCH_ROWS
 
-    def own_and_pairs(self, draws, outcome, design):
+    def own_and_pairs(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> tuple[Tensor, Tensor]:
         """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""
         distinct = pool.distinct_outcomes(draws, outcome, design)
         pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
         return self.critic.paired(draws["parameters"], outcome, design), pairs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config["critic"] = keras.saving.deserialize_keras_object(config["critic"])
         return cls(**config)

@@ -23,22 +23,29 @@ References: Williams (1992) for scores; Kool et al. (2019) for leave-one-out bas
 discrete outcomes, for both in designs.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from keras import ops, tree
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
+from kerasbed.designs import Design
 from kerasbed.objectives import pool
+from kerasbed.objectives.base import Objective
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
 
 
-def rows_per_draw(gradient: str, simulator) -> int:
+def rows_per_draw(gradient: str, simulator: Any) -> int:
     """Rows that a draw takes in an objective: the number of outcomes where they are summed over."""
     outcomes = simulator.outcome_space() if gradient == "score" else None
     return 1 if outcomes is None or len(outcomes) > MOST_OUTCOMES else len(outcomes)
 
 
-def contributions(gradient: str, simulator, objective, space, draws, training=False):
+def contributions(
+    gradient: str, simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], training: bool = False
+) -> Tensor:
     """Contributions (batch,) whose mean is the bound and whose gradient in the design is that of its expectation."""
     if rows_per_draw(gradient, simulator) > 1:
         return exact_sum(simulator, objective, space, draws, training)
@@ -50,20 +57,22 @@ def contributions(gradient: str, simulator, objective, space, draws, training=Fa
     return with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
 
 
-def with_scores(values, log_p):
+def with_scores(values: Tensor, log_p: Tensor) -> Tensor:
     """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,)."""
     baseline = leave_one_out(ops.stop_gradient(values))
     return baseline + (values - baseline) * ops.exp(log_p - ops.stop_gradient(log_p))
 
 
-def leave_one_out(values):
+def leave_one_out(values: Tensor) -> Tensor:
     """Mean of the other rows' finite values, (batch,); 0 in a batch of one."""
     finite = ops.cast(ops.isfinite(values), values.dtype)
     kept = ops.where(ops.isfinite(values), values, ops.zeros_like(values))
     return (ops.sum(kept) - kept) / ops.maximum(ops.sum(finite) - finite, 1.0)
 
 
-def exact_sum(simulator, objective, space, draws, training=False):
+def exact_sum(
+    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], training: bool = False
+) -> Tensor:
     """Contributions with the expectation over the outcome summed exactly, (batch,)."""
     design = space(draws)
     outcomes = numerics.like(simulator.outcome_space(), draws["noise"])
@@ -80,7 +89,7 @@ def exact_sum(simulator, objective, space, draws, training=False):
     return ops.sum(ops.exp(log_p) * values, axis=1)
 
 
-def log_probabilities(simulator, outcomes, parameters, design):
+def log_probabilities(simulator: Any, outcomes: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
     """log p(y_s | theta_m, xi_m): (S, *outcome_shape), dict of (M, d), (1 or M, *shape) -> (M, S)."""
     inner = {name: values[:, None] for name, values in parameters.items()}
     return simulator.log_likelihood(outcomes[None], inner, pool.lift(design))

@@ -13,10 +13,13 @@ References: van den Oord et al. (2018); Poole et al. (2019), the bound I_NCE; Fo
 Gutmann (2021) for designs.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.critic_objective import CriticObjective
 
@@ -29,9 +32,9 @@ class InfoNCE(CriticObjective):
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
 
-    def ceiling(self, rows):
+    def ceiling(self, rows: int) -> float:
         return float(np.log(rows))
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         own, pairs = self.own_and_pairs(draws, outcome, design)
         return own - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)

@@ -14,9 +14,13 @@ With a target, log p(y | theta) is replaced by log p(y | t) from above; see `obj
 References: Rainforth et al. (2018) for bias and rates; Foster et al. (2019), section 2, for the estimator.
 """
 
-import keras
+from collections.abc import Mapping
+from typing import Any
 
-from kerasbed.backend import numerics
+import keras
+import numpy as np
+
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
@@ -37,19 +41,19 @@ class NestedMonteCarlo(LikelihoodObjective):
 
     direction = "upper bound"
 
-    def __init__(self, num_contrastive=512, num_nuisance=128, **kwargs):
+    def __init__(self, num_contrastive: int = 512, num_nuisance: int = 128, **kwargs: Any):
         super().__init__(num_nuisance, **kwargs)
         self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
 
-    def extra_draws(self, num, rng):
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:
         contrastive = pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)
         return super().extra_draws(num, rng) | {"contrastive": contrastive}
 
-    def estimation_rows(self, rows_per_draw=1):
+    def estimation_rows(self, rows_per_draw: int = 1) -> int:
         rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
         return min(rows, super().estimation_rows(rows_per_draw))
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
@@ -57,5 +61,5 @@ class NestedMonteCarlo(LikelihoodObjective):
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_contrastive": self.num_contrastive}

@@ -15,15 +15,20 @@ and one of log p(y) from below; an estimate that mixes them (the same side for b
 References: Rainforth et al. (2018) for nested sums and their bias; Foster et al. (2020) for the leave-in bound.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import pool
+from kerasbed.priors.base import AbstractPrior
 
 LOWER, UPPER = "out", "in"
 
 
-def check_target(name: str, prior, target) -> None:
+def check_target(name: str, prior: AbstractPrior, target: Any) -> None:
     """Refuse a target that an inner sum cannot serve.
 
     Raises:
@@ -42,14 +47,16 @@ def check_target(name: str, prior, target) -> None:
         )
 
 
-def extra_draws(prior, target, num: int, count: int, rng) -> dict:
+def extra_draws(prior: AbstractPrior, target: Any, num: int, count: int, rng: np.random.Generator) -> dict:
     """Fresh nuisance parameters for every row, {name: (num, count, d)}."""
     draws = prior.sample(num * count, rng)
     rest = [name for name in prior.names if name not in target.dims]
     return {"nuisance": {name: draws[name].reshape(num, count, -1) for name in rest}}
 
 
-def log_likelihood(simulator, target, side: str, draws, outcome, design):
+def log_likelihood(
+    simulator: Any, target: Any, side: str, draws: Mapping[str, Any], outcome: Tensor, design: Tensor
+) -> Tensor:
     """log p(y | t, xi) from below (side "out") or above ("in"), (rows,); exact where there is no target.
 
     Args:

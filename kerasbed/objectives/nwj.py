@@ -12,9 +12,13 @@ variance of exp f, which grows like exp(EIG). Design and critic both ascend.
 References: Nguyen et al. (2010); Poole et al. (2019), the bound I_NWJ; Kleinegesse and Gutmann (2021) for designs.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
+from kerasbed.backend import Tensor
 from kerasbed.objectives import pool
 from kerasbed.objectives.critic_objective import CriticObjective
 
@@ -27,7 +31,7 @@ class NWJ(CriticObjective):
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         own, pairs = self.own_and_pairs(draws, outcome, design)
         of_all = pool.to_rows(draws, ops.sum(ops.exp(pairs - 1.0), axis=1), design)
         others = ops.cast(ops.shape(pairs)[1] - 1, pairs.dtype)

@@ -10,28 +10,35 @@ besides its rows
 so that what depends on the outcome alone is computed S times and not once for every row.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from keras import ops, tree
+
+from kerasbed.backend import Tensor
+from kerasbed.priors.base import AbstractPrior
 
 IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
 PAIRS_PER_CALL = 2**20  # of an outcome and inner parameters, in an estimate
 
 
-def whole(draws):
+def whole(draws: Mapping[str, Any]) -> Mapping[str, Any]:
     """The batch as it was drawn, with `parameters` and `extra`."""
     return draws.get("pool", draws)
 
 
-def is_shared(design) -> bool:
+def is_shared(design: Tensor) -> bool:
     """Whether all rows have one design, (1, *shape)."""
     return all(leaf.shape[0] == 1 for leaf in tree.flatten(design))
 
 
-def distinct_outcomes(draws, outcome, design):
+def distinct_outcomes(draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> Tensor:
     """Outcomes without the repetitions of an exact sum: (rows or S, *outcome_shape)."""
     return draws["outcomes"] if "outcomes" in draws and is_shared(design) else outcome
 
 
-def to_rows(draws, values, design):
+def to_rows(draws: Mapping[str, Any], values: Tensor, design: Tensor) -> Tensor:
     """Values of `distinct_outcomes` to one value for each row: (rows or S,) -> (rows,)."""
     if "outcomes" not in draws or not is_shared(design):
         return values
@@ -39,17 +46,23 @@ def to_rows(draws, values, design):
     return ops.reshape(ops.broadcast_to(values[None], (repeats, values.shape[0])), (-1,))
 
 
-def lift(design):
+def lift(design: Tensor) -> Tensor:
     """An axis for inner draws behind the leading one: (rows, *shape) -> (rows, 1, *shape)."""
     return tree.map_structure(lambda leaf: leaf[:, None], design)
 
 
-def flatten_pool(parameters):
+def flatten_pool(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contrastive parameters spread over the rows of a batch, as one pool: dict of (batch, k, d) -> (batch * k, d)."""
     return {name: ops.reshape(values, (-1, values.shape[-1])) for name, values in parameters.items()}
 
 
-def pairwise_log_likelihood(simulator, outcome, parameters, design, starts=None):
+def pairwise_log_likelihood(
+    simulator: Any,
+    outcome: Tensor,
+    parameters: Mapping[str, Tensor],
+    design: Tensor,
+    starts: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """log p(y_r | theta_n, xi_r): (R, *outcome_shape), dict of (N, d), (1 or R, *shape) -> (R, N).
 
     Args:
@@ -71,18 +84,18 @@ def pairwise_log_likelihood(simulator, outcome, parameters, design, starts=None)
     return simulator.log_likelihood(outcome[:, None], spread, lift(design))
 
 
-def draw_pool(prior, num: int, size: int, rng):
+def draw_pool(prior: AbstractPrior, num: int, size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """About `size` fresh prior draws as extra draws of a batch of `num`: dict of (num, ceil(size / num), d)."""
     per_row = -(-size // num)
     return {name: values.reshape(num, per_row, -1) for name, values in prior.sample(num * per_row, rng).items()}
 
 
-def take_pool(draws, size: int):
+def take_pool(draws: Mapping[str, Any], size: int) -> dict[str, Tensor]:
     """The pool that `draw_pool` drew, cut to `size`: dict of (size, d)."""
     return {name: values[:size] for name, values in flatten_pool(whole(draws)["extra"]["contrastive"]).items()}
 
 
-def positive_integer(name: str, value, least: int = 1) -> int:
+def positive_integer(name: str, value: float, least: int = 1) -> int:
     """`value` as an integer of at least `least`.
 
     Raises:

@@ -19,11 +19,14 @@ p(y) from above. See `objectives.nuisance`.
 References: Foster et al. (2020), the bound I_PCE.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
@@ -41,32 +44,32 @@ class PriorContrastive(LikelihoodObjective):
         ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
     """
 
-    def __init__(self, num_contrastive=None, num_nuisance=128, **kwargs):
+    def __init__(self, num_contrastive: int | None = None, num_nuisance: int = 128, **kwargs: Any):
         super().__init__(num_nuisance, **kwargs)
         self.num_contrastive = (
             None if num_contrastive is None else pool.positive_integer("num_contrastive", num_contrastive)
         )
 
     @property
-    def needs_independent_draws(self):
+    def needs_independent_draws(self) -> bool:
         return self.num_contrastive is None
 
-    def extra_draws(self, num, rng):
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:
         extra = super().extra_draws(num, rng)
         if self.num_contrastive is None:
             return extra
         return extra | {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
 
-    def estimation_rows(self, rows_per_draw=1):
+    def estimation_rows(self, rows_per_draw: int = 1) -> int:
         if self.num_contrastive is None:
             return pool.IN_BATCH_ROWS
         rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
         return min(rows, super().estimation_rows(rows_per_draw))
 
-    def ceiling(self, rows):
+    def ceiling(self, rows: int) -> float:
         return float(np.log(rows if self.num_contrastive is None else self.num_contrastive + 1))
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         in_batch = self.num_contrastive is None
@@ -79,5 +82,5 @@ class PriorContrastive(LikelihoodObjective):
             return log_p - log_sum + numerics.log_size(pairs, 1)
         return log_p - ops.logaddexp(own, log_sum) + numerics.log_size(pairs, 1, plus=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_contrastive": self.num_contrastive}

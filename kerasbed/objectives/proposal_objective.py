@@ -1,7 +1,11 @@
 """What the bounds with a learned proposal share: the network, its base samples, and how it is saved."""
 
-import keras
+from typing import Any, Self
 
+import keras
+import numpy as np
+
+from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
@@ -25,31 +29,37 @@ class ProposalObjective(LikelihoodObjective):
     """
 
     def __init__(
-        self, network=None, summary_network=None, num_contrastive=16, num_nuisance=128, posterior=None, **kwargs
+        self,
+        network: keras.Layer | None = None,
+        summary_network: keras.Layer | None = None,
+        num_contrastive: int = 16,
+        num_nuisance: int = 128,
+        posterior: Posterior | None = None,
+        **kwargs: Any,
     ):
         posterior = posterior or Posterior(network, summary_network, name="posterior")
         super().__init__(num_nuisance, posterior, **kwargs)
         self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
 
-    def setup(self, simulator, space, outcome_shape):
+    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
         super().setup(simulator, space, outcome_shape)
         proposals.check_proposal(self.posterior, simulator.prior)
 
-    def extra_draws(self, num, rng):
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:
         base = proposals.extra_draws(self.posterior, num, self.num_contrastive, rng)
         return super().extra_draws(num, rng) | base
 
-    def estimation_rows(self, rows_per_draw=1):
+    def estimation_rows(self, rows_per_draw: int = 1) -> int:
         rows = max(1, ROWS_PER_CALL // max(self.num_contrastive, rows_per_draw))
         return min(rows, super().estimation_rows(rows_per_draw))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "posterior": keras.saving.serialize_keras_object(self.posterior),
             "num_contrastive": self.num_contrastive,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config["posterior"] = keras.saving.deserialize_keras_object(config["posterior"])
         return cls(**config)

@@ -6,12 +6,19 @@ samples N(0, I), so that gradients reach the proposal through them. A one-dimens
 auxiliary coordinate a ~ N(0, 1), whose density multiplies the prior's.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from keras import ops
 
+from kerasbed.backend import Tensor
+from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import pool
+from kerasbed.priors.base import AbstractPrior
 
 
-def check_proposal(posterior, prior) -> None:
+def check_proposal(posterior: Posterior, prior: AbstractPrior) -> None:
     """Refuse a posterior or a prior that cannot serve in importance weights.
 
     Raises:
@@ -37,7 +44,7 @@ def check_proposal(posterior, prior) -> None:
     prior.log_density({name: ops.zeros((2, dim)) + 0.5 for name, dim in prior.dims.items()})
 
 
-def extra_draws(posterior, num: int, num_contrastive: int, rng) -> dict:
+def extra_draws(posterior: Posterior, num: int, num_contrastive: int, rng: np.random.Generator) -> dict:
     """Base samples of the proposal's draws, (num, L, dim), and the true parameters' auxiliary coordinate."""
     width = posterior.base_dim
     return {
@@ -46,7 +53,14 @@ def extra_draws(posterior, num: int, num_contrastive: int, rng) -> dict:
     }
 
 
-def own_log_weight(posterior, log_p, draws, outcome, design, training=False):
+def own_log_weight(
+    posterior: Posterior,
+    log_p: Tensor,
+    draws: Mapping[str, Any],
+    outcome: Tensor,
+    design: Tensor,
+    training: bool = False,
+) -> Tensor:
     """log p(theta) p(y | theta) / q(theta | y) of the parameters that made the outcome, (rows,)."""
     conditions = posterior.conditions(outcome, design, training=training)
     auxiliary = draws["extra"]["own_auxiliary"] if posterior.auxiliary_dim else None
@@ -55,7 +69,14 @@ def own_log_weight(posterior, log_p, draws, outcome, design, training=False):
     return log_prior + log_p - log_q
 
 
-def log_evidence_sum(posterior, simulator, draws, outcome, design, training=False):
+def log_evidence_sum(
+    posterior: Posterior,
+    simulator: Any,
+    draws: Mapping[str, Any],
+    outcome: Tensor,
+    design: Tensor,
+    training: bool = False,
+) -> Tensor:
     """log of the sum of L weights of the proposal's draws, (rows,)."""
     distinct = pool.distinct_outcomes(draws, outcome, design)
     base = _base_of(draws, distinct, outcome)
@@ -72,7 +93,15 @@ def _base_of(draws, distinct, outcome):
     return ops.take(base, ops.arange(distinct.shape[0]) % ops.shape(base)[0], axis=0)
 
 
-def proposal_log_weights(posterior, simulator, base, outcome, design, conditions, training=False):
+def proposal_log_weights(
+    posterior: Posterior,
+    simulator: Any,
+    base: Tensor,
+    outcome: Tensor,
+    design: Tensor,
+    conditions: Tensor,
+    training: bool = False,
+) -> Tensor:
     """Log weights of proposals: (M, L, dim), (M, *outcome_shape), (1 or M, *shape), (M, width) -> (M, L)."""
     parameters, log_q, log_p = propose(posterior, simulator, base, outcome, design, conditions, training)
     flat = pool.flatten_pool(parameters)
@@ -80,7 +109,15 @@ def proposal_log_weights(posterior, simulator, base, outcome, design, conditions
     return log_prior + log_p - log_q
 
 
-def propose(posterior, simulator, base, outcome, design, conditions, training=False):
+def propose(
+    posterior: Posterior,
+    simulator: Any,
+    base: Tensor,
+    outcome: Tensor,
+    design: Tensor,
+    conditions: Tensor,
+    training: bool = False,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Draws of the proposal: parameters {name: (M, L, d)}, log q (M, L), log p(y | theta) (M, L)."""
     inner = base.shape[1]
     repeated = ops.repeat(conditions, inner, axis=0)

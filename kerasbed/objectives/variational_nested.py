@@ -15,9 +15,12 @@ With a target, log p(y | theta_0) is replaced by log p(y | t_0) from above; see 
 References: Foster et al. (2019), the estimator U_VNMC; Burda et al. (2016) for the importance-weighted ELBO.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 
@@ -34,10 +37,10 @@ class VariationalNested(ProposalObjective):
     direction = "upper bound"
 
     @property
-    def descending_variables(self):
+    def descending_variables(self) -> list:
         return self.posterior.network_variables
 
-    def call(self, draws, outcome, design, training=False):
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
         total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, outcome, design, training)
         return log_p - total + numerics.log_size(draws["extra"]["proposal"], 1)

@@ -2,17 +2,27 @@
 
 import keras
 import numpy as np
+from matplotlib.axes import Axes
 
 from kerasbed import backend
+from kerasbed.designs import Design
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
-from kerasbed.simulators.simulator import design_shape, design_values
+from kerasbed.priors.base import Parameters
+from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 CURVE_POINTS = 200
 
 
 def realisations(
-    simulator, design, parameters=None, num=3, seed=0, limits=None, labels=("design", "outcome"), axes=None
-):
+    simulator: Simulator,
+    design: Design | np.ndarray | dict,
+    parameters: Parameters | None = None,
+    num: int = 3,
+    seed: int = 0,
+    limits: tuple[float, float] | None = None,
+    labels: tuple[str, str] = ("design", "outcome"),
+    axes: Axes | None = None,
+) -> Axes:
     """Simulated experiments at a design: measured points around the noiseless curves they come from.
 
     Outcomes stand over settings where each measurement has a setting of its own (design and outcome have one shape),

@@ -1,12 +1,16 @@
 """Pictures of posteriors: draws for several outcomes against a reference."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from kerasbed.plots.style import COLORS
+from kerasbed.priors.base import Parameters
 
 POINTS = "#56B4E9"  # lighter than every line in COLORS, so that contours stand out
 CONTOUR_POINTS = 80
@@ -14,7 +18,15 @@ MASSES = (0.9, 0.5)  # of the highest-density regions that contours enclose
 SHOWN_DRAWS = 1000
 
 
-def posterior(samples, reference=None, truth=None, prior=None, names=None, label="amortised posterior", axes=None):
+def posterior(
+    samples: Parameters,
+    reference: Parameters | None = None,
+    truth: Parameters | None = None,
+    prior: Parameters | None = None,
+    names: str | Sequence[str] | None = None,
+    label: str = "amortised posterior",
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
     """Posterior draws for several outcomes, one panel each, against reference draws.
 
     Two parameters show as points with contours around 50% and 90% of the draws, one parameter as a histogram.

@@ -1,7 +1,11 @@
 """Pictures of training: where the design went and what the bound did."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kerasbed.eig import EIGEstimate
@@ -10,7 +14,7 @@ from kerasbed.plots.style import COLORS, LINES, line_of, marker_of, own_axes
 NEAR = 0.04  # of the height of a picture: final values closer than this share a label
 
 
-def design_path(history, label="design", axes=None):
+def design_path(history: Any, label: str = "design", axes: Axes | None = None) -> Axes:
     """Every entry of the design over training, labelled with its final value.
 
     Args:
@@ -51,7 +55,11 @@ def _final_labels(values, near):
     return [(g.mean(), f"{g.mean():.4g}" + (f" ({len(g)} entries)" if len(g) > 1 else "")) for g in groups]
 
 
-def bound(history, references=None, axes=None):
+def bound(
+    history: keras.callbacks.History | Mapping[str, Sequence[float]],
+    references: Mapping[str, float | EIGEstimate] | None = None,
+    axes: Axes | None = None,
+) -> Axes:
     """The EIG bound over training, with reference values as horizontal lines.
 
     Args:

@@ -13,9 +13,12 @@ deflection depends on the area-weighted average of the two alone,
 so that one measurement ties E1 and E2 together and the posterior is correlated.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -36,7 +39,15 @@ class CantileverBeam(GaussianSimulator):
         ValueError: moduli is neither 1 nor 2, or a size is not positive.
     """
 
-    def __init__(self, moduli=2, noise_scale=0.4, length=100.0, height=30.0, skin_thickness=5.0, load=10.0):
+    def __init__(
+        self,
+        moduli: int = 2,
+        noise_scale: float = 0.4,
+        length: float = 100.0,
+        height: float = 30.0,
+        skin_thickness: float = 5.0,
+        load: float = 10.0,
+    ):
         if moduli not in (1, 2):
             raise ValueError(f"moduli is {moduli!r}, but the beam has 1 (uniform) or 2 (skin and core).")
         sizes = {"noise_scale": noise_scale, "length": length, "height": height, "skin_thickness": skin_thickness}
@@ -57,17 +68,17 @@ class CantileverBeam(GaussianSimulator):
         """The design that measures at the tip alone, (1,)."""
         return np.array([self.length])
 
-    def stiffness(self, parameters):
+    def stiffness(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """The effective modulus, {name: (..., 1)} -> (..., 1)."""
         if self.moduli == 1:
             return parameters["E"]
         return self.skin_share * parameters["E1"] + (1.0 - self.skin_share) * parameters["E2"]
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Deflection at the positions: (..., m)."""
         x, length = design / self.length, self.length
         shape = x * x * (20.0 - 10.0 * x + x * x * x) / 120.0
         return self.load * length**4 / self.second_moment * shape / self.stiffness(parameters)
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         return self.noise_scale

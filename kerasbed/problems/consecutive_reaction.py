@@ -9,12 +9,15 @@ References: Box and Lucas (1959) for the reaction; where B alone is measured, k_
 times with the largest determinant of information, 1.23 and 6.86. Draper and Hunter (1966) for several responses.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
@@ -37,12 +40,12 @@ class ConsecutiveReaction(GaussianSimulator):
 
     prior = Prior(k_1=stats.lognorm(0.3, scale=RATES[0]), k_2=stats.lognorm(0.3, scale=RATES[1]))
 
-    def __init__(self, noise_scales=(0.05, 0.05)):
+    def __init__(self, noise_scales: Sequence[float] | np.ndarray = (0.05, 0.05)):
         self.noise_scales = np.asarray(noise_scales, "float64")
         if self.noise_scales.shape != (CHANNELS,) or not np.all(self.noise_scales > 0):
             raise ValueError(f"noise_scales is {noise_scales!r}, but two positive numbers were expected.")
 
-    def resolve_noise_shape(self, design_shape):
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict) -> tuple[int, ...]:
         """Two readings at each time.
 
         Raises:
@@ -59,7 +62,7 @@ class ConsecutiveReaction(GaussianSimulator):
         """A fresh space of four times, in minutes, at least half a minute apart."""
         return Times(4, 0.0, 20.0, min_gap=0.5)
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Concentrations of A and B, (..., measurements, 2)."""
         first, second = parameters["k_1"], parameters["k_2"]
         left = ops.exp(-first * design)
@@ -67,9 +70,9 @@ class ConsecutiveReaction(GaussianSimulator):
         made = first * design * left * numerics.mean_decay((second - first) * design)
         return ops.stack([left, made], axis=-1)
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Noise of both channels, (2,)."""
         return numerics.like(self.noise_scales, design)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"noise_scales": self.noise_scales.tolist()}

@@ -10,11 +10,14 @@ References: Cook et al. (2008) for the problem; Foster et al. (2020) for this ve
 0.9822 (PCE), 0.9822 (BA) and 0.9732 (Bayesian optimisation).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.designs.box import Box
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import Simulator
@@ -49,12 +52,12 @@ class DeathProcess(Simulator):
         """A fresh space of waiting times."""
         return Box(shape=(2,), low=0.01, high=10.0)
 
-    def outcome_space(self):
+    def outcome_space(self) -> np.ndarray:
         """All pairs of counts, ((N + 1)(N + 2) / 2, 2)."""
         size = self.population + 1
         return np.array([(a, b) for a in range(size) for b in range(size - a)], "float64")
 
-    def outcome(self, parameters, design, noise):
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """New cases at the first and the second look, (batch, 2)."""
         hazard = parameters["rate"] * design
         first = self._inverse_cdf(noise[:, 0], hazard[:, 0], ops.full_like(noise[:, 0], float(self.population)))
@@ -78,7 +81,7 @@ class DeathProcess(Simulator):
     def _of(self, table, counts):
         return ops.take(table, ops.cast(ops.clip(ops.round(counts), 0, self.population), "int32"))
 
-    def log_likelihood(self, outcome, parameters, design):
+    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log probability of counts (..., 2), given rates (..., 1) and waiting times (..., 2)."""
         hazard = parameters["rate"] * design
         first, second = outcome[..., 0], outcome[..., 1]
@@ -89,7 +92,7 @@ class DeathProcess(Simulator):
         )
         return ops.where(possible, log_p, -np.inf)
 
-    def exact_eig(self, design) -> float | np.ndarray:
+    def exact_eig(self, design: ArrayLike) -> float | np.ndarray:
         """The EIG in nats at waiting times (..., 2), summed over outcomes and integrated over b: float or (...,)."""
         design = np.asarray(design, "float64")
         hazard = np.exp(GRID)[:, None] * design[..., None, :]  # (..., grid, 2)

@@ -3,11 +3,14 @@
 theta ~ N(0, P), y = A theta + W^(-1/2) Gamma^(1/2) epsilon, with the weights w on a simplex as the design.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
 from kerasbed.priors.prior import Prior
@@ -27,7 +30,12 @@ class LinearGaussian(GaussianSimulator):
         ValueError: shapes that do not fit, or a covariance that is not positive definite.
     """
 
-    def __init__(self, matrix=((2.0, 1.0), (1.0, 2.0)), noise_variances=1.0, prior_covariance=None):
+    def __init__(
+        self,
+        matrix: ArrayLike = ((2.0, 1.0), (1.0, 2.0)),
+        noise_variances: ArrayLike = 1.0,
+        prior_covariance: ArrayLike | None = None,
+    ):
         self.matrix = gaussian_draws.matrix("matrix", matrix)
         num_sensors, dim = self.matrix.shape
         self.noise_variances = gaussian_draws.covariance("noise_variances", noise_variances, num_sensors)
@@ -55,14 +63,14 @@ class LinearGaussian(GaussianSimulator):
         """A fresh space of weights for this experiment."""
         return Simplex(size=len(self.matrix))
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         theta = parameters["theta"]
         return ops.matmul(theta, ops.convert_to_tensor(self.matrix.T, dtype=theta.dtype))
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         deviations = ops.convert_to_tensor(self.standard_deviations, dtype=design.dtype)
         return deviations / ops.sqrt(numerics.at_least_tiny(design))
 
-    def exact_eig(self, weights) -> float | np.ndarray:
+    def exact_eig(self, weights: ArrayLike) -> float | np.ndarray:
         """The EIG in nats at weights (..., K): a float or (...,); see `kb.eig.linear_gaussian`."""
         return closed_form.linear_gaussian(self.matrix, self.noise_variances, weights, self.prior_covariance)

@@ -17,10 +17,14 @@ The EIG has many local optima in the design, also apart from the permutation of 
 plane: learn it from several `starts`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.designs.box import Free
 from kerasbed.objectives.pool import positive_integer
 from kerasbed.priors.prior import Prior
@@ -47,7 +51,15 @@ class LocationFinding(GaussianSimulator):
         ValueError: numbers that are not positive.
     """
 
-    def __init__(self, sources=2, dim=2, background=0.1, saturation=1e-4, strength=1.0, noise_scale=0.5):
+    def __init__(
+        self,
+        sources: int = 2,
+        dim: int = 2,
+        background: float = 0.1,
+        saturation: float = 1e-4,
+        strength: float = 1.0,
+        noise_scale: float = 0.5,
+    ):
         self.sources, self.dim = positive_integer("sources", sources), positive_integer("dim", dim)
         self.background, self.saturation = float(background), float(saturation)
         self.strength, self.noise_scale = float(strength), float(noise_scale)
@@ -56,7 +68,7 @@ class LocationFinding(GaussianSimulator):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but a positive finite number was expected.")
         self.prior = Prior(sources=(stats.norm(), self.sources * self.dim))
 
-    def resolve_noise_shape(self, design_shape):
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict) -> tuple[int, ...]:
         """One reading at each place.
 
         Raises:
@@ -74,7 +86,7 @@ class LocationFinding(GaussianSimulator):
         """A fresh space of 30 places, which pilot runs and starts draw from the law of the sources."""
         return Free((MEASUREMENTS, self.dim))
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Log intensity, (..., measurements), of designs (..., measurements, dim)."""
         intensity = self.background
         for k in range(self.sources):
@@ -84,10 +96,10 @@ class LocationFinding(GaussianSimulator):
             intensity = intensity + self.strength / (self.saturation + squared)
         return ops.log(intensity)
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Noise of a log intensity."""
         return self.noise_scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("sources", "dim", "background", "saturation", "strength", "noise_scale")
         return {name: getattr(self, name) for name in names}

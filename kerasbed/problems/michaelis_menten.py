@@ -8,11 +8,15 @@ design is the fraction x / 400. The best known design for seven measurements is 
 EIG of 3.7106 +- 0.0006 nats by a dense grid.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -34,7 +38,7 @@ class MichaelisMenten(GaussianSimulator):
     def __init__(self, noise_scale: float = 5.0, exponent: float = 4.0):
         self.noise_scale, self.exponent = float(noise_scale), float(exponent)
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Reaction rate, (batch, measurements)."""
         maximum = 20.0 + 180.0 * parameters["theta_1"]
         half_point = 20.0 + 180.0 * parameters["theta_2"]
@@ -42,9 +46,9 @@ class MichaelisMenten(GaussianSimulator):
         x, k = ops.power(design / 400.0, self.exponent), ops.power(half_point / 400.0, self.exponent)
         return maximum * x / (k + x)
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Noise, in the unit of the rate."""
         return self.noise_scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"noise_scale": self.noise_scale, "exponent": self.exponent}

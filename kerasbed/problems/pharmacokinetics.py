@@ -13,11 +13,15 @@ References: Ryan, Drovandi, Thompson and Pettitt (2014, "Towards Bayesian experi
 require a large number of sampling times"), with 15 times; Kleinegesse and Gutmann (2020) for the same as a benchmark.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
@@ -61,17 +65,17 @@ class Pharmacokinetics(GaussianSimulator):
         """A fresh space of sampling times, in hours."""
         return Times(COUNT, 0.0, HOURS, min_gap=MIN_GAP)
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Concentration in mg/l, (..., measurements)."""
         absorption, elimination = parameters["absorption"], parameters["elimination"]
         difference = ops.exp(-elimination * design) - ops.exp(-absorption * design)
         return self.dose / parameters["volume"] * absorption / (absorption - elimination) * difference
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Standard deviation in mg/l, (..., measurements)."""
         relative = self.proportional_scale * self.mean(parameters, design)
         return ops.sqrt(self.additive_scale**2 + ops.square(relative))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("dose", "proportional_scale", "additive_scale")
         return {name: getattr(self, name) for name in names}

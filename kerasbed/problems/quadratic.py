@@ -7,9 +7,13 @@ X_ij = x_i^j. With d = 2, sigma = tau = 0.5 and five candidates linspace(-1, 1, 
 middle, by enumeration of the ten subsets.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -30,7 +34,7 @@ class Quadratic(GaussianSimulator):
         self.degree, self.noise_scale, self.prior_scale = int(degree), float(noise_scale), float(prior_scale)
         self.prior = Prior(coefficients=(stats.norm(0.0, self.prior_scale), self.degree + 1))
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Value of the polynomial, (..., measurements), by Horner's rule."""
         coefficients = parameters["coefficients"]
         value = coefficients[..., self.degree : self.degree + 1]
@@ -38,11 +42,11 @@ class Quadratic(GaussianSimulator):
             value = value * design + coefficients[..., power : power + 1]
         return value
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Noise of a measurement."""
         return self.noise_scale
 
-    def exact_eig(self, design) -> float:
+    def exact_eig(self, design: ArrayLike) -> float:
         """The EIG of a design (measurements,), in nats."""
         powers = np.asarray(design, "float64")[:, None] ** np.arange(self.degree + 1)
         information = (self.prior_scale / self.noise_scale) ** 2 * powers @ powers.T

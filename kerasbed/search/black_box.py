@@ -5,12 +5,18 @@ parallel acquisition function by gradient (Wilson, Moriconi, Hutter and Deisenro
 from the seed and the number of proposals made, so a saved search resumes exactly.
 """
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.base_samples import draw_seed, sobol
+from kerasbed.designs import Design
 from kerasbed.search import evaluation, picture, proposals, records
 from kerasbed.search.cube import SearchCube
 from kerasbed.search.records import Best, Proposal, Record, checked_errors, positive
@@ -45,8 +51,8 @@ class BlackBoxSearch:
 
     def __init__(
         self,
-        evaluate,
-        design,
+        evaluate: Callable | None,
+        design: Design,
         batch_size: int = 4,
         seed: int | None = 0,
         acquisition: str = "ei",
@@ -57,7 +63,7 @@ class BlackBoxSearch:
         reach: float | None = None,
         workers: int = 1,
         timeout: float | None = None,
-        path=None,
+        path: str | Path | None = None,
     ):
         self.evaluate, self.cube, self.path = evaluate, SearchCube(design, reach), path
         if acquisition not in proposals.ACQUISITIONS:
@@ -94,7 +100,12 @@ class BlackBoxSearch:
         new = [Record(id=len(self.records) + i, coordinates=point.tolist()) for i, point in enumerate(points)]
         return self._add(new)
 
-    def tell(self, points, values, errors=None) -> None:
+    def tell(
+        self,
+        points: Proposal | int | Sequence[Proposal | int | np.ndarray | dict],
+        values: float | Sequence[float] | np.ndarray,
+        errors: float | Sequence[float] | np.ndarray | None = None,
+    ) -> None:
         """Report values, in any order and as they come in.
 
         Args:
@@ -171,19 +182,21 @@ class BlackBoxSearch:
         """One row for each evaluation: id, status, value, error, the best value so far, reason, design."""
         return records.table(self.records, self.cube.to_design)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Axes | None = None) -> Axes:
         """Picture of the values and the incumbent over evaluations; returns the matplotlib axes."""
         return picture.incumbent(self.table(), axes)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         """Save the state as JSON, atomically; the state that was there is kept as `<path>.previous`."""
         design = keras.saving.serialize_keras_object(self.cube.design)
         records.write(path, {"settings": self.settings, "design": design, "records": records.as_dicts(self.records)})
 
     @classmethod
-    def load(cls, path, evaluate=None, design=None, **options) -> "BlackBoxSearch":
+    def load(
+        cls, path: str | Path, evaluate: Callable | None = None, design: Design | None = None, **options: Any
+    ) -> "BlackBoxSearch":
         """Resume a saved search.
 
         Args:

@@ -5,6 +5,8 @@ a reach r, so that a `Box` is searched evenly in the user's units, up to its bou
 space through the same map.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from keras import ops, tree
 from scipy import special
@@ -35,17 +37,17 @@ class SearchCube:
         self.dim = int(np.prod(self.shape))
         self._low, self._high = special.expit(-self.reach), special.expit(self.reach)
 
-    def to_design(self, z):
+    def to_design(self, z: np.ndarray | Sequence[float]) -> np.ndarray | dict:
         """Values of the design at the cube's point (dim,): (*shape), or a dict of arrays."""
         return tree.map_structure(lambda value: value[0], self.to_designs(np.asarray(z)[None]))
 
-    def to_designs(self, z):
+    def to_designs(self, z: np.ndarray | Sequence[float]) -> np.ndarray | dict:
         """Values at several points (num, dim): (num, *shape), or a dict of arrays."""
         u = special.logit(self._low + (self._high - self._low) * np.asarray(z, "float64"))
         with backend.precision("float64"):
             return backend.to_numpy(self.design.constrain(ops.convert_to_tensor(u.reshape(len(u), *self.shape))))
 
-    def from_design(self, values) -> np.ndarray:
+    def from_design(self, values: np.ndarray | dict) -> np.ndarray:
         """The cube's point (dim,) of a design's values.
 
         Raises:

@@ -7,18 +7,21 @@ over (theta, xi, y) with theta from the prior, xi over the space and y from the 
 where q is the true conditional density (Gibbs' inequality), so both networks hold for every design at once.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import number_range, numerics
+from kerasbed.backend import Tensor, number_range, numerics
+from kerasbed.designs import Design
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.posterior import Posterior
 from kerasbed.networks.scaling import Standardize
+from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -53,7 +56,7 @@ class Stored(NamedTuple):
         return Stored(*keras.tree.map_structure(lambda leaf: leaf[keep], tuple(self)))
 
 
-def simulate_over_space(simulator, design, num: int, seed: int, ordered: bool = False) -> Stored:
+def simulate_over_space(simulator: Simulator, design: Design, num: int, seed: int, ordered: bool = False) -> Stored:
     """`num` simulations, each at a design drawn over the space; `ordered`: of exchangeable entries, sorted."""
     # Streams of their own: equal seeds would tie the designs to the parameters, and the network would learn that.
     of_designs, of_repeats, of_draws = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
@@ -62,7 +65,7 @@ def simulate_over_space(simulator, design, num: int, seed: int, ordered: bool = 
     return simulate_at(simulator, designs, of_draws)
 
 
-def simulate_at(simulator, designs, seed: int) -> Stored:
+def simulate_at(simulator: Simulator, designs: np.ndarray | dict, seed: int) -> Stored:
     """A simulation at each of the designs, (num, *shape) or a dict of those."""
     drawn = simulator.simulate(len(keras.tree.flatten(designs)[0]), designs, seed=seed, per_draw=True)
     return Stored(drawn["parameters"], drawn["outcome"], designs).finite()
@@ -98,7 +101,16 @@ class LearnedLikelihood(keras.layers.Layer):
         seed: of the initial weights.
     """
 
-    def __init__(self, simulator, design, outcome_shape, separate=False, network=None, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        simulator: Simulator,
+        design: Design,
+        outcome_shape: tuple[int, ...],
+        separate: bool = False,
+        network: keras.Layer | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.prior, self.space, self.outcome_shape = simulator.prior, design, tuple(outcome_shape)
         self.entries = int(np.prod(self.outcome_shape)) if separate else 1
@@ -116,12 +128,12 @@ class LearnedLikelihood(keras.layers.Layer):
         """Whether simulations are taken and given in float64; see `kerasbed.backend.number_range`."""
         return self.standardize_outcome.wide
 
-    def adapt(self, parameters, outcome):
+    def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
         """Fix the standardisation by stored simulations."""
         self.standardize_parameters.adapt(self.prior.coordinates(parameters))
         self.standardize_outcome.adapt(outcome.reshape(-1, self.size))
 
-    def conditions(self, parameters, design):
+    def conditions(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """What each row is given, (batch * entries, width)."""
         u, _ = self.prior.to_unconstrained(parameters)
         features = ops.cast(self.space.encode(design), self.compute_dtype)
@@ -129,7 +141,7 @@ class LearnedLikelihood(keras.layers.Layer):
         features = ops.reshape(features, (-1, features.shape[-1] // self.entries))
         return ops.concatenate([ops.repeat(self.standardize_parameters(u), self.entries, axis=0), features], axis=-1)
 
-    def sample(self, noise, parameters, design):
+    def sample(self, noise: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Outcomes (batch, *outcome_shape), differentiable in the design, from base samples (batch, entries * dim)."""
         rows = ops.cast(ops.reshape(noise, (-1, self.dim)), self.compute_dtype)
         conditions = self.conditions(parameters, design)
@@ -137,7 +149,14 @@ class LearnedLikelihood(keras.layers.Layer):
             z = self.network(rows, conditions=conditions, inverse=True)
         return ops.reshape(self.standardize_outcome.inverse(z[:, : self.size]), (-1, *self.outcome_shape))
 
-    def log_prob(self, outcome, auxiliary, parameters, design, training=False):
+    def log_prob(
+        self,
+        outcome: Tensor,
+        auxiliary: Tensor,
+        parameters: Mapping[str, Tensor],
+        design: Tensor,
+        training: bool = False,
+    ) -> Tensor:
         """log q of outcomes (batch, *outcome_shape) beside the auxiliary (batch, entries * (dim - size)): (batch,)."""
         z = self.standardize_outcome(ops.reshape(outcome, (-1, self.size)))
         auxiliary = ops.cast(ops.reshape(auxiliary, (ops.shape(z)[0], self.dim - self.size)), z.dtype)
@@ -158,11 +177,11 @@ class LearnedSimulator(Simulator):
         self.likelihood, self.prior = likelihood, likelihood.prior
         self.noise_shape = (likelihood.entries * likelihood.dim,)
 
-    def outcome(self, parameters, design, noise):
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         return self.likelihood.sample(noise, parameters, design)
 
 
-def posterior_over(simulator, design, stored: Stored) -> Posterior:
+def posterior_over(simulator: Simulator, design: Design, stored: Stored) -> Posterior:
     """An untrained posterior network, amortised over designs, its inputs standardised by stored simulations."""
     posterior = Posterior(name="posterior")
     with backend.wide_simulation(_need_float64(simulator, design, stored)), backend.no_gradients():
@@ -193,7 +212,7 @@ def train_posterior(posterior: Posterior, stored: Stored, steps: int, batch_size
 
 
 def fit_likelihood(
-    simulator, design, stored: Stored, separate: bool, steps: int, batch_size: int, seed: int
+    simulator: Simulator, design: Design, stored: Stored, separate: bool, steps: int, batch_size: int, seed: int
 ) -> LearnedLikelihood:
     """The likelihood network, amortised over designs, trained on stored simulations."""
     shape = stored.outcome.shape[1:]

@@ -24,6 +24,7 @@ import numpy as np
 from kerasbed import backend, eig
 from kerasbed.backend import numerics
 from kerasbed.base_samples import draw_seed
+from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.model.design_model import DesignModel
@@ -32,6 +33,7 @@ from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
+from kerasbed.simulators.simulator import Simulator
 
 METHODS = ("posterior", "bracket", "likelihood")
 
@@ -54,8 +56,8 @@ class BlackBoxDesign:
 
 
 def design_black_box(
-    simulator,
-    design,
+    simulator: Simulator,
+    design: Design,
     budget: int = 100,
     seed: int | None = 0,
     method: str | None = None,
@@ -65,7 +67,7 @@ def design_black_box(
     steps: int = 6000,
     batch_size: int = 256,
     exchangeable: bool | None = None,
-    **options,
+    **options: Any,
 ) -> BlackBoxDesign:
     """Find the most informative design of a simulator whose `outcome` need not be differentiable.
 

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ class MinimizeResult:
 def minimize(
     objective: Callable,
     design: Design,
-    base_samples=None,
+    base_samples: Any = None,
     method: str = "L-BFGS-B",
     starts: int | np.ndarray = 8,
     seed: int | None = 0,

@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,9 @@ class Outcome(NamedTuple):
     reason: str | None
 
 
-def evaluate_all(evaluate, designs, workers: int, timeout: float | None):
+def evaluate_all(
+    evaluate: Callable, designs: Sequence[np.ndarray | dict], workers: int, timeout: float | None
+) -> Iterator[tuple[int, Outcome]]:
     """Evaluate designs, at most `workers` at a time; yields (index, Outcome) as they finish.
 
     Args:
@@ -51,7 +54,7 @@ def _group(evaluate, group, timeout):
         yield index, Outcome(None, None, f"no value after {timeout} s")
 
 
-def call(evaluate, design) -> Outcome:
+def call(evaluate: Callable, design: np.ndarray | dict) -> Outcome:
     """One evaluation; an exception or a value that is not finite becomes a reason."""
     try:
         return checked(evaluate(design))
@@ -59,7 +62,7 @@ def call(evaluate, design) -> Outcome:
         return Outcome(None, None, f"{type(problem).__name__}: {problem}")
 
 
-def checked(result) -> Outcome:
+def checked(result: Any) -> Outcome:
     value, error = result if isinstance(result, tuple) else (result, None)
     value = float(np.asarray(value).reshape(()))
     if not np.isfinite(value):

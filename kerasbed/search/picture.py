@@ -1,9 +1,11 @@
 """The picture of a black-box search."""
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 
-def incumbent(table, axes=None):
+def incumbent(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
     """Values over evaluations and the best so far; failed evaluations as marks on the lower edge."""
     import matplotlib.pyplot as plt  # only needed for pictures
 

@@ -13,15 +13,20 @@ A value is a lower bound of the EIG whatever the network, and all designs are co
 References: Barber and Agakov (2003); Papamakarios, Sterratt and Murray (2019) for simulating where it matters.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.designs import Design
+from kerasbed.networks.posterior import Posterior
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
+from kerasbed.simulators.simulator import Simulator
 
 ROUNDS = 3
 # The best tenth of the designs, but no fewer than this, are simulated around, at this distance in the unit cube.
@@ -39,14 +44,22 @@ class PosteriorRounds:
         options: of `BlackBoxSearch`.
     """
 
-    def __init__(self, simulator, design, exchangeable: bool, num_draws: int, seeds: tuple[int, int], options: dict):
+    def __init__(
+        self,
+        simulator: Simulator,
+        design: Design,
+        exchangeable: bool,
+        num_draws: int,
+        seeds: tuple[int, int],
+        options: dict,
+    ):
         self.simulator, self.design, self.exchangeable = simulator, design, exchangeable
         self.num_draws, self.options = num_draws, options
         self.stored_seed, self.draws_seed = seeds
         self.posterior = None
         self.evaluated: dict = {}  # a design and its simulations, by the values that the search asked for
 
-    def in_order(self, values):
+    def in_order(self, values: np.ndarray | dict) -> np.ndarray | dict:
         return np.sort(values, axis=-1) if self.exchangeable else values
 
     def run(self, budget: int, num_stored: int, training: dict) -> tuple[BlackBoxSearch, object]:
@@ -106,12 +119,16 @@ def _key(values) -> bytes:
     return b"".join(np.asarray(leaf).tobytes() for leaf in tree.flatten(values))
 
 
-def posterior_contributions(posterior, simulator, design, num: int, seed: int) -> np.ndarray:
+def posterior_contributions(
+    posterior: Posterior, simulator: Simulator, design: np.ndarray | dict, num: int, seed: int
+) -> np.ndarray:
     """log q(theta | y, xi) - log p(theta) for fresh simulations at one design, (num,); its mean is below the EIG."""
     return contributions_of(posterior, simulator, design, simulator.simulate(num, design, seed=seed))
 
 
-def contributions_of(posterior, simulator, design, drawn) -> np.ndarray:
+def contributions_of(
+    posterior: Posterior, simulator: Simulator, design: np.ndarray | dict, drawn: Mapping[str, Any]
+) -> np.ndarray:
     """log q(theta | y, xi) - log p(theta) of simulations at one design.
 
     A prior without a density is left out: then differences between designs are what the numbers mean.

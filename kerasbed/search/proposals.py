@@ -11,7 +11,9 @@ LOCAL_SPREADS = (0.2, 0.05, 0.01)
 LOCAL_BEST = 4
 
 
-def surrogate(points, values, errors, failed, kernel, noise):
+def surrogate(
+    points: np.ndarray, values: np.ndarray, errors: np.ndarray, failed: np.ndarray, kernel: str, noise: float | None
+) -> acquisition.GaussianProcess:
     """The Gaussian process over the cube.
 
     Args:
@@ -34,7 +36,15 @@ def surrogate(points, values, errors, failed, kernel, noise):
     return acquisition.GaussianProcess(inputs, outcomes, kernel=kernel, noise=variances, prior="dimension")
 
 
-def propose(gp, num: int, name: str, method: str, pending, seed: int, num_evaluated: int) -> np.ndarray:
+def propose(
+    gp: acquisition.GaussianProcess,
+    num: int,
+    name: str,
+    method: str,
+    pending: np.ndarray,
+    seed: int,
+    num_evaluated: int,
+) -> np.ndarray:
     """`num` points (num, d) that together maximise the acquisition function, given those pending (p, d)."""
     cube = np.tile([0.0, 1.0], (gp.dim, 1))
     samples = Sobol(256, seed=seed)

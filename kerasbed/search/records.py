@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Best:
     measurements: int
 
 
-def summarise(winner: Record, measured: list[Record], design) -> Best:
+def summarise(winner: Record, measured: list[Record], design: np.ndarray | dict) -> Best:
     """The best design with the mean and standard error of its measurements."""
     values, errors = np.array([r.value for r in measured]), [r.error for r in measured]
     if all(error is not None for error in errors):
@@ -64,7 +65,7 @@ def summarise(winner: Record, measured: list[Record], design) -> Best:
     return Best(design, float(values.mean()), error, winner.id, len(measured))
 
 
-def table(records: list[Record], to_design) -> pd.DataFrame:
+def table(records: list[Record], to_design: Callable) -> pd.DataFrame:
     """One row for each record, with its design."""
     values = np.array([np.nan if r.value is None else r.value for r in records], "float64")
     columns = {
@@ -80,7 +81,7 @@ def table(records: list[Record], to_design) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write(path, state: dict) -> None:
+def write(path: str | Path, state: dict) -> None:
     """Write the state atomically; the state that was there is kept beside it, with the suffix `.previous`."""
     path = Path(path)
     text = json.dumps({"format": FORMAT, "checksum": _checksum(state), "state": state}, indent=1)
@@ -94,7 +95,7 @@ def write(path, state: dict) -> None:
     os.replace(temporary, path)
 
 
-def read(path) -> dict:
+def read(path: str | Path) -> dict:
     """The state at `path`, or with a warning the previous one if the file is damaged.
 
     Raises:
@@ -138,13 +139,13 @@ def as_dicts(records: list[Record]) -> list[dict]:
     return [asdict(record) for record in records]
 
 
-def positive(name, value) -> int:
+def positive(name: str, value: float) -> int:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
     return int(value)
 
 
-def checked_errors(errors, num):
+def checked_errors(errors: float | Sequence[float] | np.ndarray, num: int) -> np.ndarray:
     errors = np.atleast_1d(np.asarray(errors, "float64"))
     if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):
         raise ValueError(f"errors are {errors.tolist()}, but {num} finite standard errors, 0 or more, were expected.")

@@ -10,10 +10,12 @@ from keras import ops
 from scipy import stats
 
 from kerasbed import backend
+from kerasbed.designs import Design
 from kerasbed.search.cube import SearchCube
+from kerasbed.simulators.simulator import Simulator
 
 
-def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) -> bool:
+def entries_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
     """Whether the order of a design's entries has no effect on its EIG, as for repeated measurements of one kind.
 
     Tried on `num` draws: where entries and their noise change places together, the outcomes must do so too. Independent
@@ -35,7 +37,7 @@ def entries_are_exchangeable(simulator, design, seed: int = 0, num: int = 16) ->
     return first.shape == second.shape == noise.shape and _are_equal(first[:, order], second)
 
 
-def entries_are_separate(simulator, design, seed: int = 0, num: int = 16) -> bool:
+def entries_are_separate(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
     """Whether entries are exchangeable and each outcome depends on its own entry of design and noise alone.
 
     The outcomes are then independent given the parameters, p(y | theta, xi) = prod_k p(y_k | theta, xi_k), with one

@@ -14,7 +14,8 @@ workers draw. Batches are drawn in blocks, because one large call to SciPy costs
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +23,10 @@ from scipy import stats
 
 from kerasbed import backend
 from kerasbed.base_samples import draw_seed, open_unit, sobol
+from kerasbed.designs import Design
+from kerasbed.priors.base import AbstractPrior, Parameters
+from kerasbed.simulators.simulator import Simulator
+from kerasbed.targets import Target
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
@@ -51,11 +56,11 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     def __init__(
         self,
-        simulator,
-        design,
+        simulator: Simulator,
+        design: Design,
         batch_size: int = 128,
         num_batches: int = 100,
-        seed=None,
+        seed: int | Sequence[int] | None = None,
         base_samples: str | None = None,
         designs: str = "learned",
         workers: int = 1,
@@ -111,7 +116,7 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     # -- what kerasbed calls ---
 
-    def bind(self, model) -> "SimulatorDataset":
+    def bind(self, model: Any) -> "SimulatorDataset":
         """Add the extra draws that the model's objective and design ask for; returns itself.
 
         Raises:
@@ -184,13 +189,13 @@ class ArrayDataset(keras.utils.PyDataset):
         seed: of the orders.
     """
 
-    def __init__(self, arrays, batch_size: int, shuffle: bool, seed):
+    def __init__(self, arrays: Any, batch_size: int, shuffle: bool, seed: int | Sequence[int] | None):
         super().__init__()
         self.arrays, self.batch_size, self.num = arrays, int(batch_size), len(keras.tree.flatten(arrays)[0])
         self.rng = np.random.default_rng(seed) if shuffle else None
         self.on_epoch_end()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.order = np.arange(self.num) if self.rng is None else self.rng.permutation(self.num)
 
     def __len__(self) -> int:
@@ -201,14 +206,20 @@ class ArrayDataset(keras.utils.PyDataset):
         return (keras.tree.map_structure(lambda leaf: leaf[rows], self.arrays),)
 
 
-def log_prior_of(prior, target):
+def log_prior_of(prior: AbstractPrior, target: Target | None) -> Callable[[Parameters], np.ndarray] | None:
     """The function parameters -> log density of what is learned, (num,); None where there is none."""
     if target is not None:
         return target.log_prior if target.has_density else None
     return prior.log_prob if prior.has_density else None
 
 
-def complete_draws(draws: Mapping, simulator, providers, seed, target=None) -> dict:
+def complete_draws(
+    draws: Mapping,
+    simulator: Simulator,
+    providers: Iterable[Any],
+    seed: int | Sequence[int] | None,
+    target: Target | None = None,
+) -> dict:
     """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
 
     Raises:
@@ -242,7 +253,7 @@ def complete_draws(draws: Mapping, simulator, providers, seed, target=None) -> d
     return as_floats(draws)
 
 
-def as_floats(structure, dtype: str | None = None):
+def as_floats(structure: Any, dtype: str | None = None) -> Any:
     """Floating leaves in the float type that experiments are simulated in."""
     dtype = dtype or backend.simulation_dtype()
     return keras.tree.map_structure(

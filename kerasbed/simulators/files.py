@@ -1,9 +1,14 @@
 """What a file says of a simulator, and the way back to it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
+from kerasbed.simulators.simulator import Simulator
 
-def simulator_config(simulator) -> dict:
+
+def simulator_config(simulator: Simulator) -> dict:
     """What a file says of the simulator: its class, the constructor's arguments and the prior's names and sizes."""
     kind = type(simulator)
     return {
@@ -14,7 +19,7 @@ def simulator_config(simulator) -> dict:
     }
 
 
-def registered_simulator(saved):
+def registered_simulator(saved: Mapping[str, Any]) -> Simulator | None:
     """A simulator whose class is registered with Keras, under any package; None where there is none.
 
     It is found by the name under which it is registered, so that a class may move to another module. Files that lack

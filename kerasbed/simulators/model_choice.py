@@ -13,13 +13,17 @@ which the bound is one of I((m, theta_m); y).
 References: Cavagnaro et al. (2010) for designs that tell models apart; Barber and Agakov (2003) for the bound.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import ops
 from scipy import stats
 
+from kerasbed.backend import Tensor
 from kerasbed.backend.finite import as_discrete
-from kerasbed.priors.base import AbstractPrior, Part
+from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
@@ -32,7 +36,7 @@ class ModelPrior(ProductPrior):
 
     branching = MODEL
 
-    def __init__(self, priors, weights):
+    def __init__(self, priors: Mapping[str, AbstractPrior], weights: np.ndarray):
         law = stats.rv_discrete(values=(np.arange(len(priors)), weights))
         self.priors, self.index = dict(priors), as_discrete(MODEL, law, None)
         super().__init__({MODEL: self.index})  # what is independent of the rest; the models' own parameters below
@@ -43,7 +47,7 @@ class ModelPrior(ProductPrior):
     def _names(self, key):
         return [f"{key}.{name}" for name in self.priors[key].names]
 
-    def of_model(self, key, parameters):
+    def of_model(self, key: str, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One model's parameters, under its own names."""
         return {name: parameters[f"{key}.{name}"] for name in self.priors[key].names}
 
@@ -52,28 +56,28 @@ class ModelPrior(ProductPrior):
         return {MODEL: index} | named
 
     @property
-    def dims(self):
+    def dims(self) -> dict[str, int]:
         return self._join(1, {key: prior.dims for key, prior in self.priors.items()})
 
     @property
-    def discrete(self):
+    def discrete(self) -> dict[str, tuple]:
         found = self._join(self.index.values, {key: prior.discrete for key, prior in self.priors.items()})
         return {name: found[name] for name in self.dims if name in found}
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return self._join(self.index.support(), {key: prior.supports() for key, prior in self.priors.items()})
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         index = self.index.sample(num, rng)
         return self._join(index, {key: prior.sample(num, rng) for key, prior in self.priors.items()})
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         pieces = np.split(uniform, 1 + np.cumsum([0] + [prior.dim for prior in self.priors.values()])[:-1], axis=-1)
         parts = zip(self.priors.items(), pieces[1:], strict=True)
         return self._join(self.index.transform(pieces[0]), {key: prior.transform(u) for (key, prior), u in parts})
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         """log p(m) + log p_m(theta_m); the other models' parameters do not count."""
         if not self.has_density:
             raise ValueError("The prior of a model is a sampler without a density; pass log_prob= to its from_sampler.")
@@ -83,13 +87,13 @@ class ModelPrior(ProductPrior):
             total = total + np.where(index == value, prior.log_prob(self.of_model(key, parameters)), 0.0)
         return total
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError("A choice among models has no density in keras.ops; use kb.objectives.BarberAgakov.")
 
-    def entropy(self, num_samples=100_000, seed=0):
+    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         return self._sampled_entropy(num_samples, seed)
 
-    def contains(self, parameters):
+    def contains(self, parameters: Parameters) -> np.ndarray:
         index = parameters[MODEL][..., 0]
         inside = np.isin(index, self.index.values[0])
         for value, (key, prior) in enumerate(self.priors.items()):
@@ -100,16 +104,16 @@ class ModelPrior(ProductPrior):
 class JoinedNoise:
     """The laws of several noises side by side, with what the library asks of a scipy.stats law."""
 
-    def __init__(self, laws, sizes):
+    def __init__(self, laws: Iterable[Any], sizes: Iterable[int]):
         self.laws, self.sizes = list(laws), list(sizes)
         discrete = [law for law in self.laws if not isinstance(law.dist, stats.rv_continuous)]
         self.dist = (discrete or self.laws)[0].dist
 
-    def ppf(self, uniform):
+    def ppf(self, uniform: np.ndarray) -> np.ndarray:
         pieces = np.split(uniform, np.cumsum(self.sizes)[:-1], axis=-1)
         return np.concatenate([law.ppf(u) for law, u in zip(self.laws, pieces, strict=True)], axis=-1)
 
-    def median(self):
+    def median(self) -> float:
         return self.laws[0].median()
 
 
@@ -133,7 +137,12 @@ class ModelChoice(Simulator):
         >>> model.model_probabilities({"outcome": y})  # (datasets, 2), in the order of the simulators
     """
 
-    def __init__(self, simulators, weights=None, parameters: bool = False):
+    def __init__(
+        self,
+        simulators: Sequence[Simulator] | Mapping[str, Simulator],
+        weights: Sequence[float] | np.ndarray | None = None,
+        parameters: bool = False,
+    ):
         self.simulators = _named(simulators)
         weights = np.full(len(self.simulators), 1.0) if weights is None else np.asarray(weights, "float64")
         if weights.shape != (len(self.simulators),) or not (np.all(weights > 0) and np.all(np.isfinite(weights))):
@@ -158,7 +167,7 @@ class ModelChoice(Simulator):
 
     # -- noise ---
 
-    def resolve_noise_shape(self, design_shape):
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict) -> tuple[int, ...]:
         """The models' common noise shape where law and shape agree, else all of them side by side, (total,).
 
         Only one model is real in a draw, so that all of them may use the same base samples.
@@ -176,7 +185,7 @@ class ModelChoice(Simulator):
         drawn = {type(s).draw_noise for s in self.simulators.values()}
         return len(kinds) == 1 and len(set(self._shapes)) == 1 and drawn == {Simulator.draw_noise}
 
-    def draw_noise(self, num, noise_shape, rng):
+    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         if not isinstance(self.noise, JoinedNoise):
             return super().draw_noise(num, noise_shape, rng)
         drawn = zip(self.simulators.values(), self._shapes, strict=True)
@@ -191,7 +200,7 @@ class ModelChoice(Simulator):
 
     # -- outcome and likelihood ---
 
-    def outcome(self, parameters, design, noise):
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """The outcome of the model drawn, chosen among those of all models."""
         found = [
             simulator.measure(self.prior.of_model(key, parameters), design, own)
@@ -212,10 +221,10 @@ class ModelChoice(Simulator):
         return total
 
     @property
-    def has_likelihood(self):
+    def has_likelihood(self) -> bool:
         return all(simulator.has_likelihood for simulator in self.simulators.values())
 
-    def log_likelihood(self, outcome, parameters, design):
+    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         for simulator in self.simulators.values():
             if not simulator.has_likelihood:
                 simulator.log_likelihood(outcome, parameters, design)  # says what is missing
@@ -223,7 +232,7 @@ class ModelChoice(Simulator):
         found = [s.log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()]
         return self._choose(index, found)
 
-    def pairwise_log_likelihood(self, outcome, parameters, design):
+    def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         index = parameters[MODEL][..., 0]
         found = [
             s.pairwise_log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()
@@ -233,18 +242,18 @@ class ModelChoice(Simulator):
     def _items(self):
         return self.simulators.items()
 
-    def outcome_space(self):
+    def outcome_space(self) -> np.ndarray | None:
         """The possible outcomes where all models have the same."""
         spaces = [simulator.outcome_space() for simulator in self.simulators.values()]
         same = all(space is not None and np.array_equal(space, spaces[0]) for space in spaces)
         return spaces[0] if same else None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         parts = {key: files.simulator_config(simulator) for key, simulator in self.simulators.items()}
         return {"simulators": parts, "weights": self.weights.tolist(), "parameters": self.default_target is None}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         parts = {key: files.registered_simulator(part) for key, part in config["simulators"].items()}
         return cls(parts, config["weights"], config["parameters"])
 

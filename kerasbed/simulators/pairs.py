@@ -13,6 +13,7 @@ import copy
 import numpy as np
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
 from kerasbed.simulators.simulator import Simulator, design_shape
 
 PROBES = 64  # outcomes, and parameters, at each design
@@ -20,7 +21,7 @@ RELEVANT = 20.0
 TOLERANCE = {"float32": 1e-2, "float64": 1e-4}  # nats; rounding in float32 leaves 1e-3 on well-scaled problems
 
 
-def with_direct_pairs(simulator) -> Simulator:
+def with_direct_pairs(simulator: Simulator) -> Simulator:
     """A copy of a simulator whose pairs are evaluated one by one, in the memory of (M, N, *outcome_shape)."""
     kind = type(simulator)
     members = {"pairwise_log_likelihood": Simulator.pairwise_log_likelihood, "__module__": kind.__module__}
@@ -37,7 +38,7 @@ class PairCheck:
         dtype: precision in which the pairs will be evaluated.
     """
 
-    def __init__(self, simulator, dtype: str = "float64"):
+    def __init__(self, simulator: Simulator, dtype: str = "float64"):
         self.simulator, self.tolerance = simulator, TOLERANCE[dtype]
         self.compare = backend.compile_function(self._both_forms, dtype)
 
@@ -46,7 +47,7 @@ class PairCheck:
         product = self.simulator.pairwise_log_likelihood(outcome, parameters, design)
         return product, Simulator.pairwise_log_likelihood(self.simulator, outcome, parameters, design)
 
-    def product_is_exact(self, design, seed: int = 0) -> bool:
+    def product_is_exact(self, design: Tensor, seed: int = 0) -> bool:
         """Whether the product agrees with the direct form at a design (1, *shape); a dict may hold its parts."""
         if not self.simulator.has_pairwise_product:
             return True

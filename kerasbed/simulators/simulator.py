@@ -6,7 +6,8 @@
 (batch, *shape), the noise (batch, *noise_shape), and the result (batch, *outcome_shape).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,8 +15,9 @@ from keras import ops, tree
 from scipy import stats
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import finite_values
+from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 
 
@@ -50,11 +52,11 @@ class Simulator:
     _takes_float64 = True  # until `outcome` turns out to fail in it, beside numbers of its own
     default_target = None  # what a model learns about when it is not told; None: all parameters
 
-    def outcome(self, parameters, design, noise):
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""
         raise MissingMethodError(f"{type(self).__name__} must define outcome(parameters, design, noise).")
 
-    def log_likelihood(self, outcome, parameters, design):
+    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log p(outcome | parameters, design) with broadcasting leading axes; optional."""
         raise MissingMethodError(
             f"{type(self).__name__} has no log_likelihood(outcome, parameters, design); this estimate needs one. "
@@ -78,7 +80,7 @@ class Simulator:
         """Whether pairs of outcomes and parameters cost less than as many likelihoods."""
         return type(self).pairwise_log_likelihood is not Simulator.pairwise_log_likelihood
 
-    def pairwise_log_likelihood(self, outcome, parameters, design):
+    def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log p(y_m | theta_n, design) for every pair.
 
         Args:
@@ -97,7 +99,7 @@ class Simulator:
         prior: AbstractPrior,
         outcome: Callable,
         log_likelihood: Callable | None = None,
-        noise=None,
+        noise: Any = None,
         noise_shape: tuple[int, ...] | None = None,
         name: str = "FunctionSimulator",
     ) -> "Simulator":
@@ -120,7 +122,7 @@ class Simulator:
 
     # -- what the library calls ---
 
-    def resolve_noise_shape(self, design_shape) -> tuple[int, ...]:
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict) -> tuple[int, ...]:
         """Shape of one draw's noise, given the design's shape.
 
         Raises:
@@ -134,11 +136,13 @@ class Simulator:
             )
         return tuple(design_shape)
 
-    def draw_noise(self, num: int, noise_shape, rng) -> np.ndarray:
+    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Base samples of the outcome, (num, *noise_shape)."""
         return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
 
-    def simulate(self, num_samples: int, design, seed: int | None = None, per_draw: bool = False) -> dict:
+    def simulate(
+        self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, per_draw: bool = False
+    ) -> dict:
         """Simulate experiments.
 
         Args:
@@ -176,7 +180,7 @@ class Simulator:
         self._takes_float64 = False
         return outcome
 
-    def measure(self, parameters, design, noise):
+    def measure(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """`outcome` with its contract checked; (batch,) outcomes become (batch, 1). Works on tensors and while tracing.
 
         Raises:
@@ -201,7 +205,7 @@ class Simulator:
             )
         return outcome[:, None] if len(shape) == 1 else outcome
 
-    def measure_explained(self, parameters, design, noise):
+    def measure_explained(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """`measure`, with any error inside `outcome` told together with the shapes it was given.
 
         Raises:
@@ -237,13 +241,13 @@ class GaussianSimulator(Simulator):
 
     correlation: np.ndarray | None = None
 
-    def mean(self, parameters, design):
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise MissingMethodError(f"{type(self).__name__} must define mean(parameters, design).")
 
-    def scale(self, parameters, design):
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise MissingMethodError(f"{type(self).__name__} must define scale(parameters, design).")
 
-    def outcome(self, parameters, design, noise):
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         mean = self.mean(parameters, design)
         if len(mean.shape) != len(noise.shape):
             raise ValueError(
@@ -256,7 +260,7 @@ class GaussianSimulator(Simulator):
             noise = ops.matmul(noise, ops.transpose(factor))
         return mean + self.scale(parameters, design) * noise
 
-    def log_likelihood(self, outcome, parameters, design):
+    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=outcome.dtype)
         residual = (outcome - self.mean(parameters, design)) / scale
         log_scale = ops.log(scale) + 0.5 * numerics.LOG_2PI
@@ -267,7 +271,7 @@ class GaussianSimulator(Simulator):
         event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
         return ops.sum(-0.5 * ops.square(residual) - log_scale, axis=event)
 
-    def pairwise_log_likelihood(self, outcome, parameters, design):
+    def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """See `Simulator`. The square is expanded into one matrix product, centred at the mean prediction c:
 
             -w (y - m)^2 / 2 = [y - c, (y - c)^2] . [w (m - c), -w / 2] - w (m - c)^2 / 2,   w = 1 / scale^2,
@@ -325,7 +329,7 @@ def _leading_axes(parameters) -> int:
     return max(len(values.shape) for values in parameters.values()) - 1
 
 
-def design_values(design):
+def design_values(design: Design | np.ndarray | dict) -> np.ndarray | dict:
     """NumPy values of one design, an array or a dict of arrays, from values or from a design space."""
     values = design.numpy() if isinstance(design, keras.layers.Layer) else design
     if isinstance(values, dict):
@@ -333,7 +337,7 @@ def design_values(design):
     return finite_values(values, "design")
 
 
-def design_shape(values):
+def design_shape(values: Tensor) -> tuple[int, ...] | dict:
     """The shape, or dict of shapes, of designs with a leading batch axis."""
     if isinstance(values, dict):
         return {name: design_shape(value) for name, value in values.items()}

@@ -9,7 +9,7 @@ and b are exact (`kerasbed.backend.special`). The inverse CDF as a reparameteriz
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import special
+from kerasbed.backend import Tensor, special
 from kerasbed.variational.families import Family
 
 
@@ -20,10 +20,10 @@ class Beta(Family):
     standardised = False
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return 2 * self.dim
 
-    def bind(self, num_inputs):
+    def bind(self, num_inputs: int | None) -> None:
         super().bind(num_inputs)
         for name, (low, high) in self.coordinates.prior.supports().items():
             if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
@@ -33,7 +33,7 @@ class Beta(Family):
                     "give it a bounded prior."
                 )
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """Beta laws with the mean and variance of the draws, or else of the prior's, on (0, 1)."""
         draws = self.coordinates.prior_draws if draws is None else draws
         share = 1.0 / (1.0 + np.exp(-draws))
@@ -44,17 +44,17 @@ class Beta(Family):
     def _shapes(self, phi):
         return ops.exp(phi[..., None, : self.dim]), ops.exp(phi[..., None, self.dim :])
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self._shapes(phi)
         shape = (*a.shape[:-2], *base.shape)
         base, *full = (ops.broadcast_to(values, shape) for values in (base, a, b))
         z = special.beta_logit_quantile(base, *full)
         return z, ops.sum(special.beta_logit_log_density(z, a, b), axis=-1)
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         return ops.sum(special.beta_logit_log_density(z, *self._shapes(phi)), axis=-1)
 
-    def summary(self, phi):
+    def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         values = np.exp(phi)
         labels = [f"{letter}[{name}]" for letter in "ab" for name in self.coordinates.labels()]
         return dict(zip(labels, values, strict=True))

@@ -9,7 +9,7 @@ model, inputs y and degree 1 contain the exact posterior of every data set at on
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.variational.catalogue import resolve
 from kerasbed.variational.families import Family
 from kerasbed.variational.flow import Flow
@@ -28,7 +28,7 @@ class Conditional(Family):
     is_conditional = True
     takes_rows = False  # phi is that of all data sets together
 
-    def __init__(self, family="diagonal", degree: int = 1, widths: tuple[int, ...] = (), seed: int = 0):
+    def __init__(self, family: str | Family = "diagonal", degree: int = 1, widths: tuple[int, ...] = (), seed: int = 0):
         self.family = resolve(family)
         if isinstance(self.family, (Flow, Conditional)):
             raise ValueError(
@@ -38,7 +38,7 @@ class Conditional(Family):
         self.base, self.standardised = self.family.base, self.family.standardised
         self.is_gaussian = self.family.is_gaussian
 
-    def bind(self, num_inputs):
+    def bind(self, num_inputs: int | None) -> None:
         if num_inputs is None:
             raise ValueError("A conditional family needs inputs=, (datasets, k), one row for each data set.")
         self.family = self.family.bound(self.coordinates)
@@ -48,14 +48,14 @@ class Conditional(Family):
         ]
 
     @property
-    def base_dim(self):
+    def base_dim(self) -> int:
         return self.family.base_dim
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return sum(rows * columns for rows, columns in self.layers)
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """Hidden layers at random, the last one constant in its inputs: every data set starts at the same phi."""
         rng, pieces = np.random.default_rng(self.seed), []
         for rows, columns in self.layers[:-1]:
@@ -64,7 +64,7 @@ class Conditional(Family):
         last[0] = self.family.initial(mean, covariance, draws)
         return np.concatenate([piece.ravel() for piece in [*pieces, last]])
 
-    def local(self, phi, inputs):
+    def local(self, phi: Tensor, inputs: Tensor) -> Tensor:
         hidden = ops.concatenate([inputs**power for power in range(1, self.degree + 1)], axis=-1)
         start = 0
         for index, (rows, columns) in enumerate(self.layers):
@@ -74,25 +74,25 @@ class Conditional(Family):
             start += rows * columns
         return hidden
 
-    def draw(self, phi, base):
+    def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         return self.family.draw(phi, base)
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         return self.family.transform(phi, base)
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         return self.family.log_density(phi, z)
 
-    def gaussian(self, phi):
+    def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.family.gaussian(phi)
 
-    def summary(self, phi):
+    def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """The constant term: phi at average inputs where there are no hidden layers."""
         rows, columns = self.layers[-1]
         return self.family.summary(phi[-rows * columns :][:columns])
 
 
-def standardise(inputs: np.ndarray):
+def standardise(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs (datasets, k) centred and scaled, with the constants used."""
     centre, scale = inputs.mean(axis=0), numerics.safe_scale(inputs.std(axis=0))
     return (inputs - centre) / scale, centre, scale

@@ -9,13 +9,15 @@ correlations R, and the Kullback-Leibler divergence from a Gaussian has a closed
 """
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 from keras import ops
 from scipy import linalg
 
 from kerasbed import backend
-from kerasbed.backend import numerics, special
+from kerasbed.backend import Tensor, numerics, special
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.marginals import MultivariateNormal, Univariate
 
 # The middle half of a normal law spans this many standard deviations.
@@ -37,7 +39,7 @@ class Coordinates:
         affine: True where theta is an affine function of z, so that moments carry over.
     """
 
-    def __init__(self, prior, standardised: bool = True):
+    def __init__(self, prior: AbstractPrior, standardised: bool = True):
         prior.require_continuous("A variational fit")
         self.prior, self.dim = prior, prior.dim
         supports = [np.ravel(edge) for pair in prior.supports().values() for edge in pair]
@@ -50,7 +52,7 @@ class Coordinates:
 
         self._to_z = backend.compile_function(lambda parameters: self.to_z(parameters)[0])
 
-    def z_of(self, parameters) -> np.ndarray:
+    def z_of(self, parameters: Parameters) -> np.ndarray:
         """z of NumPy parameters, in float64: {name: (..., d)} -> (..., dim)."""
         return self._to_z(self.prior.check(parameters))
 
@@ -59,20 +61,20 @@ class Coordinates:
         """Draws of the prior in z, (n, dim)."""
         return self.z_of(self.prior.sample(_PILOT_DRAWS, seed=0))
 
-    def to_parameters(self, z):
+    def to_parameters(self, z: Tensor) -> dict[str, Tensor]:
         """z, (..., dim) tensor -> {name: (..., d)}."""
         return self._inside(self.prior.from_unconstrained(self._u(z)))
 
     def _u(self, z):
         return numerics.like(self.centre, z) + numerics.like(self.scale, z) * z
 
-    def to_z(self, parameters):
+    def to_z(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """{name: (..., d)} tensors -> z (..., dim) and log |dz / d theta| (...,)."""
         u, log_det = self.prior.to_unconstrained(parameters)
         z = (u - numerics.like(self.centre, u)) / numerics.like(self.scale, u)
         return z, log_det - float(np.sum(np.log(self.scale)))
 
-    def log_prior(self, z):
+    def log_prior(self, z: Tensor) -> Tensor:
         """Log density of the prior in z: (..., dim) -> (...,).
 
         Raises:
@@ -112,14 +114,14 @@ class Coordinates:
         ]
 
 
-def inverse_root_of(covariance: np.ndarray):
+def inverse_root_of(covariance: np.ndarray) -> tuple[np.ndarray, float]:
     """Inverse of the Cholesky factor of a covariance, and the log of the inverse's determinant."""
     root = np.linalg.cholesky(covariance)
     inverse = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
     return inverse, float(-np.sum(np.log(np.diag(root))))
 
 
-def normal_form(prior):
+def normal_form(prior: AbstractPrior) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Centre, scale and correlation of u for a prior that is Gaussian in u, else None."""
     blocks = [_normal_block(block) for block in getattr(prior, "blocks", {}).values()]
     if not blocks or any(block is None for block in blocks):
@@ -140,7 +142,7 @@ def _normal_block(block):
     return np.broadcast_to(mean, (block.dim,)).astype("float64"), np.diag(np.broadcast_to(np.square(sd), (block.dim,)))
 
 
-def pilot_moments(prior):
+def pilot_moments(prior: AbstractPrior) -> tuple[np.ndarray, np.ndarray]:
     """Median and half-width (as a standard deviation) of u over draws of the prior; finite for heavy tails too."""
     u = prior.coordinates(prior.check(prior.sample(_PILOT_DRAWS, seed=0)))
     low, middle, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)

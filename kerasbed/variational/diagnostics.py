@@ -7,18 +7,22 @@ it as the check of a variational fit).
 """
 
 import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kerasbed.backend import numerics
+from kerasbed.variational.families import Family
 
 PARETO_K_LIMIT = 0.7
 # Weights this even hardly change an average, whatever the shape of their tail.
 TAIL_ONLY = 0.9
 
 
-def arviz():
+def arviz() -> ModuleType:
     """The arviz module, imported when first needed and without its notice about coming versions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -55,7 +59,7 @@ def efficiency(log_weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / np.sum(np.square(weights)) / weights.size)
 
 
-def describe_k(k: float, efficiency: float, family) -> str:
+def describe_k(k: float, efficiency: float, family: Family) -> str:
     """What a Pareto k and the weights' efficiency say about a fit, in a sentence or two."""
     name, what = type(family).__name__, f"Pareto k = {k:.2f} of the importance weights"
     if k <= PARETO_K_LIMIT:
@@ -73,7 +77,7 @@ def describe_k(k: float, efficiency: float, family) -> str:
     )
 
 
-def study(fit, rules: dict, quiet: bool = True) -> pd.DataFrame:
+def study(fit: Callable[..., Any], rules: dict, quiet: bool = True) -> pd.DataFrame:
     """Fit once for each set of base samples, to see how many are enough.
 
     Args:

@@ -20,11 +20,15 @@ step its error is near 1e-8, so that a Newton step near the optimum still gains 
 for each row gives the gradients at phi and its P neighbours in one evaluation, which costs a small fit little more.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
+from kerasbed.variational.families import Family
 from kerasbed.variational.gaussian import divergence
 
 
@@ -36,7 +40,7 @@ class NegativeELBO:
         log_likelihood: ({name: (..., S, d)}, data) tensors -> (..., S).
     """
 
-    def __init__(self, family, log_likelihood):
+    def __init__(self, family: Family, log_likelihood: Callable):
         self.family, self.coordinates, self.log_likelihood = family, family.coordinates, log_likelihood
         self.value_and_gradient = backend.value_and_gradient(self)
         self._rows = backend.value_and_gradient(self._of_rows)
@@ -69,7 +73,9 @@ class NegativeELBO:
         fit = ops.sum(weights * self.likelihood(self.family.draw(local, base), data), axis=-1)
         return divergence(self.family.gaussian(local), self.coordinates) - fit
 
-    def value_gradient_and_hessian(self, phi, base, weights, data):
+    def value_gradient_and_hessian(
+        self, phi: np.ndarray, base: Tensor, weights: Tensor, data: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Minus the ELBO, its gradient (P,) and its Hessian (P, P) at phi, NumPy."""
         size = len(phi)
         if not self.family.takes_rows:
@@ -96,13 +102,13 @@ class NegativeELBO:
         z, log_det = self.coordinates.to_z(parameters)
         return self.family.log_density(self._local(phi, data), z) + log_det
 
-    def gaussian(self, phi, data):
+    def gaussian(self, phi: np.ndarray, data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Mean and covariance root of the family in z, NumPy, or None: see `Family.gaussian`."""
         if not self.family.is_gaussian:
             return None
         return backend.compile_function(lambda phi, data: self.family.gaussian(self._local(phi, data)))(phi, data)
 
-    def likelihood(self, z, data):
+    def likelihood(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
         """log p(y | z), with the shape of what the user's function returns checked (while tracing: shapes are static).
 
         Raises:
@@ -118,7 +124,7 @@ class NegativeELBO:
             )
         return ops.reshape(values, z.shape[:-1]) if of_rows else values
 
-    def check(self, phi, base, data) -> np.ndarray:
+    def check(self, phi: np.ndarray, base: np.ndarray, data: Mapping[str, Any]) -> np.ndarray:
         """Evaluate the likelihood and the prior once at the start; returns the log weights of the draws, (..., S).
 
         Raises:

@@ -11,6 +11,9 @@ import copy
 
 import numpy as np
 
+from kerasbed.backend import Tensor
+from kerasbed.variational.coordinates import Coordinates
+
 
 class Family:
     """What every family defines; see the module. Instances are unbound settings until `bound` to coordinates."""
@@ -22,14 +25,14 @@ class Family:
     takes_rows = True  # whether `transform` takes a phi for each row, (..., P)
     default_optimizer = "L-BFGS-B"
 
-    def bound(self, coordinates, num_inputs: int | None = None) -> "Family":
+    def bound(self, coordinates: Coordinates, num_inputs: int | None = None) -> "Family":
         """A copy that knows its coordinates (and the width of its inputs, if it is conditional)."""
         family = copy.copy(self)
         family.coordinates, family.dim = coordinates, coordinates.dim
         family.bind(num_inputs)
         return family
 
-    def bind(self, num_inputs):
+    def bind(self, num_inputs: int | None) -> None:
         """Check the coordinates and prepare constants; called on the copy.
 
         Raises:
@@ -50,23 +53,23 @@ class Family:
         """phi of a start near this mean (dim,) and covariance (dim, dim) in z; draws (n, dim) where there are some."""
         raise NotImplementedError
 
-    def local(self, phi, inputs):
+    def local(self, phi: Tensor, inputs: Tensor) -> Tensor:
         """phi of each data set; families without inputs have one for all."""
         return phi
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """(..., P), (S, base_dim) -> z (..., S, dim), log q(z) (..., S)."""
         raise NotImplementedError
 
-    def draw(self, phi, base):
+    def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         """z of `transform` alone, (..., S, dim), for where its density is not needed."""
         return self.transform(phi, base)[0]
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         """log q(z): (..., P), (..., S, dim) -> (..., S)."""
         raise NotImplementedError
 
-    def gaussian(self, phi):
+    def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where `is_gaussian`: mean (..., dim), a root A (..., dim, r) of the covariance A A^T, its log-determinant."""
         raise NotImplementedError
 

@@ -2,13 +2,19 @@
 
 import time
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import base_samples as rules
+from kerasbed.designs import Design
+from kerasbed.priors.base import AbstractPrior, Parameters
+from kerasbed.simulators.simulator import Simulator
 from kerasbed.variational import diagnostics, optimization
+from kerasbed.variational.families import Family
 from kerasbed.variational.problem import Problem
 from kerasbed.variational.result import VariationalFit, fresh_points
 
@@ -19,17 +25,17 @@ _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moment
 
 
 def fit(
-    log_likelihood,
-    prior=None,
-    outcome=None,
+    log_likelihood: Callable | Simulator,
+    prior: AbstractPrior | Design | np.ndarray | dict | None = None,
+    outcome: ArrayLike | None = None,
     *,
-    design=None,
-    family="full",
-    base_samples=None,
-    weights=None,
-    optimizer=None,
-    inputs=None,
-    initial=None,
+    design: Design | np.ndarray | dict | None = None,
+    family: str | Family = "full",
+    base_samples: rules.BaseSamples | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    optimizer: str | keras.optimizers.Optimizer | None = None,
+    inputs: ArrayLike | None = None,
+    initial: Parameters | str | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-9,
     num_fresh: int = 10_000,
@@ -79,10 +85,10 @@ def fit(
 
 def fit_problem(
     problem: Problem,
-    base_samples=None,
-    weights=None,
-    optimizer=None,
-    initial=None,
+    base_samples: rules.BaseSamples | ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    optimizer: str | keras.optimizers.Optimizer | None = None,
+    initial: Parameters | str | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-9,
     num_fresh: int = 10_000,

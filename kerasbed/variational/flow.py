@@ -8,11 +8,14 @@ the vector phi through a Keras stateless scope: one function of (phi, eps) for S
 The forward pass is BayesFlow's inverse: BayesFlow's flow maps data to noise.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
 from kerasbed.variational.families import Family
 from kerasbed.variational.gaussian import Full
 
@@ -30,13 +33,13 @@ class Flow(Family):
         **kwargs: for `bayesflow.networks.CouplingFlow`, e.g. transform="spline".
     """
 
-    def __init__(self, depth: int = 4, widths: tuple[int, ...] = (32, 32), seed: int = 0, **kwargs):
+    def __init__(self, depth: int = 4, widths: tuple[int, ...] = (32, 32), seed: int = 0, **kwargs: Any):
         self.depth, self.widths, self.seed, self.kwargs = depth, tuple(widths), seed, kwargs
 
     default_optimizer = "Adam"
     takes_rows = False
 
-    def bind(self, num_inputs):
+    def bind(self, num_inputs: int | None) -> None:
         super().bind(num_inputs)
         if self.dim < 2:
             raise ValueError(
@@ -67,10 +70,10 @@ class Flow(Family):
         return network
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return self.affine.num_parameters + sum(int(np.prod(shape)) for shape in self.shapes)
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         rng, pieces = np.random.default_rng(self.seed), [self.affine.initial(mean, covariance, draws)]
         for weight in self.weights:
             value = ops.convert_to_numpy(weight).astype("float64")
@@ -92,18 +95,18 @@ class Flow(Family):
     def _affine(self, phi):
         return phi[: self.affine.num_parameters]
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         inner, log_density = self._run(phi, base, inverse=True)
         mean, root, log_det = self.affine.gaussian(self._affine(phi))
         return mean + ops.matmul(inner, ops.transpose(root)), log_density - 0.5 * log_det
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         mean, root, log_det = self.affine.gaussian(self._affine(phi))
         flat = ops.reshape(z, (-1, self.dim)) - mean
         inner = ops.transpose(ops.solve_triangular(root, ops.transpose(flat), lower=True))
         _, log_density = self._run(phi, inner, inverse=False)
         return ops.reshape(log_density - 0.5 * log_det, z.shape[:-1])
 
-    def summary(self, phi):
+    def summary(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """Location and scale of the Gaussian underneath."""
         return self.affine.summary(phi[: self.affine.num_parameters])

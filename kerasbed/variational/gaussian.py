@@ -11,7 +11,8 @@ log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows f
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
+from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.families import Family
 
 
@@ -41,32 +42,32 @@ class Diagonal(_Gaussian):
     """Independent Gaussians ("mean field"): 2 dim free parameters."""
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return 2 * self.dim
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """The member that is nearest to N(mean, covariance) in KL(q || .): its precisions are those of the diagonal."""
         inverse_root = np.linalg.inv(np.linalg.cholesky(covariance))
         return np.concatenate([mean, -0.5 * np.log(np.sum(np.square(inverse_root), axis=0))])
 
-    def draw(self, phi, base):
+    def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         return self._mean(phi)[..., None, :] + ops.exp(phi[..., self.dim :])[..., None, :] * base
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         log_det = ops.sum(phi[..., self.dim :], axis=-1)[..., None]
         return self.draw(phi, base), numerics.standard_normal_log_density(base) - log_det
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         log_scale = phi[..., None, self.dim :]
         eps = (z - self._mean(phi)[..., None, :]) * ops.exp(-log_scale)
         return numerics.standard_normal_log_density(eps) - ops.sum(log_scale, axis=-1)
 
-    def gaussian(self, phi):
+    def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_scale = phi[..., self.dim :]
         identity = numerics.like(np.eye(self.dim), phi)
         return self._mean(phi), ops.exp(log_scale)[..., None] * identity, 2.0 * ops.sum(log_scale, axis=-1)
 
-    def mean_and_root(self, phi):
+    def mean_and_root(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return phi[: self.dim], np.diag(np.exp(phi[self.dim :]))
 
 
@@ -74,14 +75,14 @@ class Full(_Gaussian):
     """A Gaussian with every correlation: dim (dim + 3) / 2 free parameters."""
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return self.dim * (self.dim + 3) // 2
 
-    def bind(self, num_inputs):
+    def bind(self, num_inputs: int | None) -> None:
         super().bind(num_inputs)
         self.places = triangle_places(self.dim)
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         root = np.linalg.cholesky(covariance)
         return np.concatenate([mean, np.log(np.diag(root)), root[np.tril_indices(self.dim, -1)]])
 
@@ -95,22 +96,22 @@ class Full(_Gaussian):
         flat = ops.matmul(entries, numerics.like(self.places, entries))
         return ops.reshape(flat, (*entries.shape[:-1], self.dim, self.dim))
 
-    def draw(self, phi, base):
+    def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         return self._mean(phi)[..., None, :] + ops.matmul(base, ops.swapaxes(self._root(phi), -1, -2))
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         log_det = ops.sum(self._split(phi)[1], axis=-1)[..., None]
         return self.draw(phi, base), numerics.standard_normal_log_density(base) - log_det
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         residual = ops.swapaxes(z - self._mean(phi)[..., None, :], -1, -2)
         eps = ops.swapaxes(ops.solve_triangular(self._root(phi), residual, lower=True), -1, -2)
         return numerics.standard_normal_log_density(eps) - ops.sum(self._split(phi)[1], axis=-1)[..., None]
 
-    def gaussian(self, phi):
+    def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self._mean(phi), self._root(phi), 2.0 * ops.sum(self._split(phi)[1], axis=-1)
 
-    def mean_and_root(self, phi):
+    def mean_and_root(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         root = np.diag(np.exp(phi[self.dim : 2 * self.dim]))
         root[np.tril_indices(self.dim, -1)] = phi[2 * self.dim :]
         return phi[: self.dim], root
@@ -130,14 +131,14 @@ class LowRank(_Gaussian):
         self.rank, self.seed = int(rank), seed
 
     @property
-    def base_dim(self):
+    def base_dim(self) -> int:
         return self.dim + self.rank
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return self.dim * (2 + self.rank)
 
-    def initial(self, mean, covariance, draws):
+    def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """The leading directions of the correlations, with half of each variance left to the diagonal at least."""
         scale = np.sqrt(np.diag(covariance))
         values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
@@ -155,13 +156,13 @@ class LowRank(_Gaussian):
         shape = (*directions.shape[:-1], self.dim, self.rank)
         return self._mean(phi), phi[..., self.dim : 2 * self.dim], ops.reshape(directions, shape)
 
-    def draw(self, phi, base):
+    def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         mean, log_scale, directions = self._split(phi)
         own, common = base[..., : self.dim], base[..., self.dim :]
         step = ops.exp(log_scale)[..., None, :] * own + ops.matmul(common, ops.swapaxes(directions, -1, -2))
         return mean[..., None, :] + step
 
-    def transform(self, phi, base):
+    def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         z = self.draw(phi, base)
         return z, self.log_density(phi, z)
 
@@ -169,7 +170,7 @@ class LowRank(_Gaussian):
         identity = numerics.like(np.eye(self.rank), scaled)
         return ops.cholesky(identity + ops.matmul(ops.swapaxes(scaled, -1, -2), scaled))
 
-    def log_density(self, phi, z):
+    def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
         mean, log_scale, directions = self._split(phi)
         scaled = directions * ops.exp(-log_scale)[..., None]
         eps = (z - mean[..., None, :]) * ops.exp(-log_scale)[..., None, :]
@@ -179,19 +180,19 @@ class LowRank(_Gaussian):
         log_det = ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root)
         return numerics.standard_normal_log_density(eps) + correction - log_det[..., None]
 
-    def gaussian(self, phi):
+    def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_scale, directions = self._split(phi)
         own = ops.exp(log_scale)[..., None] * numerics.like(np.eye(self.dim), phi)
         root = self._capacitance_root(directions * ops.exp(-log_scale)[..., None])
         log_det = 2.0 * (ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root))
         return mean, ops.concatenate([own, directions], axis=-1), log_det
 
-    def mean_and_root(self, phi):
+    def mean_and_root(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         directions = phi[2 * self.dim :].reshape(self.dim, self.rank)
         return phi[: self.dim], np.hstack([np.diag(np.exp(phi[self.dim : 2 * self.dim])), directions])
 
 
-def triangle_places(dim: int):
+def triangle_places(dim: int) -> np.ndarray:
     """Constant map from the diagonal, then the entries below it, to a flattened (dim * dim) lower triangular matrix."""
     rows, columns = np.tril_indices(dim, -1)
     places = np.concatenate([np.arange(dim) * (dim + 1), rows * dim + columns])
@@ -202,7 +203,7 @@ def _log_diagonal_sum(root):
     return ops.sum(ops.log(ops.diagonal(root, axis1=-2, axis2=-1)), axis=-1)
 
 
-def divergence(gaussian, coordinates):
+def divergence(gaussian: tuple[Tensor, Tensor, Tensor], coordinates: Coordinates) -> Tensor:
     """KL(N(m, A A^T) || N(0, R)) = (tr(R^-1 A A^T) + m^T R^-1 m - dim + log det R - log det A A^T) / 2, (...,).
 
     Args:

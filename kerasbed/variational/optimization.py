@@ -4,7 +4,9 @@ A state that is not finite never becomes the result: SciPy's methods restart fro
 of curvature cleared; the stochastic loop leaves the state as it was, and both give up after a few such failures.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.variational.elbo import NegativeELBO
 
 SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "trust-exact", "BFGS", "Newton-CG")
 _MAX_RESTARTS = 5
@@ -107,7 +110,15 @@ class _Evaluations:
         return bool(np.max(np.abs(gradient)) <= max(self.tolerance, 1e-6) * max(1.0, abs(value)))
 
 
-def minimise(objective, phi, points, data, method: str, max_iterations: int, tolerance: float) -> Run:
+def minimise(
+    objective: NegativeELBO,
+    phi: np.ndarray,
+    points: tuple[np.ndarray, np.ndarray],
+    data: Mapping[str, Any],
+    method: str,
+    max_iterations: int,
+    tolerance: float,
+) -> Run:
     """Deterministic minimisation on fixed base samples.
 
     Args:
@@ -175,7 +186,14 @@ def _settings(method, max_iterations, tolerance):
     return {"options": {"maxiter": max_iterations} | own}
 
 
-def descend(objective, phi, draw, data, optimizer, steps: int) -> Run:
+def descend(
+    objective: NegativeELBO,
+    phi: np.ndarray,
+    draw: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    data: Mapping[str, Any],
+    optimizer: keras.optimizers.Optimizer,
+    steps: int,
+) -> Run:
     """Stochastic minimisation by a Keras optimizer.
 
     Args:

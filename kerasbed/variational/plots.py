@@ -1,14 +1,18 @@
 """Pictures of a variational fit, one function each; every one draws into matplotlib axes and returns them."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from kerasbed.variational import diagnostics
-from kerasbed.variational.result import fresh_points
+from kerasbed.variational.result import VariationalFit, fresh_points
 
 
-def _axes(axes, count: int = 1, width: float = 4.2):
+def _axes(axes: Any, count: int = 1, width: float = 4.2) -> Any:
     if axes is not None:
         return axes
     import matplotlib.pyplot as plt
@@ -17,7 +21,9 @@ def _axes(axes, count: int = 1, width: float = 4.2):
     return axes
 
 
-def plot_convergence(fit, axes=None):
+def plot_convergence(
+    fit: VariationalFit, axes: Sequence[Axes] | np.ndarray | None = None
+) -> Sequence[Axes] | np.ndarray:
     """-ELBO and the family's parameters over the iterations.
 
     Args:
@@ -40,7 +46,9 @@ def plot_convergence(fit, axes=None):
     return axes
 
 
-def plot_base_samples(fit, num_samples: int = 60, seed: int = 0, axes=None):
+def plot_base_samples(
+    fit: VariationalFit, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
+) -> Sequence[Axes] | np.ndarray:
     """What the base samples become: one fixed set of points, moved by the family at the start and at the end.
 
     Args:
@@ -70,7 +78,7 @@ def plot_base_samples(fit, num_samples: int = 60, seed: int = 0, axes=None):
     return axes
 
 
-def plot_study(table, reference: float | None = None, axes=None):
+def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes | None = None) -> Axes:
     """-ELBO against the number of base samples: on the points it was fitted to, and on fresh draws.
 
     Args:
@@ -91,7 +99,9 @@ def plot_study(table, reference: float | None = None, axes=None):
     return axis
 
 
-def plot_importance_weights(fit, num_samples: int = 10_000, seed: int = 0, axes=None):
+def plot_importance_weights(
+    fit: VariationalFit, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
+) -> Axes:
     """The log importance weights of one data set: flat where the fit is the posterior, a long right tail where it is
     too narrow."""
     axis = _axes(axes)

@@ -1,8 +1,11 @@
 """A variational posterior as the prior of the next design: used as it is, nothing is fitted again."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import special
 
+from kerasbed.backend import Tensor
 from kerasbed.priors.fitted import PosteriorPrior
 from kerasbed.priors.from_draws import from_posterior
 from kerasbed.variational.result import VariationalFit
@@ -11,7 +14,7 @@ from kerasbed.variational.result import VariationalFit
 class VariationalPrior(PosteriorPrior):
     """A fitted variational posterior as a prior; made by `Prior.from_posterior`."""
 
-    def __init__(self, fit):
+    def __init__(self, fit: VariationalFit):
         if fit.family.is_conditional:
             raise ValueError(
                 "A conditional fit is a posterior for each data set; draw from the one wanted, fit.sample(...), and "
@@ -21,14 +24,14 @@ class VariationalPrior(PosteriorPrior):
         self.has_transform = fit.family.base_dim == fit.prior.dim
         super().__init__(fit.prior.dims, fit.prior.supports())
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         seed = int(np.random.default_rng(seed).integers(2**62))
         return {name: values[0] for name, values in self.fit.sample(num, seed=seed).items()}
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.fit.log_density(parameters)
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         family = self.fit.family
         if family.base_dim != self.dim:
             raise ValueError(

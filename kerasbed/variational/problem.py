@@ -1,16 +1,21 @@
 """What a fit is about: a likelihood with its data, a prior, and a family; checked here, at the edge."""
 
 import copy
+from collections.abc import Callable
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kerasbed.backend.validation import finite_values
+from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import simulator
+from kerasbed.simulators.simulator import Simulator
 from kerasbed.variational import catalogue, conditional
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
+from kerasbed.variational.families import Family
 
 
 class Problem:
@@ -21,7 +26,15 @@ class Problem:
         data: what the objective is given: "outcome" and "design" of a simulator, "inputs" of a conditional family.
     """
 
-    def __init__(self, log_likelihood, prior, outcome, design, family, inputs):
+    def __init__(
+        self,
+        log_likelihood: Callable | Simulator,
+        prior: AbstractPrior | Design | np.ndarray | dict | None,
+        outcome: ArrayLike | None,
+        design: Design | np.ndarray | dict | None,
+        family: str | Family,
+        inputs: ArrayLike | None,
+    ):
         self.simulator, self.data, self.scaling = None, {}, None
         if isinstance(log_likelihood, simulator.Simulator):
             self.simulator = log_likelihood
@@ -42,7 +55,7 @@ class Problem:
         self.family = family.bound(Coordinates(prior, family.standardised), width)
         self.objective = NegativeELBO(self.family, log_likelihood)
 
-    def with_outcome(self, outcome) -> "Problem":
+    def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
         if outcome is None:
             return self
@@ -116,7 +129,7 @@ class Problem:
             )
         return outcome[0]
 
-    def standardise(self, inputs) -> np.ndarray:
+    def standardise(self, inputs: ArrayLike) -> np.ndarray:
         """Inputs of other data sets on the scale of the fitted ones."""
         if self.scaling is None:
             raise ValueError("inputs were given, but this family is not conditional; leave them out.")

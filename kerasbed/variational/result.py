@@ -1,19 +1,26 @@
 """What a variational fit gives back: the posterior in the user's units, its ELBO and its check."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kerasbed import base_samples
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
 from kerasbed.variational import diagnostics
+from kerasbed.variational.families import Family
+from kerasbed.variational.optimization import Run
+from kerasbed.variational.problem import Problem
 
 _MOMENT_POINTS = 2**14
 
 
-def fresh_points(family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
+def fresh_points(family: Family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
     """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
     rng, shape = np.random.default_rng([seed, stream]), (num, family.base_dim)
     return rng.standard_normal(shape) if family.base == "normal" else base_samples.open_unit(rng.random(shape))
@@ -36,7 +43,7 @@ class VariationalFit:
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
     """
 
-    def __init__(self, problem, run, fresh: np.ndarray, fit_problem):
+    def __init__(self, problem: Problem, run: Run, fresh: np.ndarray, fit_problem: Callable):
         self.problem, self.objective, self.data = problem, problem.objective, problem.data
         self._fit_problem = fit_problem  # what `refit` calls; it makes this object, so it comes from there
         self.family, self.coordinates = self.objective.family, self.objective.coordinates
@@ -74,14 +81,16 @@ class VariationalFit:
         """The fitted data, with the inputs of other data sets in place of its own where some are given."""
         return self.data if inputs is None else self.data | {"inputs": self.problem.standardise(inputs)}
 
-    def draws_of(self, base, inputs=None):
+    def draws_of(self, base: np.ndarray, inputs: ArrayLike | None = None) -> dict[str, np.ndarray]:
         """{name: (datasets, S, d)} from base samples (S, base_dim)."""
         draws = self.objective.draws(self.phi, base, self._data(inputs))
         if not self.family.is_conditional:
             draws = {name: values[None] for name, values in draws.items()}
         return {name: draws[name] for name in self.prior.names}  # dicts leave a program of JAX's sorted by key
 
-    def sample(self, num_samples: int = 1000, seed: int = 0, inputs=None, corrected: bool = False) -> dict:
+    def sample(
+        self, num_samples: int = 1000, seed: int = 0, inputs: ArrayLike | None = None, corrected: bool = False
+    ) -> dict:
         """Draws in the user's units, in BayesFlow's shape.
 
         Args:
@@ -114,16 +123,16 @@ class VariationalFit:
         }
         return Draws.of(self.prior, picked)
 
-    def log_prob(self, parameters, inputs=None) -> np.ndarray:
+    def log_prob(self, parameters: Parameters, inputs: ArrayLike | None = None) -> np.ndarray:
         """Log density in the user's units: {name: (S, d)} or {name: (datasets, S, d)} -> (S,) or (datasets, S)."""
         return self.objective.log_prob(self.phi, self.prior.check(parameters), self._data(inputs))
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """`log_prob` of a fit to one data set in `keras.ops`: dict of tensors (..., d) -> (...,)."""
         z, log_det = self.coordinates.to_z(parameters)
         return self.family.log_density(numerics.like(self.phi, z), z) + log_det
 
-    def refit(self, outcome=None, **settings) -> "VariationalFit":
+    def refit(self, outcome: ArrayLike | None = None, **settings: Any) -> "VariationalFit":
         """The same problem again, with compiled functions used again: seconds of compiling are saved.
 
         Args:
@@ -169,7 +178,7 @@ class VariationalFit:
         """(dim, dim) over all coordinates in the prior's order, or (datasets, dim, dim)."""
         return self._moments[1] if self.family.is_conditional else self._moments[1][0]
 
-    def to_arviz(self, num_samples: int = 1000, seed: int = 0, dataset: int = 0):
+    def to_arviz(self, num_samples: int = 1000, seed: int = 0, dataset: int = 0) -> Any:
         """Draws for one data set as an `arviz.InferenceData` with one chain."""
         draws = self.sample(num_samples, seed)
         return diagnostics.arviz().from_dict(posterior={name: values[dataset][None] for name, values in draws.items()})
