@@ -5,9 +5,9 @@
     python scripts/test.py --all              the slow tests, too: coverage of errors, trainings
     python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
 
-Each backend runs in processes of its own, because Keras cannot change it later: one for the modules in `tests`, one for
-its folders. As many run at once as there are cores, long ones first, so that no core idles before the end and none is
-fought over. Only the standard library is needed to start it.
+Each backend runs in processes of its own, because Keras cannot change it later: one for the folders of what is slowest,
+one for the rest. As many run at once as there are cores, long ones first, so that no core idles before the end and none
+is fought over. Only the standard library is needed to start it.
 """
 
 import argparse
@@ -23,14 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 BACKENDS = ("jax", "tensorflow", "torch")
 # Long ones first, in the order that leaves two cores busy until the end.
-PIECES = (
-    ("jax", "modules"),
-    ("tensorflow", "modules"),
-    ("jax", "folders"),
-    ("torch", "modules"),
-    ("tensorflow", "folders"),
-    ("torch", "folders"),
-)
+PIECES = tuple((backend, part) for backend in BACKENDS for part in ("models", "others"))
+MODELS = ("model", "objectives", "eig", "designs")  # folders that cost as much as all others
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, and LLVM
 # optimises less. Every test still runs what it compiled. (Flags of the tested version; XLA refuses unknown ones.)
@@ -58,9 +52,9 @@ def _pieces(options):
     """What one process does: backend, name of the part, arguments for pytest; in the order to start them."""
     if options.pytest:
         return [(backend, "as asked", options.pytest) for backend in options.backends]
-    modules = sorted(TESTS.glob("test_*.py"))
     folders = sorted({path.parent for path in TESTS.rglob("test_*.py")} - {TESTS})
-    parts = {"modules": modules, "folders": folders}
+    others = [folder for folder in folders if folder.name not in MODELS]
+    parts = {"models": [TESTS / name for name in MODELS], "others": [*sorted(TESTS.glob("test_*.py")), *others]}
     return [(backend, part, parts[part]) for backend, part in PIECES if backend in options.backends]
 
 
@@ -90,6 +84,8 @@ def _set_up(folder) -> Path:
 def _run(python, backend, part, arguments):
     """Run pytest on one backend and print its output in one piece; returns exit code and closing line."""
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    if "--all" in arguments:
+        settings["KERASBED_ALL_TUTORIALS"] = "1"
     if backend in XLA_FLAGS:
         settings["XLA_FLAGS"] = XLA_FLAGS[backend]
     started = time.perf_counter()

@@ -15,6 +15,9 @@ WITH_XLA = True
 OTHER = "jax" if backend.NAME != "jax" else "torch"
 
 
+pytestmark = pytest.mark.one_backend
+
+
 @pytest.fixture
 def small(monkeypatch):
     """A run of a second: few steps and few draws."""

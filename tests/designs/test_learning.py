@@ -58,6 +58,7 @@ def test_the_best_subset_is_chosen():
     np.testing.assert_allclose(best, BEST_SUBSET)  # the problem's claim, by enumeration
 
 
+@pytest.mark.one_backend
 def test_parts_of_a_product_are_learned_together():
     design = kb.designs.Product(
         times=kb.designs.Times(2, 0.1, 8.0, min_gap=0.5), dose=kb.designs.Choice((1,), [0.5, 1.0, 2.0]), seed=1
@@ -84,6 +85,7 @@ def test_parts_of_a_product_concatenate_while_choices_are_drawn():
     np.testing.assert_allclose(both[:, :2], np.repeat(space.spaces["x"].values(u[:, :2]), 5, axis=0), rtol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
     model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=2, starts=4)

@@ -63,6 +63,7 @@ def model_of(simulator, space, **arguments):
     return kb.DesignModel(simulator, space, kb.objectives.PriorContrastive(256), seed=0, **arguments)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("budget", [2, pytest.param(6, marks=pytest.mark.one_backend)])
 def test_counts_under_a_budget_are_the_best_of_all(budget):
     """One entry at a time nothing affordable is better than 5.142 of 5.489 nats: what one gains another has to give."""

@@ -142,6 +142,7 @@ SUMMARIES = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_summary_networks_train_and_see_which_setting_gave_which_outcome(name):
     """A set is exchangeable with its settings and not without them; either changes what a posterior says."""

@@ -62,6 +62,7 @@ def test_the_optimizers_state_is_reloaded(trained, saved):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
 
 
+@pytest.mark.one_backend
 def test_another_backend_gives_the_same_numbers_and_the_same_design_step(saved, expected):
     """The step within 1e-5 in vector norm: float32 arithmetic in another order."""
     load = f"t.kb.load({str(saved)!r}, t.toys.Line())"

@@ -120,6 +120,7 @@ def joint():
     return model
 
 
+@pytest.mark.one_backend
 def test_discrete_and_continuous_parameters_are_learned_together(joint):
     """I(kind, a; y) lies between importance bounds; marginals are Bayes' rule, conditionals the Gaussian update."""
     estimate = joint.estimate_eig(2048)

@@ -281,6 +281,7 @@ def banana():
     return {"a": a, "b": a**2 + 0.5 * rng.standard_normal((2000, 1)), "rate": rng.gamma(3.0, size=2000)}
 
 
+@pytest.mark.one_backend
 def test_a_flow_is_fitted_to_samples_and_used_for_both(banana, lean_networks):
     """Its own draws integrate its own density to one; their moments are near the samples'."""
     prior = kb.Prior.from_samples(banana, supports={"rate": (0.0, np.inf)}, flow=True, seed=0)
@@ -329,6 +330,7 @@ class Reading(kb.GaussianSimulator):
         return 0.5
 
 
+@pytest.mark.one_backend
 def test_samples_are_a_prior_from_training_to_the_certificate(banana):
     """The design at its bound (the largest gain) and bounds of the EIG from both sides that agree with the bracket."""
     prior = kb.Prior.from_samples({"b": banana["b"]}, bandwidth=0.2)

@@ -62,6 +62,7 @@ class Groups(kb.GaussianSimulator):
         return 0.3
 
 
+@pytest.mark.one_backend
 def test_a_hierarchy_is_learned_from_training_to_the_certificate():
     """All parameters are jointly Gaussian: I = log det(I + X S X / 0.09) / 2, largest at the largest gains."""
     model = kb.DesignModel(Groups(), kb.designs.Box((2,), 0.1, 1.0, initial=[0.4, 0.6]), toys.lean_objective(), seed=0)
@@ -76,6 +77,7 @@ def test_a_hierarchy_is_learned_from_training_to_the_certificate():
     assert found.upper - found.lower < 0.1
 
 
+@pytest.mark.one_backend
 def test_a_sampler_with_discrete_parameters_is_learned_without_a_density():
     """The certificate needs none: InfoNCE of the classifier and the flow. Truth: kind is 0 or 1, read with noise."""
 

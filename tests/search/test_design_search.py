@@ -152,6 +152,7 @@ def test_learned_likelihoods_sum_over_their_rows(separate):
     assert likelihood.sample(noise, *backend.cast((parameters, design))).shape == (5, 3)
 
 
+@pytest.mark.one_backend
 def test_rounds_value_designs_again_without_simulating_again():
     class Counted(Sensors):
         simulations = 0
@@ -171,6 +172,7 @@ def test_rounds_value_designs_again_without_simulating_again():
         np.testing.assert_allclose(record.value, found.mean(), rtol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_parts_of_a_product_are_searched_together():
     """y = (x, z) theta + noise, x a box and z a box of another range: both as large as they may be."""
 
