@@ -186,7 +186,12 @@ def _disturbed(errors, spread) -> bool:
 # -- outcomes: from simulations ---
 
 
-def choose(simulator: Any, target: Any, draws: Mapping[str, Any], outcome: np.ndarray) -> bool:
+def choose(
+    simulator: Any,
+    target: Any,
+    draws: tuple[Mapping[str, np.ndarray], np.ndarray | dict[str, np.ndarray], np.ndarray],
+    outcome: np.ndarray,
+) -> bool:
     """Whether experiments must be simulated in float64.
 
     Args:

@@ -388,7 +388,7 @@ def detach(design: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
     return tree.map_structure(ops.stop_gradient, design)
 
 
-def checked_shape(shape: Any):
+def checked_shape(shape: Any) -> Any:
     """A tuple of positive sizes, or a dict of those."""
     if isinstance(shape, dict):
         return {name: checked_shape(part) for name, part in shape.items()}
