@@ -66,7 +66,7 @@ def safe_scale(scale: np.ndarray) -> np.ndarray:
     return np.where(scale > 0, scale, 1.0)
 
 
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+def mean_and_error(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
