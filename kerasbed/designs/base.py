@@ -68,7 +68,7 @@ class Design(keras.layers.Layer):
         seed: int | None = None,
         trainable: bool = True,
         name: str | None = None,
-        dtype: str | keras.DTypePolicy | None = None,
+        dtype: str | dict | keras.DTypePolicy | None = None,
     ):
         super().__init__(name=name, trainable=trainable, dtype=dtype, autocast=False)
         backend.check_policy(f"The dtype of {type(self).__name__}", self.dtype_policy)

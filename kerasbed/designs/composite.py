@@ -39,7 +39,7 @@ class Product(Design):
         seed: int | None = None,
         trainable: bool = True,
         name: str | None = None,
-        dtype: str | keras.DTypePolicy | None = None,
+        dtype: str | dict | keras.DTypePolicy | None = None,
         spaces: Mapping[str, Design] | None = None,
         **parts: Design,
     ):

@@ -57,7 +57,7 @@ def bracket(
     seed: int = 0,
     block: int = BLOCK_ENTRIES,
     check: bool = True,
-    target: str | list | Callable | None = None,
+    target: str | list | Callable | Target | None = None,
     num_nuisance: int = 4096,
 ) -> EIGEstimate:
     """Lower (PCE) and upper (NMC) bound of the EIG at one design, in float64.

@@ -90,7 +90,7 @@ class Head(keras.layers.Layer):
             branch.setup(part, width, dtype)
         self.auxiliary_dim = max(branch.auxiliary_dim for branch in self.branches)
 
-    def adapt(self, parameters: Mapping[str, np.ndarray]) -> None:
+    def adapt(self, parameters: Mapping[str, np.ndarray | Tensor]) -> None:
         """Fix the standardisation from pilot draws, dict of (num, d)."""
         if self.continuous is not None:
             self.standardize_parameters.adapt(self.continuous.coordinates(parameters))

@@ -204,7 +204,7 @@ class AbstractPrior:
         pieces, log_dets = zip(*[unconstrain(parameters[name], *supports[name]) for name in self.names], strict=True)
         return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
 
-    def coordinates(self, draws: Parameters) -> np.ndarray:
+    def coordinates(self, draws: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
         """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
         return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
 
