@@ -218,7 +218,7 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
-    def warn_outside_region(self, design: np.ndarray | dict[str, np.ndarray]) -> None:
+    def warn_outside_region(self, design: Tensor | dict[str, Tensor]) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained."""
         weight = np.maximum(ops.convert_to_numpy(self.region_weight), np.finfo("float32").tiny)
         mean = ops.convert_to_numpy(self.region_mean) / weight
