@@ -12,6 +12,8 @@ import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
+from kerasbed.backend import Seed
+
 
 def draw_seed() -> int:
     """A fresh seed, to be stored by whoever was given `seed=None`; `keras.utils.set_random_seed` makes it repeat."""
@@ -123,7 +125,7 @@ class GaussHermite(BaseSamples):
         return np.prod([grid.ravel() for grid in grids], axis=0)
 
 
-def sobol(num: int, dim: int, seed) -> np.ndarray:
+def sobol(num: int, dim: int, seed: Seed) -> np.ndarray:
     """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
     if dim > qmc.Sobol.MAXDIM:
         raise ValueError(

@@ -8,11 +8,15 @@ matrix product. Log densities of exponential families have this form, with their
 References: van den Oord et al. (2018) and Poole et al. (2019), section 2.3, for separable critics.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.designs import detach
+from kerasbed.backend import Tensor
+from kerasbed.designs import Design, detach
 from kerasbed.networks.scaling import Standardize
 
 
@@ -25,7 +29,7 @@ class Critic(keras.layers.Layer):
         widths: hidden layers of either network.
     """
 
-    def __init__(self, features: int = 32, widths=(128, 128), **kwargs):
+    def __init__(self, features: int = 32, widths: Sequence[int] = (128, 128), **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.features, self.widths = int(features), tuple(int(width) for width in widths)
         self.parameter_network = self._network("parameter_network")
@@ -35,7 +39,7 @@ class Critic(keras.layers.Layer):
         hidden = [keras.layers.Dense(width, activation="silu") for width in self.widths]
         return keras.Sequential([*hidden, keras.layers.Dense(self.features + 1)], name=name)
 
-    def setup(self, simulator, space, outcome_shape) -> None:
+    def setup(self, simulator: Any, space: Design, outcome_shape: Sequence[int]) -> None:
         """Create every weight for a problem."""
         if self.built:
             return
@@ -46,18 +50,18 @@ class Critic(keras.layers.Layer):
         self.outcome_network.build((None, self.outcome_size + space.encoding_width()))
         self.built = True
 
-    def adapt(self, parameters, outcome: np.ndarray) -> None:
+    def adapt(self, parameters: Mapping[str, np.ndarray], outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
         self.standardize_parameters.adapt(self.prior.coordinates(parameters))
         self.standardize_outcome.adapt(outcome)
 
-    def call(self, parameters, outcome, design):
+    def call(self, parameters: Mapping[str, Tensor], outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """f for every pair: dict of (N, d), (M, *outcome_shape), (1 or M, *shape) -> (M, N)."""
         g, a = self._split(self._of_parameters(parameters))
         h, b = self._split(self._of_outcome(outcome, design))
         return ops.matmul(h, ops.transpose(g)) / float(np.sqrt(self.features)) + ops.transpose(a) + b
 
-    def paired(self, parameters, outcome, design):
+    def paired(self, parameters: Mapping[str, Tensor], outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """f of each row: dict of (rows, d), (rows, *outcome_shape), (1 or rows, *shape) -> (rows,)."""
         g, a = self._split(self._of_parameters(parameters))
         h, b = self._split(self._of_outcome(outcome, design))
@@ -78,5 +82,5 @@ class Critic(keras.layers.Layer):
         features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
         return self.outcome_network(ops.concatenate([encoded, features], axis=-1))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"features": self.features, "widths": self.widths}

@@ -13,12 +13,15 @@ is estimated by the frequencies f of many prior draws. The plug-in entropy -sum 
 expectation (Jensen), so that the bound with it stays a lower bound.
 """
 
+from collections.abc import Callable, Collection, Mapping
+
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.backend import Seed, Tensor
+from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8
@@ -41,7 +44,7 @@ class Discrete:
         >>> target = kb.targets.Discrete(lambda parameters: parameters["rate"] > 1.0, num_classes=2)
     """
 
-    def __init__(self, fn, num_classes: int):
+    def __init__(self, fn: Callable[[Mapping[str, Tensor]], Tensor], num_classes: int):
         if not callable(fn):
             raise TypeError(f"fn is {fn!r}, but a function of the parameters was expected.")
         if int(num_classes) != num_classes or num_classes < 2:
@@ -53,11 +56,11 @@ class Discrete:
         values = values[:, None] if len(values.shape) == 1 else values
         return ops.cast(values, next(iter(parameters.values())).dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"fn": keras.saving.serialize_keras_object(_registered(self.fn)), "num_classes": self.num_classes}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Discrete":
         return cls(keras.saving.deserialize_keras_object(config["fn"]), config["num_classes"])
 
 
@@ -90,7 +93,9 @@ class Target(AbstractPrior):
 
     has_transform = False
 
-    def __init__(self, prior, target):
+    def __init__(
+        self, prior: AbstractPrior, target: str | list[str] | tuple[str, ...] | Callable[[Mapping[str, Tensor]], Tensor]
+    ):
         self.source, self.fn, self.law, self.classes = prior, None, None, None
         if callable(target):
             self.fn = target
@@ -112,53 +117,53 @@ class Target(AbstractPrior):
         self.law = prior.marginal(list(self.parts))
 
     @property
-    def dims(self):
+    def dims(self) -> dict[str, int]:
         return dict(self.parts)
 
     @property
-    def has_density(self):
+    def has_density(self) -> bool:
         """Whether log p(t) is known: for parameters whose marginal law is, and, by frequencies, for discrete values."""
         return self.law is not None or self.classes is not None
 
     @property
-    def discrete(self):
+    def discrete(self) -> dict[str, tuple]:
         if self.classes is not None:
             return {NAME: (self.classes,) * self.dim}
         if self.fn is not None:
             return {}
         return {name: values for name, values in self.source.discrete.items() if name in self.parts}
 
-    def marginal(self, names):
+    def marginal(self, names: Collection[str]) -> AbstractPrior | None:
         if self.classes is not None:
             return self
         return None if self.law is None else self.law.marginal(names)
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         if self.fn is None:
             return {name: self.source.supports()[name] for name in self.parts}
         if self.classes is not None:
             return {NAME: (np.zeros(self.dim), np.full(self.dim, self.classes[-1]))}
         return {NAME: (np.full(self.dim, -np.inf), np.full(self.dim, np.inf))}
 
-    def select(self, parameters):
+    def select(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The target's values, in `keras.ops`: {name: (batch, d)} of all parameters -> {name: (batch, d)}."""
         if self.fn is not None:
             return {NAME: self.fn(parameters)}
         return {name: parameters[name] for name in self.parts}
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         parameters = self.source.sample(num, seed)
         if self.fn is None:
             return {name: parameters[name] for name in self.parts}
         return {NAME: self._values(parameters)}
 
-    def log_prior(self, parameters) -> np.ndarray:
+    def log_prior(self, parameters: Parameters) -> np.ndarray:
         """log p(t) at draws of all parameters, {name: (num, d)} -> (num,), where the target has a density."""
         if self.classes is not None:
             return self.log_prob({NAME: self._values(parameters)})
         return self.log_prob({name: parameters[name] for name in self.parts})
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         """Log density, or log probability, where the target has one."""
         if self.classes is None:
             if self.law is None:
@@ -166,7 +171,7 @@ class Target(AbstractPrior):
             return self.law.log_prob(parameters)
         return self.log_frequencies[self._cells(self.check(parameters)[NAME])]
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.law.log_density(parameters)
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
@@ -200,7 +205,7 @@ class Target(AbstractPrior):
         with np.errstate(divide="ignore"):
             self.log_frequencies = np.log(counts / FREQUENCY_DRAWS)
 
-    def config(self):
+    def config(self) -> list[str] | dict:
         """What can be saved: names, or a function registered with Keras.
 
         Raises:

@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 Tensor = Any  # a tensor of the backend; Keras ships no types
@@ -110,6 +111,8 @@ else:
     raise ImportError(f"Keras runs on {NAME!r}; kerasbed needs jax, tensorflow or torch. Set KERAS_BACKEND.")
 
 
+Seed = int | Sequence[int] | np.random.Generator | None  # what `np.random.default_rng` takes; None takes fresh draws
+
 FLOATS = ("float32", "float64")
 
 # Keras 3.15 promotes float64 to float32 on JAX and torch inside some operations (sin, tanh, matmul, maximum, var, ...),
@@ -126,7 +129,7 @@ def _jax_keeps_float64() -> bool:
     return jax.dtypes.canonicalize_dtype("float64") == np.dtype("float64")
 
 
-def check_policy(what: str, policy) -> None:
+def check_policy(what: str, policy: keras.DTypePolicy) -> None:
     """Refuse a dtype policy under which densities lose their digits, or that computes in another type than it stores.
 
     Raises:
@@ -163,12 +166,12 @@ def check_precision() -> None:
 # -- contexts ---
 
 
-def gradients():
+def gradients() -> contextlib.AbstractContextManager:
     """Context with gradients on. BayesFlow switches torch's off for the whole process; this touches one block only."""
     return torch.enable_grad() if NAME == "torch" else contextlib.nullcontext()
 
 
-def no_gradients():
+def no_gradients() -> contextlib.AbstractContextManager:
     """Context in which torch records no graph; the other backends record none unless asked."""
     return torch.no_grad() if NAME == "torch" else contextlib.nullcontext()
 
@@ -177,7 +180,7 @@ _WIDE = contextvars.ContextVar("wide", default=False)
 
 
 @contextlib.contextmanager
-def wide_simulation(wide: bool = True):
+def wide_simulation(wide: bool = True) -> Iterator[None]:
     """Context in which experiments are simulated in float64 while networks and their weights keep their own type.
 
     Tensors of float64 stay float64 through `keras.ops` (and on JAX), and `simulation_dtype` says "float64". Where
@@ -199,7 +202,7 @@ def is_wide() -> bool:
     return _WIDE.get()
 
 
-def simulates(method):
+def simulates(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of an object with the attribute `wide` that runs within `wide_simulation(self.wide)`."""
 
     @functools.wraps(method)
@@ -215,14 +218,14 @@ def simulation_dtype() -> str:
     return "float64" if _WIDE.get() else keras.config.floatx()
 
 
-def as_simulated(tensor):
+def as_simulated(tensor: Tensor) -> Tensor:
     """A float tensor in `simulation_dtype`."""
     dtype = simulation_dtype()
     return tensor if keras.backend.standardize_dtype(tensor.dtype) == dtype else ops.cast(tensor, dtype)
 
 
 @contextlib.contextmanager
-def constants_in(dtype: str):
+def constants_in(dtype: str) -> Iterator[None]:
     """Context in which constants that name no type are of `dtype`: for a network within a computation in another type.
 
     BayesFlow starts sums at zeros of the process' float type, which TensorFlow adds to no other.
@@ -235,14 +238,14 @@ def constants_in(dtype: str):
         keras.config.set_floatx(previous)
 
 
-def floats_as_simulated(structure):
+def floats_as_simulated(structure: Any) -> Any:
     """Nested tensors whose floats are of `simulation_dtype`; Keras would make them those of the networks."""
     dtype = simulation_dtype()
     return _map_leaves(lambda leaf: _in_type(leaf, dtype) if ops.is_tensor(leaf) else leaf, structure)
 
 
 @contextlib.contextmanager
-def precision(dtype: str):
+def precision(dtype: str) -> Iterator[None]:
     """Context in which `keras.ops` computes in `dtype` and creates constants in it, whatever the process' floatx.
 
     Within `wide_simulation` float64 tensors stay what they are.
@@ -281,7 +284,7 @@ def _pack(structure, leaves):
     return leaves[0] if ops.is_tensor(structure) else keras.tree.pack_sequence_as(structure, leaves)
 
 
-def register_dict(kind):
+def register_dict(kind: type[dict]) -> None:
     """Let the trees of Keras and JAX take a class derived from dict for a dict; what they give back is a plain one."""
 
     def flatten(values):
@@ -302,7 +305,7 @@ def register_dict(kind):
         )
 
 
-def to_numpy(structure):
+def to_numpy(structure: Any) -> Any:
     """Nested tensors to nested NumPy arrays."""
     return _map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)
 
@@ -316,7 +319,7 @@ def _in_type(leaf, dtype: str):
     return leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf
 
 
-def to_tensor(structure, dtype: str):
+def to_tensor(structure: Any, dtype: str) -> Any:
     """Nested arrays to nested tensors; floating leaves become `dtype`, integers and booleans stay.
 
     Tensors of the right type stay as they are, so that what many calls share may be converted once.
@@ -332,7 +335,7 @@ def to_tensor(structure, dtype: str):
     return _map_leaves(convert, structure)
 
 
-def cast(structure):
+def cast(structure: Any) -> Any:
     """NumPy arrays to tensors of the float type that experiments are simulated in."""
     return to_tensor(structure, simulation_dtype())
 
@@ -351,7 +354,7 @@ def _numpy_interface(build, dtype, compiled=True):
     return call
 
 
-def compile_function(function, dtype: str = "float64", compiled: bool = True):
+def compile_function(function: Callable[..., Any], dtype: str = "float64", compiled: bool = True) -> Callable[..., Any]:
     """`function(*arrays)` in `keras.ops`, compiled where the backend compiles, NumPy in and out, without gradients.
 
     `compiled=False` evaluates eagerly: quicker for a function that is called once or twice.
@@ -369,7 +372,7 @@ def compile_function(function, dtype: str = "float64", compiled: bool = True):
     return _numpy_interface(build, dtype, compiled)
 
 
-def compile_light(function, dtype: str = "float64"):
+def compile_light(function: Callable[..., Any], dtype: str = "float64") -> Callable[..., Any]:
     """`compile_function` for a few operations: one program on JAX, which would compile each of them by itself.
 
     The others evaluate eagerly: a program of TensorFlow's takes longer to make than a few operations take.
@@ -412,7 +415,7 @@ def _value_and_gradient_of_tensors(function):
     return with_autograd
 
 
-def differentiated(function):
+def differentiated(function: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
     """`(x, *args) -> (value, gradient in x)` on tensors, for use inside a function that is itself compiled.
 
     An ascent written in `keras.ops` takes the gradients of its steps with it, so that the whole loop is one program.
@@ -426,7 +429,9 @@ def _compiled(function):
     return tf.function(function, reduce_retracing=True) if NAME == "tensorflow" else function
 
 
-def value_and_gradient(function, dtype: str = "float64", compiled: bool = True):
+def value_and_gradient(
+    function: Callable[..., Tensor], dtype: str = "float64", compiled: bool = True
+) -> Callable[..., Any]:
     """Value and gradient of a scalar `function(x, *args)` written in `keras.ops`.
 
     Args:
@@ -442,7 +447,7 @@ def value_and_gradient(function, dtype: str = "float64", compiled: bool = True):
     return _numpy_interface(lambda: _compiled(evaluate) if compiled else evaluate, dtype, compiled)
 
 
-def hessian_vector_product(function, dtype: str = "float64"):
+def hessian_vector_product(function: Callable[..., Tensor], dtype: str = "float64") -> Callable[..., Any]:
     """`(x, v, *args) -> H(x) v` for a scalar `function(x, *args)` of one array, NumPy in and out."""
 
     def with_tapes(x, v, *args):
@@ -471,7 +476,7 @@ def hessian_vector_product(function, dtype: str = "float64"):
     return _numpy_interface(build, dtype)
 
 
-def jacobian(function, dtype: str = "float64"):
+def jacobian(function: Callable[..., Tensor], dtype: str = "float64") -> Callable[..., Any]:
     """`(x, *args) -> d function / d x` for a tensor-valued function of one array; shape (*value.shape, *x.shape)."""
 
     def with_tape(x, *args):
@@ -519,7 +524,7 @@ def _collate_dict(collate, rows):
     return _as_batch(collate(rows))
 
 
-def dicts_as_batches(loader):
+def dicts_as_batches(loader: Any) -> Any:
     """A torch DataLoader whose dicts come as batches without targets; Keras 3.15 on JAX keeps a dict's keys only."""
     torch_data = sys.modules.get("torch.utils.data")
     if torch_data is None or not isinstance(loader, torch_data.DataLoader):
@@ -545,15 +550,15 @@ class Trainer(KerasModel):
 
     wide = False
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         with wide_simulation(self.wide), self._weights_kept(), self._last_group_may_be_short():
             return super().fit(*args, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         with wide_simulation(self.wide), self._weights_kept(), self._last_group_may_be_short():
             return super().evaluate(*args, **kwargs)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         with wide_simulation(self.wide), self._weights_kept():
             return super().predict(*args, **kwargs)
 
@@ -581,7 +586,7 @@ class Trainer(KerasModel):
             self._jax_state = dict(zip([name for name, wanted in chosen.items() if wanted], state, strict=True))
         return state
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         if self.train_function is not None and not force:
             return
         if NAME == "jax" and not self.run_eagerly and self.jit_compile:
@@ -692,7 +697,7 @@ class Trainer(KerasModel):
 
         return train_function
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False):
         fused = self.steps_per_execution
         if NAME != "torch" or fused == 1 or (self.test_function is not None and not force):
             return super().make_test_function(force=force)

@@ -4,6 +4,7 @@ A discrete parameter is its own coordinate: nothing is transformed, its density 
 law with infinitely many values has no classifier over them, so it is refused until the user cuts it, `truncated`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 MOST_VALUES = 4096  # of one coordinate
 TOLERANCE = 1e-6  # of a sum of probabilities
@@ -32,24 +33,24 @@ class Discrete:
     values: tuple
     probabilities: tuple
 
-    def sample(self, num, rng):
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         return self.transform(rng.random((num, self.dim)))
 
-    def transform(self, u):
+    def transform(self, u: np.ndarray) -> np.ndarray:
         columns = [
             values[np.minimum(np.searchsorted(np.cumsum(p), column), len(values) - 1)]
             for values, p, column in zip(self.values, self.probabilities, np.moveaxis(u, -1, 0), strict=True)
         ]
         return np.stack(columns, axis=-1)
 
-    def log_prob(self, theta):
+    def log_prob(self, theta: np.ndarray) -> np.ndarray:
         found = [
             np.where(np.isin(column, values), np.log(p)[nearest(column, values)], -np.inf)
             for values, p, column in zip(self.values, self.probabilities, np.moveaxis(theta, -1, 0), strict=True)
         ]
         return np.sum(found, axis=0)
 
-    def log_density(self, theta):
+    def log_density(self, theta: Tensor) -> Tensor:
         """`log_prob` in `keras.ops`, without gradient: a value off the support counts as the nearest one on it."""
         found = [
             ops.take(numerics.like(np.log(p), theta), nearest_of_tensor(theta[..., i], values))
@@ -57,24 +58,24 @@ class Discrete:
         ]
         return sum(found[1:], found[0])
 
-    def entropy(self):
+    def entropy(self) -> float:
         return float(sum(special.entr(p).sum() for p in self.probabilities))
 
-    def support(self):
+    def support(self) -> tuple[np.ndarray, ...]:
         return tuple(np.array([edge(values) for values in self.values]) for edge in (np.min, np.max))
 
 
-def nearest(x, values) -> np.ndarray:
+def nearest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Index of the nearest of sorted values: (...,), (K,) -> (...,)."""
     return np.abs(np.asarray(x)[..., None] - values).argmin(axis=-1)
 
 
-def nearest_of_tensor(x, values):
+def nearest_of_tensor(x: Tensor, values: np.ndarray) -> Tensor:
     """`nearest` in `keras.ops`."""
     return ops.argmin(ops.abs(x[..., None] - numerics.like(values, x)), axis=-1)
 
 
-def cell(parameters, discrete) -> np.ndarray:
+def cell(parameters: Mapping[str, np.ndarray], discrete: Mapping[str, tuple]) -> np.ndarray:
     """Index of joint values among `joint_values(discrete)`: {name: (..., d)} -> (...,); the nearest values count."""
     index = 0
     for name, coordinates in discrete.items():
@@ -83,7 +84,7 @@ def cell(parameters, discrete) -> np.ndarray:
     return index
 
 
-def cell_of_tensors(parameters, discrete):
+def cell_of_tensors(parameters: Mapping[str, Tensor], discrete: Mapping[str, tuple]) -> Tensor:
     """`cell` in `keras.ops`."""
     index = 0
     for name, coordinates in discrete.items():
@@ -92,17 +93,17 @@ def cell_of_tensors(parameters, discrete):
     return index
 
 
-def one_hot(index, size: int, dtype):
+def one_hot(index: Tensor, size: int, dtype: Any) -> Tensor:
     """One-hot vectors of integers by comparison: torch's own reads values, so that no step can be recorded with it."""
     return ops.cast(ops.equal(index[..., None], ops.arange(size, dtype=index.dtype)), dtype)
 
 
-def is_discrete(law) -> bool:
+def is_discrete(law: Any) -> bool:
     """Whether a law is a discrete one of scipy.stats, frozen or made by rv_discrete(values=...)."""
     return isinstance(law, stats.rv_discrete) or isinstance(getattr(law, "dist", None), stats.rv_discrete)
 
 
-def as_discrete(name: str, law, dim: int | None) -> Discrete:
+def as_discrete(name: str, law: Any, dim: int | None) -> Discrete:
     """A block from a discrete law.
 
     Raises:
@@ -140,7 +141,7 @@ def _table(name, law, own, index):
     return values[kept], probabilities[kept] / probabilities.sum()
 
 
-def truncated(law, tail: float = 1e-6):
+def truncated(law: Any, tail: float = 1e-6) -> Any:
     """A discrete law without its tails: values beyond the quantiles at `tail` and 1 - `tail` are left out.
 
     Args:
@@ -164,7 +165,7 @@ def truncated(law, tail: float = 1e-6):
     return stats.rv_discrete(values=(values, probabilities / probabilities.sum()))
 
 
-def joint_values(discrete) -> np.ndarray:
+def joint_values(discrete: Mapping[str, tuple]) -> np.ndarray:
     """All joint values of discrete coordinates, {name: values of each coordinate} -> (count, coordinates)."""
     tables = [values for coordinates in discrete.values() for values in coordinates]
     grids = np.meshgrid(*tables, indexing="ij")

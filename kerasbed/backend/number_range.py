@@ -15,6 +15,8 @@ is infinite, and every finite figure says more about rounding or the network tha
 """
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import tree
@@ -34,7 +36,7 @@ SMALLEST_SQUARED = 1e-15  # draws below it, or above its inverse, vary by square
 # -- designs and parameters: from their values alone ---
 
 
-def design_needs_float64(space) -> bool:
+def design_needs_float64(space: Any) -> bool:
     """Whether float32 cannot hold the designs of a space beside their spread over it.
 
     Raises:
@@ -56,7 +58,7 @@ def design_needs_float64(space) -> bool:
     return wide
 
 
-def parameters_need_float64(prior, parameters) -> bool:
+def parameters_need_float64(prior: Any, parameters: Mapping[str, np.ndarray]) -> bool:
     """Whether float32 cannot hold draws {name: (num, d)} of a prior beside their spread in unconstrained coordinates.
 
     Raises:
@@ -82,7 +84,7 @@ def parameters_need_float64(prior, parameters) -> bool:
     return wide
 
 
-def refuse_rounded_at(simulator, design, seed: int = 0) -> None:
+def refuse_rounded_at(simulator: Any, design: np.ndarray | dict[str, np.ndarray], seed: int = 0) -> None:
     """`refuse_rounded` for a few simulations at one design (1, *shape), a dict of those in parts."""
     rng = np.random.default_rng([seed, 61])
     parameters = simulator.prior.sample(FEW, rng)
@@ -96,7 +98,7 @@ def refuse_rounded_at(simulator, design, seed: int = 0) -> None:
         refuse_rounded(simulator, outcome)
 
 
-def refuse_rounded(simulator, outcome) -> None:
+def refuse_rounded(simulator: Any, outcome: np.ndarray) -> None:
     """Refuse an experiment that float64 cannot hold, as every estimate in float64 takes it.
 
     Args:
@@ -126,13 +128,13 @@ def refuse_rounded(simulator, outcome) -> None:
     _outcome_needs_float64(simulator, outcome[:, 0], outcome[:, 0], _with_typical(spread))
 
 
-def with_room(values) -> np.ndarray:
+def with_room(values: np.ndarray) -> np.ndarray:
     """Values whose squares float32 cannot hold as float64, so that their standard deviation can be taken."""
     largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
     return values if largest == 0.0 or SMALLEST_SQUARED < largest < 1.0 / SMALLEST_SQUARED else values.astype("float64")
 
 
-def values_need_float64(values) -> bool:
+def values_need_float64(values: np.ndarray) -> bool:
     """Whether float32 is too coarse for simulations (num, ...), beside a hundredth of their spread."""
     values = np.asarray(values, "float64")
     return _disturbed(_rounding(values), 0.01 * _deviation(values))
@@ -184,7 +186,12 @@ def _disturbed(errors, spread) -> bool:
 # -- outcomes: from simulations ---
 
 
-def choose(simulator, target, draws, outcome) -> bool:
+def choose(
+    simulator: Any,
+    target: Any,
+    draws: tuple[Mapping[str, np.ndarray], np.ndarray | dict[str, np.ndarray], np.ndarray],
+    outcome: np.ndarray,
+) -> bool:
     """Whether experiments must be simulated in float64.
 
     Args:

@@ -3,11 +3,14 @@
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
+
+from kerasbed.backend import Tensor
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
-def inside_open_interval(x, low, high):
+def inside_open_interval(x: Tensor, low: float, high: float) -> Tensor:
     """Move values that rounding put on the edge of (low, high) one rounding step inside, so that logs stay finite.
 
     A float32 draw of a uniform prior can equal its bound although the real draw does not; its logit would be infinite.
@@ -21,7 +24,7 @@ def inside_open_interval(x, low, high):
     return x
 
 
-def open_interval(low, high, dtype: str = "float64"):
+def open_interval(low: float, high: float, dtype: str = "float64") -> tuple[float, float]:
     """The ends of (low, high) that a float type can tell from its edges; an infinite bound stays as it is."""
     info = np.finfo(dtype)
     width = high - low if np.isfinite(low) and np.isfinite(high) else 0.0
@@ -34,26 +37,26 @@ def open_interval(low, high, dtype: str = "float64"):
     return low + margin(low), high - margin(high)
 
 
-def log_mean_exp(x, axis=-1):
+def log_mean_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log of the mean of exp(x) along an axis, in log space."""
     return ops.logsumexp(x, axis=axis) - log_size(x, axis)
 
 
-def log_size(x, axis, plus=0):
+def log_size(x: Tensor, axis: int, plus: int = 0) -> Tensor:
     """log of the length of an axis, plus a number; TensorFlow knows the length of a batch axis at run time only."""
     if x.shape[axis] is not None:
         return float(np.log(x.shape[axis] + plus))
     return ops.log(ops.cast(ops.shape(x)[axis] + plus, x.dtype))
 
 
-def log_sum_exp(x, axis=-1):
+def log_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log of the sum of exp(x) along an axis; -inf where every term is, and not the NaN of -inf minus -inf."""
     largest = ops.max(x, axis=axis, keepdims=True)
     shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
     return ops.log(ops.sum(ops.exp(x - shift), axis=axis)) + ops.squeeze(shift, axis=axis)
 
 
-def standard_normal_log_density(z):
+def standard_normal_log_density(z: Tensor) -> Tensor:
     """log N(z; 0, I), summed over the last axis: (..., d) -> (...,)."""
     return -0.5 * ops.sum(ops.square(z), axis=-1) - 0.5 * z.shape[-1] * LOG_2PI
 
@@ -63,13 +66,13 @@ def safe_scale(scale: np.ndarray) -> np.ndarray:
     return np.where(scale > 0, scale, 1.0)
 
 
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+def mean_and_error(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent draws and its standard error."""
     values = np.asarray(values, "float64")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
 
 
-def at_least_tiny(weights):
+def at_least_tiny(weights: Tensor) -> Tensor:
     """Precision weights kept above the root of the smallest normal float32.
 
     A sensor of weight zero has noise of infinite scale; at 1e-19 its scale and the square of it are still finite, and
@@ -89,7 +92,7 @@ def forward_step(dtype: str = "float64") -> float:
     return float(np.sqrt(np.finfo(dtype).eps))
 
 
-def like(constant, tensor):
+def like(constant: ArrayLike, tensor: Tensor) -> Tensor:
     """A NumPy constant as a tensor of another tensor's float type; backends differ in how they mix the two."""
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     return ops.convert_to_tensor(np.asarray(constant, dtype), dtype=dtype)
@@ -100,31 +103,31 @@ def like(constant, tensor):
 COVARIANCE_JITTER = 1e-9
 
 
-def jittered_cholesky(covariance, variance):
+def jittered_cholesky(covariance: Tensor, variance: Tensor) -> Tensor:
     """Cholesky factor of (..., n, n) covariances that duplicate points or rounding may leave without full rank."""
     identity = ops.eye(covariance.shape[-1], dtype=covariance.dtype)
     return ops.cholesky(covariance + COVARIANCE_JITTER * variance * identity)
 
 
-def safe_sqrt(x):
+def safe_sqrt(x: Tensor) -> Tensor:
     """Square root with slope 0 instead of infinity at 0, for distances between equal points."""
     positive = x > 0.0
     return ops.where(positive, ops.sqrt(ops.where(positive, x, 1.0)), 0.0)
 
 
-def entropy(probabilities):
+def entropy(probabilities: Tensor) -> Tensor:
     """-sum p log p over the last axis, 0 log 0 = 0 with a finite slope: (..., n) -> (...,)."""
     positive = probabilities > 0.0
     logs = ops.log(ops.where(positive, probabilities, 1.0))
     return -ops.sum(probabilities * logs, axis=-1)
 
 
-def nonzero_divisor(x):
+def nonzero_divisor(x: Tensor) -> Tensor:
     """x >= 0 with 0 replaced by the smallest normal number, as a divisor of a numerator that is 0 whenever x is."""
     return ops.maximum(x, float(np.finfo(ops.dtype(x)).tiny))
 
 
-def mean_decay(x):
+def mean_decay(x: Tensor) -> Tensor:
     """(1 - exp(-x)) / x, the mean of exp(-x s) over s in [0, 1], with its value 1 and slope -1/2 at 0.
 
     Below the cube root of the rounding step three terms of the series are exact to rounding, while the derivative of

@@ -19,6 +19,8 @@ import math
 import numpy as np
 from keras import ops
 
+from kerasbed.backend import Tensor
+
 _SHIFT = 10
 # B_2k / (2k (2k - 1)), k = 1..7
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
@@ -32,7 +34,7 @@ _DISTANCES = np.exp(_NODES - np.exp(-_NODES))
 _LOG_WEIGHTS = np.log(_SPACING * (1.0 + np.exp(-_NODES))) + _NODES - np.exp(-_NODES)
 
 
-def log_gamma(x):
+def log_gamma(x: Tensor) -> Tensor:
     """log Gamma(x) for x > 0, elementwise; relative error near float64 rounding."""
     product = x
     for step in range(1, _SHIFT):
@@ -44,24 +46,24 @@ def log_gamma(x):
     return (y - 0.5) * ops.log(y) - y + 0.5 * math.log(2.0 * math.pi) + series / y - ops.log(product)
 
 
-def log_beta(a, b):
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """log B(a, b) for a, b > 0, elementwise."""
     values = log_gamma(ops.stack([a, b, a + b]))
     return values[0] + values[1] - values[2]
 
 
-def log_sigmoid(v):
+def log_sigmoid(v: Tensor) -> Tensor:
     """log sigmoid(v) without overflow."""
     return ops.minimum(v, 0.0) - ops.log1p(ops.exp(-ops.abs(v)))
 
 
-def beta_logit_log_density(v, a, b, norming=None):
+def beta_logit_log_density(v: Tensor, a: Tensor, b: Tensor, norming: Tensor | None = None) -> Tensor:
     """Log density of logit(t) for t ~ Beta(a, b), elementwise; norming: log B(a, b) where it is known."""
     # log sigmoid(-v) = log sigmoid(v) - v
     return (a + b) * log_sigmoid(v) - b * v - (log_beta(a, b) if norming is None else norming)
 
 
-def beta_logit_log_cdf(v, a, b, norming):
+def beta_logit_log_cdf(v: Tensor, a: Tensor, b: Tensor, norming: Tensor) -> Tensor:
     """log P(logit(t) <= v) for t ~ Beta(a, b), elementwise; accurate in the lower tail. norming: log B(a, b)."""
     # The integrand falls off over a standard deviation of v near the mode and over 1 / a in the tail.
     slope = ops.maximum(a * ops.sigmoid(-v) - b * ops.sigmoid(v), 0.0)
@@ -74,7 +76,7 @@ def beta_logit_log_cdf(v, a, b, norming):
     return ops.logsumexp(exponent + log_weight, axis=-1) - norming
 
 
-def beta_logit_quantile(uniform, a, b):
+def beta_logit_quantile(uniform: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """logit of the Beta(a, b) quantile at `uniform`, elementwise, differentiable in a and b.
 
     Args:

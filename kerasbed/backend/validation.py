@@ -1,9 +1,10 @@
 """Values given by the user that must be finite real numbers: observed outcomes and designs."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def finite_values(values, name: str) -> np.ndarray:
+def finite_values(values: ArrayLike, name: str) -> np.ndarray:
     """Values as a float64 array.
 
     Raises:

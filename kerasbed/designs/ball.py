@@ -5,10 +5,15 @@ the sphere. Both are computed after a division by the largest coordinate, which 
 large weights from overflowing.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, entries, flatten, normal_directions, short
 
@@ -16,13 +21,13 @@ from kerasbed.designs.base import Design, entries, flatten, normal_directions, s
 class _Round(Design):
     """What both share: the last axis of `shape` counts the coordinates of a point."""
 
-    def __init__(self, shape, radius=1.0, center=0.0, **kwargs):
+    def __init__(self, shape: int | Sequence[int], radius: float = 1.0, center: ArrayLike = 0.0, **kwargs: Any):
         self.radius, self.center = float(radius), entries("center", center, shape)
         if not (np.isfinite(self.radius) and self.radius > 0):
             raise ValueError(f"radius is {radius}, but a positive finite distance was expected.")
         super().__init__(shape, **kwargs)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         return flatten((design - like(self.center, design)) / self.radius)
 
     def _distance(self, value):
@@ -48,25 +53,25 @@ class Ball(_Round):
         ValueError: a radius that is not positive.
     """
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         size = ops.stop_gradient(ops.maximum(ops.max(ops.abs(u), axis=-1, keepdims=True), 1.0))
         v, unit = u / size, 1.0 / size
         length = ops.sqrt(ops.square(unit) + ops.sum(ops.square(v), axis=-1, keepdims=True))
         return like(self.center, u) + self.radius * v / length
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         v = (value - like(self.center, value)) / self.radius
         edge = 4.0 * float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
         inside = ops.maximum(1.0 - ops.sum(ops.square(v), axis=-1, keepdims=True), edge)  # the surface is at infinity
         return v / ops.sqrt(inside)
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         rng = np.random.default_rng(seed)
         directions = normal_directions(num, self.shape, rng)
         distance = rng.random((*directions.shape[:-1], 1)) ** (1.0 / self.shape[-1])
         return self.center + self.radius * distance * directions
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> np.ndarray | np.bool_:
         return self._distance(value) <= 1.0 + 1e-6
 
 
@@ -83,7 +88,7 @@ class Sphere(_Round):
         ValueError: a radius that is not positive, or one coordinate, where a sphere is two points.
     """
 
-    def __init__(self, shape, radius=1.0, center=0.0, **kwargs):
+    def __init__(self, shape: int | Sequence[int], radius: float = 1.0, center: ArrayLike = 0.0, **kwargs: Any):
         super().__init__(shape, radius, center, **kwargs)
         if self.shape[-1] < 2:
             raise ValueError(
@@ -91,18 +96,18 @@ class Sphere(_Round):
                 "kb.designs.Choice."
             )
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         size = ops.stop_gradient(ops.max(ops.abs(u), axis=-1, keepdims=True))
         first = like(np.eye(self.shape[-1])[0], u)
         v = ops.where(size > 0, u / ops.where(size > 0, size, 1.0), first)  # the origin has no direction: take an axis
         length = ops.sqrt(ops.sum(ops.square(v), axis=-1, keepdims=True))
         return like(self.center, u) + self.radius * v / length
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         return (value - like(self.center, value)) / self.radius
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.radius * normal_directions(num, self.shape, np.random.default_rng(seed))
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> np.ndarray | np.bool_:
         return np.abs(self._distance(value) - 1.0) <= 1e-6

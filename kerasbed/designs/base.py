@@ -10,13 +10,17 @@ discrete space samples. Which design a draw belongs to is a base sample in `draw
 ranks the `proposals` and keeps one, the `chosen` coordinates, which is the design from then on.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops, tree
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import number_range
+from kerasbed.backend import Seed, Tensor, number_range
 from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
@@ -57,7 +61,15 @@ class Design(keras.layers.Layer):
     wide = False
     _range_is_known = False
 
-    def __init__(self, shape, initial=None, seed=None, trainable=True, name=None, dtype=None):
+    def __init__(
+        self,
+        shape: int | Sequence[int] | dict[str, Any],
+        initial: ArrayLike | dict[str, ArrayLike] | None = None,
+        seed: int | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: str | dict | keras.DTypePolicy | None = None,
+    ):
         super().__init__(name=name, trainable=trainable, dtype=dtype, autocast=False)
         backend.check_policy(f"The dtype of {type(self).__name__}", self.dtype_policy)
         self.shape = checked_shape(shape)
@@ -71,33 +83,33 @@ class Design(keras.layers.Layer):
         """Shape of one design's unconstrained coordinates."""
         return self.shape
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor | dict[str, Tensor]:
         """Unconstrained coordinates (..., *unconstrained_shape) to the user's units (..., *shape)."""
         raise NotImplementedError
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor | dict[str, Tensor]) -> Tensor:
         """Inverse of `constrain`."""
         raise NotImplementedError
 
-    def encode(self, design):
+    def encode(self, design: Tensor | dict[str, Tensor]) -> Tensor:
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
-    def sample(self, num: int, seed: int | None = None) -> np.ndarray:
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
 
-    def contains(self, value) -> np.ndarray | bool:
+    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | bool:
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 
     # -- a space of choices also defines these ---
 
-    def choice_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Base samples of the choices, each with `num` rows; a continuous space needs none."""
         return {}
 
-    def relax(self, u, choice, progress):
+    def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor | dict[str, Tensor]:
         """The design while it is learned: `constrain`, smoothed by base samples where the space is discrete.
 
         Args:
@@ -107,7 +119,7 @@ class Design(keras.layers.Layer):
         """
         return self.constrain(u)
 
-    def propose(self, u: np.ndarray, rng) -> np.ndarray:
+    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Coordinates of sampled choices, one for each row of learned coordinates (num, *unconstrained_shape)."""
         return u
 
@@ -141,7 +153,7 @@ class Design(keras.layers.Layer):
         """Names of the extra draws without which `call` gives the chosen design."""
         return (START, *self.choice_draws(1, np.random.default_rng(0)))
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
         self.find_range()
@@ -186,14 +198,14 @@ class Design(keras.layers.Layer):
         dtype = backend.simulation_dtype()
         return tree.map_structure(lambda v: backend.to_tensor(np.asarray(v, "float64")[None], dtype), value)
 
-    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Base samples that decide which design a draw belongs to, each with `num` rows."""
         extra = dict(self.choice_draws(num, rng))
         if self.starts > 1:  # rows of an identity matrix, so that the gradient of the selection is a dense product
             extra[START] = np.eye(self.starts)[np.arange(num) % self.starts]
         return extra
 
-    def call(self, draws=None):
+    def call(self, draws: Mapping[str, Any] | None = None) -> Tensor | dict[str, Tensor]:
         """The current design, (1, *shape), or a design for each draw, (batch, *shape).
 
         Draws may bring their designs along; without draws that explore, this is the chosen design.
@@ -216,7 +228,7 @@ class Design(keras.layers.Layer):
         flat = ops.reshape(self.unconstrained, (self.starts, -1))
         return ops.reshape(ops.matmul(ops.cast(extra[START], flat.dtype), flat), (-1, *self.unconstrained_shape))
 
-    def starts_of(self, draws):
+    def starts_of(self, draws: Mapping[str, Any]) -> tuple[Tensor, Tensor | dict[str, Tensor]] | None:
         """Which start each row has: (rows, starts) of zeros and ones, and the starts' designs, (starts, *shape).
 
         None where rows do not share the designs of a few starts.
@@ -263,7 +275,7 @@ class Design(keras.layers.Layer):
 
     # -- values ---
 
-    def values(self, u: np.ndarray):
+    def values(self, u: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
         """NumPy designs (num, *shape) of NumPy coordinates (num, *unconstrained_shape).
 
         Rows are filled up to a power of two, so that searches, which ask for every number of them, meet few programs.
@@ -275,7 +287,7 @@ class Design(keras.layers.Layer):
             found = self._constrained(filled(np.asarray(u, "float64")))
         return tree.map_structure(lambda value: value[: len(u)], found)
 
-    def measure(self, simulator, draws):
+    def measure(self, simulator: Any, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
         design = self.call(draws)
         return design, simulator.measure(draws["parameters"], design, draws["noise"])
@@ -290,7 +302,7 @@ class Design(keras.layers.Layer):
         """Number of features that networks are given for a design."""
         return backend.compile_light(self.encode, self.dtype)(self.sample(1, seed=0)).shape[-1]
 
-    def assign(self, value) -> None:
+    def assign(self, value: ArrayLike | dict[str, ArrayLike]) -> None:
         """Set the current design, (*shape) in the user's units.
 
         Raises:
@@ -312,7 +324,7 @@ class Design(keras.layers.Layer):
         copy.assign(self.numpy())
         return copy
 
-    def check(self, value) -> np.ndarray:
+    def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         """Values as a float array (*shape), or an error that names what is wrong."""
         value = np.asarray(value, "float64")
         if value.shape != self.shape:
@@ -324,7 +336,7 @@ class Design(keras.layers.Layer):
             raise ValueError(f"design {value} lies outside {self!r}; pass values inside it.")
         return value
 
-    def get_config(self):
+    def get_config(self) -> dict:
         initial = None if self.initial is None else tree.map_structure(lambda value: value.tolist(), self.initial)
         return super().get_config() | {
             "shape": self.shape,
@@ -334,7 +346,7 @@ class Design(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Design":
         config = dict(config)
         starts = config.pop("starts", 1)
         space = cls(**config)
@@ -342,7 +354,7 @@ class Design(keras.layers.Layer):
         return space
 
 
-def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
+def random_start(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Unconstrained coordinates to start from, (*shape): normal, stratified over the entries.
 
     Each of n entries takes one of n strata of equal probability, so that measurements begin on both sides of the middle
@@ -354,7 +366,7 @@ def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
     return START_SPREAD * special.ndtri(strata).reshape(shape)
 
 
-def random_starts(count: int, shape: tuple[int, ...], rng) -> np.ndarray:
+def random_starts(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Coordinates of further starts, (count, *shape): wider, each stratified over its entries as above, and every entry
     over the starts: within its stratum it takes another of `count` parts in each."""
     size = int(np.prod(shape))
@@ -371,12 +383,12 @@ def filled(rows: np.ndarray) -> np.ndarray:
     return rows[np.minimum(np.arange(1 << max(len(rows) - 1, 0).bit_length()), len(rows) - 1)]
 
 
-def detach(design):
+def detach(design: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
     """The same values, through which no gradient flows; designs may be dicts."""
     return tree.map_structure(ops.stop_gradient, design)
 
 
-def checked_shape(shape):
+def checked_shape(shape: Any) -> Any:
     """A tuple of positive sizes, or a dict of those."""
     if isinstance(shape, dict):
         return {name: checked_shape(part) for name, part in shape.items()}
@@ -389,7 +401,7 @@ def checked_shape(shape):
     return shape
 
 
-def entries(name: str, value, shape) -> np.ndarray:
+def entries(name: str, value: ArrayLike, shape: int | Sequence[int]) -> np.ndarray:
     """A number or (*shape) array, broadcast to one value for each entry."""
     shape, value = checked_shape(shape), np.asarray(value, "float64")
     try:
@@ -398,15 +410,15 @@ def entries(name: str, value, shape) -> np.ndarray:
         raise ValueError(f"{name} has shape {value.shape}, but a number or shape {shape} was expected.") from None
 
 
-def flatten(features):
+def flatten(features: Tensor) -> Tensor:
     return ops.reshape(features, (-1, int(np.prod(features.shape[1:]))))
 
 
-def normal_directions(num: int, shape, rng) -> np.ndarray:
+def normal_directions(num: int, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Uniform points of the unit sphere over the last axis, (num, *shape)."""
     directions = rng.standard_normal((num, *shape))
     return directions / np.linalg.norm(directions, axis=-1, keepdims=True)
 
 
-def short(values: np.ndarray):
+def short(values: np.ndarray) -> float | list:
     return float(values.flat[0]) if np.all(values == values.flat[0]) else values.tolist()

@@ -1,9 +1,14 @@
 """Real-valued spaces: `Free` (any values) and `Box` (values between bounds)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, entries, flatten, short
 
@@ -18,31 +23,31 @@ class Free(Design):
             coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
     """
 
-    def __init__(self, shape, center=0.0, scale=1.0, **kwargs):
+    def __init__(self, shape: int | Sequence[int], center: ArrayLike = 0.0, scale: ArrayLike = 1.0, **kwargs: Any):
         self.center, self.scale = entries("center", center, shape), entries("scale", scale, shape)
         if np.any(self.scale <= 0):
             raise ValueError(f"scale is {scale}, but a spread must be positive.")
         super().__init__(shape, **kwargs)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         return like(self.center, u) + like(self.scale, u) * u
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         return (value - like(self.center, value)) / like(self.scale, value)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         return flatten(self.unconstrain(design))
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> np.ndarray:
         return np.isfinite(value)
 
     def __repr__(self):
         return f"Free(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
 
 
@@ -58,7 +63,7 @@ class Box(Design):
         ValueError: low >= high, or a bound is not finite.
     """
 
-    def __init__(self, shape, low, high, **kwargs):
+    def __init__(self, shape: int | Sequence[int], low: ArrayLike, high: ArrayLike, **kwargs: Any):
         self.low, self.high = entries("low", low, shape), entries("high", high, shape)
         if not np.all(np.isfinite([self.low, self.high])):
             raise ValueError(
@@ -68,30 +73,30 @@ class Box(Design):
             raise ValueError(f"Box got low={low}, high={high}, but low must be below high in every entry; swap them.")
         super().__init__(shape, **kwargs)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         low, high = like(self.low, u), like(self.high, u)
         # Rounding in the last step can leave the box by one unit in the last place.
         return ops.clip(low + like(self.high - self.low, u) * ops.sigmoid(u), low, high)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         fraction = (value - like(self.low, value)) / like(self.high - self.low, value)
         edge = float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
         fraction = ops.clip(fraction, edge, 1.0 - edge)  # a value on a bound has no finite logit
         return ops.log(fraction) - ops.log1p(-fraction)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         slope = 2.0 / (self.high - self.low)
         return flatten((design - like(self.low, design)) * like(slope, design) - 1.0)
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> np.ndarray:
         slack = 1e-6 * (self.high - self.low)
         return (value >= self.low - slack) & (value <= self.high + slack)
 
     def __repr__(self):
         return f"Box(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}

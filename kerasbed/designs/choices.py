@@ -19,14 +19,17 @@ learned, keeps the best of them by its bound, and exchanges single choices as lo
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, checked_shape, flatten
 
@@ -38,7 +41,13 @@ ROOT_STEPS = 32
 class _Discrete(Design):
     """What spaces of choices share: Gumbel base samples, the temperature and the straight-through option."""
 
-    def __init__(self, shape, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        temperatures: Sequence[float] = (1.0, 0.5),
+        straight_through: bool = True,
+        **kwargs: Any,
+    ):
         self.temperatures = tuple(float(t) for t in temperatures)
         if len(self.temperatures) != 2 or min(self.temperatures) <= 0:
             raise ValueError(
@@ -47,10 +56,10 @@ class _Discrete(Design):
         self.straight_through = bool(straight_through)
         super().__init__(shape, **kwargs)
 
-    def choice_draws(self, num, rng):
+    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {GUMBEL: rng.gumbel(size=(num, *self.unconstrained_shape))}
 
-    def relax(self, u, choice, progress):
+    def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor:
         first, last = (float(np.log(t)) for t in self.temperatures)
         temperature = ops.exp(first + (last - first) * ops.cast(progress, u.dtype))
         perturbed = u + ops.cast(choice[GUMBEL], u.dtype)
@@ -59,18 +68,18 @@ class _Discrete(Design):
             return relaxed
         return relaxed + ops.stop_gradient(self.constrain(perturbed) - relaxed)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         return self._values(self._hard(u))
 
-    def propose(self, u, rng):
+    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.settled(u + rng.gumbel(size=u.shape))
 
-    def settled(self, u):
+    def settled(self, u: np.ndarray) -> np.ndarray:
         with backend.no_gradients():
             hard = ops.convert_to_numpy(self._hard(backend.to_tensor(np.asarray(u, "float64"), self.dtype)))
         return CHOSEN_LOGIT * (2.0 * hard - 1.0)
 
-    def continuous_coordinates(self):
+    def continuous_coordinates(self) -> np.ndarray:
         return np.zeros(self.unconstrained_shape, bool)
 
     def get_config(self):
@@ -94,7 +103,14 @@ class Subset(_Discrete):
         ValueError: size over the candidates, or candidates that are not finite.
     """
 
-    def __init__(self, candidates, size: int, temperatures=(1.0, 0.5), straight_through=True, **kwargs):
+    def __init__(
+        self,
+        candidates: int | ArrayLike,
+        size: int,
+        temperatures: Sequence[float] = (1.0, 0.5),
+        straight_through: bool = True,
+        **kwargs: Any,
+    ):
         self.as_mask = np.ndim(candidates) == 0
         self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
         self.number = len(self.candidates)
@@ -110,7 +126,7 @@ class Subset(_Discrete):
         super().__init__(shape, temperatures, straight_through, **kwargs)
 
     @property
-    def unconstrained_shape(self):
+    def unconstrained_shape(self) -> tuple[int, ...]:
         return (self.number,)
 
     def _hard(self, u):
@@ -137,7 +153,7 @@ class Subset(_Discrete):
         chosen = ops.matmul(ops.maximum(share, 0.0), flat)
         return ops.reshape(chosen, (-1, *self.shape))
 
-    def neighbours(self, u):
+    def neighbours(self, u: np.ndarray) -> np.ndarray:
         """One chosen candidate exchanged for one that is not, size * (number - size) subsets."""
         order = np.argsort(-np.asarray(u), kind="stable")
         swaps = list(itertools.product(order[: self.size], order[self.size :]))
@@ -146,7 +162,7 @@ class Subset(_Discrete):
             row[[out, into]] = row[[into, out]]
         return near
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         if self.as_mask:
             return CHOSEN_LOGIT * (2.0 * value - 1.0)
         flat = like(self.candidates.reshape(self.number, -1), value)
@@ -154,7 +170,7 @@ class Subset(_Discrete):
         mask = ops.max(_one_hot(ops.argmin(distance, axis=-1), self.number, value.dtype), axis=-2)
         return CHOSEN_LOGIT * (2.0 * mask - 1.0)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         """Each entry less its mean over the space, in units of its standard deviation there."""
         center, spread = self._moments()
         return flatten((design - like(center, design)) / like(spread, design))
@@ -175,13 +191,13 @@ class Subset(_Discrete):
         variance = square - (center - self.candidates.mean(axis=0)) ** 2
         return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
         if self.as_mask:
             return self.candidates[order].sum(axis=1)
         return self.candidates[np.sort(order, axis=-1)]
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> bool:
         if self.as_mask:
             binary = (np.abs(value) <= 1e-6) | (np.abs(value - 1.0) <= 1e-6)
             return bool(np.all(binary) and np.all(np.abs(value.sum(axis=-1) - self.size) <= 1e-6 * self.number))
@@ -193,7 +209,7 @@ class Subset(_Discrete):
     def __repr__(self):
         return f"Subset({self.number} candidates, size={self.size})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         del config["shape"]
         candidates = self.number if self.as_mask else self.candidates.tolist()
@@ -203,7 +219,7 @@ class Subset(_Discrete):
 class _Categorical(_Discrete):
     """One of the options, (n,) numbers, for each entry of the design."""
 
-    def __init__(self, shape, options, **kwargs):
+    def __init__(self, shape: int | Sequence[int], options: ArrayLike, **kwargs: Any):
         self.options = np.asarray(options, "float64")
         if self.options.ndim != 1 or len(self.options) < 2 or not np.all(np.isfinite(self.options)):
             raise ValueError(f"options are {options!r}, but at least two finite numbers were expected.")
@@ -224,7 +240,7 @@ class _Categorical(_Discrete):
     def _values(self, shares):
         return ops.sum(shares * like(self.options, shares), axis=-1)
 
-    def neighbours(self, u):
+    def neighbours(self, u: np.ndarray) -> np.ndarray:
         """One entry changed to one of the other options, entries * (options - 1) choices."""
         flat = np.asarray(u).reshape(-1, len(self.options))
         taken = flat.argmax(axis=-1)
@@ -234,18 +250,18 @@ class _Categorical(_Discrete):
             row[entry] = option
         return _logits(chosen[..., None] == np.arange(len(self.options))).reshape(-1, *self.unconstrained_shape)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         nearest = ops.argmin(ops.abs(value[..., None] - like(self.options, value)), axis=-1)
         return CHOSEN_LOGIT * (2.0 * _one_hot(nearest, len(self.options), value.dtype) - 1.0)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         """Each entry less the mean of the options, in units of their standard deviation."""
         return flatten((design - self.options.mean()) / self.options.std())
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> np.ndarray:
         gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)
         return gap <= 1e-6 * (self.options.max() - self.options.min())
 
@@ -263,13 +279,13 @@ class Choice(_Categorical):
         ValueError: fewer than two options, or equal ones.
     """
 
-    def __init__(self, shape, options, **kwargs):
+    def __init__(self, shape: int | Sequence[int], options: ArrayLike, **kwargs: Any):
         super().__init__(shape, options, **kwargs)
 
     def __repr__(self):
         return f"Choice(shape={self.shape}, options={self.options.tolist()})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"options": self.options.tolist()}
 
 
@@ -286,7 +302,7 @@ class Integer(_Categorical):
         ValueError: bounds that are no integers, or an empty range.
     """
 
-    def __init__(self, shape, low: int, high: int, **kwargs):
+    def __init__(self, shape: int | Sequence[int], low: int, high: int, **kwargs: Any):
         if int(low) != low or int(high) != high or low >= high:
             raise ValueError(
                 f"Integer got low={low}, high={high}, but whole numbers with low below high were expected."
@@ -297,7 +313,7 @@ class Integer(_Categorical):
     def __repr__(self):
         return f"Integer(shape={self.shape}, low={self.low}, high={self.high})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"low": self.low, "high": self.high}
 
 

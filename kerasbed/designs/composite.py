@@ -1,10 +1,15 @@
 """Spaces made of spaces: `Product` (named parts) and `Transformed` (a user's own differentiable constraint)."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops, tree
+from numpy.typing import ArrayLike
 
 from kerasbed import backend
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, random_start
 
@@ -28,7 +33,16 @@ class Product(Design):
         >>> design.numpy()["dose"]
     """
 
-    def __init__(self, initial=None, seed=None, trainable=True, name=None, dtype=None, spaces=None, **parts):
+    def __init__(
+        self,
+        initial: dict[str, ArrayLike] | None = None,
+        seed: int | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: str | dict | keras.DTypePolicy | None = None,
+        spaces: Mapping[str, Design] | None = None,
+        **parts: Design,
+    ):
         parts = {**(spaces or {}), **parts}
         if not parts:
             raise ValueError("Product got no parts; pass at least one, e.g. Product(dose=kb.designs.Box((1,), 0, 1)).")
@@ -42,7 +56,7 @@ class Product(Design):
         super().__init__({part: space.shape for part, space in parts.items()}, initial, seed, trainable, name, dtype)
 
     @property
-    def unconstrained_shape(self):
+    def unconstrained_shape(self) -> tuple[int, ...]:
         return (sum(self.sizes.values()),)
 
     def _split(self, u):
@@ -59,23 +73,23 @@ class Product(Design):
         flat = [ops.reshape(pieces[part], (-1, size)) for part, size in self.sizes.items()]
         return ops.concatenate(flat, axis=-1)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> dict[str, Tensor]:
         return {part: self.spaces[part].constrain(piece) for part, piece in self._split(u).items()}
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Mapping[str, Tensor]) -> Tensor:
         return self._join({part: space.unconstrain(value[part]) for part, space in self.spaces.items()})
 
-    def encode(self, design):
+    def encode(self, design: Mapping[str, Tensor]) -> Tensor:
         features = {part: space.encode(design[part]) for part, space in self.spaces.items()}
         return ops.concatenate(list(_same_rows(features).values()), axis=-1)
 
-    def choice_draws(self, num, rng):
+    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         draws = {}
         for part, space in self.spaces.items():
             draws |= {f"{part}/{name}": values for name, values in space.choice_draws(num, rng).items()}
         return draws
 
-    def relax(self, u, choice, progress):
+    def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> dict[str, Tensor]:
         relaxed = {}
         for part, piece in self._split(u).items():
             own = {
@@ -84,18 +98,18 @@ class Product(Design):
             relaxed[part] = self.spaces[part].relax(piece, own, progress)
         return _same_rows(relaxed)
 
-    def propose(self, u, rng):
+    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
         return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
 
-    def settled(self, u):
+    def settled(self, u: np.ndarray) -> np.ndarray:
         pieces = {part: self.spaces[part].settled(piece) for part, piece in self._split(np.asarray(u)).items()}
         return np.concatenate([piece.reshape(len(u), -1) for piece in pieces.values()], axis=-1)
 
-    def continuous_coordinates(self):
+    def continuous_coordinates(self) -> np.ndarray:
         return np.concatenate([space.continuous_coordinates().ravel() for space in self.spaces.values()])
 
-    def neighbours(self, u):
+    def neighbours(self, u: np.ndarray) -> np.ndarray:
         """Those of one part, while the others keep their coordinates."""
         pieces = {part: np.asarray(piece)[0] for part, piece in self._split(np.asarray(u)[None]).items()}
         found = [np.zeros((0, *self.unconstrained_shape), "float32")]
@@ -111,14 +125,14 @@ class Product(Design):
             found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}
 
-    def contains(self, value):
+    def contains(self, value: Mapping[str, np.ndarray]) -> bool:
         return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
 
-    def check(self, value):
+    def check(self, value: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
         if not isinstance(value, dict) or set(value) != set(self.spaces):
             given = sorted(value) if isinstance(value, dict) else type(value).__name__
             raise ValueError(f"design has parts {given}, but {sorted(self.spaces)} were expected, as a dict.")
@@ -137,13 +151,13 @@ class Product(Design):
     def __repr__(self):
         return f"Product({', '.join(f'{part}={space!r}' for part, space in self.spaces.items())})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         del config["shape"]
         return config | {"spaces": {p: keras.saving.serialize_keras_object(s) for p, s in self.spaces.items()}}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Product":
         spaces = {part: keras.saving.deserialize_keras_object(space) for part, space in config["spaces"].items()}
         return super().from_config(config | {"spaces": spaces})
 
@@ -173,7 +187,9 @@ class Transformed(Design):
         >>> Transformed(Box((3,), -2.0, 1.0), lambda d: 10.0**d, inverse=lambda v: ops.log10(v))
     """
 
-    def __init__(self, space, fn, inverse=None, **kwargs):
+    def __init__(
+        self, space: Design, fn: Callable[[Any], Tensor], inverse: Callable[[Tensor], Any] | None = None, **kwargs: Any
+    ):
         if not isinstance(space, Design):
             raise TypeError(f"space is {space!r}, but a design space was expected.")
         self.fn, self.inverse = fn, inverse
@@ -191,7 +207,7 @@ class Transformed(Design):
         super().__init__(values.shape[1:], **kwargs)
 
     @property
-    def space(self):
+    def space(self) -> Design:
         """The space whose designs are transformed."""
         return self.spaces["inner"]
 
@@ -201,42 +217,42 @@ class Transformed(Design):
             return np.asarray(ops.convert_to_numpy(self.fn(backend.to_tensor(values, "float64"))), "float64")
 
     @property
-    def unconstrained_shape(self):
+    def unconstrained_shape(self) -> tuple[int, ...]:
         return self.space.unconstrained_shape
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         return self.fn(self.space.constrain(u))
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         self._need_inverse()
         return self.space.unconstrain(self.inverse(value))
 
-    def choice_draws(self, num, rng):
+    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return self.space.choice_draws(num, rng)
 
-    def relax(self, u, choice, progress):
+    def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor:
         return self.fn(self.space.relax(u, choice, progress))
 
-    def propose(self, u, rng):
+    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.space.propose(u, rng)
 
-    def neighbours(self, u):
+    def neighbours(self, u: np.ndarray) -> np.ndarray:
         return self.space.neighbours(u)
 
-    def settled(self, u):
+    def settled(self, u: np.ndarray) -> np.ndarray:
         return self.space.settled(u)
 
-    def continuous_coordinates(self):
+    def continuous_coordinates(self) -> np.ndarray:
         return self.space.continuous_coordinates()
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         scaled = (design - like(self.center, design)) / like(self.spread, design)
         return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self._apply(self.space.sample(num, seed))
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> bool:
         self._need_inverse()
         with backend.precision("float64"), backend.no_gradients():
             inner = backend.to_numpy(self.inverse(backend.to_tensor(np.asarray(value, "float64"), "float64")))
@@ -247,7 +263,7 @@ class Transformed(Design):
         again = self._apply(batch).reshape(np.shape(value))
         return bool(np.all(np.abs(again - value) <= 1e-6 * (np.abs(value) + self.spread)))
 
-    def check(self, value):
+    def check(self, value: ArrayLike) -> np.ndarray:
         self._need_inverse()
         return super().check(value)
 
@@ -261,7 +277,7 @@ class Transformed(Design):
     def __repr__(self):
         return f"Transformed({self.space!r}, {getattr(self.fn, '__name__', self.fn)})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
         for fn in (self.fn, self.inverse):
             if getattr(fn, "__name__", "") == "<lambda>":
@@ -275,6 +291,6 @@ class Transformed(Design):
         return config | {"space": serialize(self.space), "fn": serialize(self.fn), "inverse": inverse}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Transformed":
         parts = {part: config[part] for part in ("space", "fn", "inverse") if config[part] is not None}
         return super().from_config(config | {p: keras.saving.deserialize_keras_object(v) for p, v in parts.items()})

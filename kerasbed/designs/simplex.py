@@ -1,9 +1,13 @@
 """`Simplex`: shares of a fixed total, such as measuring effort spread over sensors."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.designs.base import Design
 
 
@@ -19,7 +23,7 @@ class Simplex(Design):
         ValueError: fewer than one weight, or a total that is not positive.
     """
 
-    def __init__(self, size: int, total: float = 1.0, **kwargs):
+    def __init__(self, size: int, total: float = 1.0, **kwargs: Any):
         if np.ndim(size) != 0 or int(size) != size or size < 1:
             raise ValueError(f"size is {size!r}, but a simplex needs a positive integer number of weights.")
         self.total = float(total)
@@ -28,30 +32,30 @@ class Simplex(Design):
         self.size = int(size)
         super().__init__((self.size,), **kwargs)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         return self.total * ops.softmax(u, axis=-1)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         """log(value) less its mean; a weight of zero is moved inside by one rounding step of the total."""
         edge = self.total * float(np.finfo(keras.backend.standardize_dtype(value.dtype)).eps)
         u = ops.log(ops.maximum(value, edge))
         return u - ops.mean(u, axis=-1, keepdims=True)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         """size * weight / total - 1, zero at equal weights: (1 or batch, size)."""
         return self.size * design / self.total - 1.0
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the simplex (Dirichlet with all ones)."""
         return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num)
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> bool:
         """Whether all weights are at least zero and sum to the total, up to float32 rounding."""
         value = np.asarray(value)
         slack = 1e-6 * self.total
         return bool(np.all(value >= -slack) and np.all(np.abs(value.sum(axis=-1) - self.total) <= slack))
 
-    def check(self, value):
+    def check(self, value: ArrayLike) -> np.ndarray:
         value = np.asarray(value, "float64")
         if value.shape == self.shape and np.all(np.isfinite(value)) and not self.contains(value):
             raise ValueError(
@@ -63,7 +67,7 @@ class Simplex(Design):
     def __repr__(self):
         return f"Simplex(size={self.size}, total={self.total:g})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config() | {"size": self.size, "total": self.total}
         del config["shape"]
         return config

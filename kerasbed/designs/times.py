@@ -9,10 +9,13 @@ Every u gives an admissible design, and every design in the interior has a u; th
 one more than values, so that u matters up to a common constant only.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design
 
@@ -30,7 +33,7 @@ class Times(Design):
         ValueError: low >= high, a negative gap, or `count` values that do not fit.
     """
 
-    def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs):
+    def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs: Any):
         if np.ndim(count) != 0 or int(count) != count or count < 1:
             raise ValueError(f"count is {count!r}, but a positive integer number of times was expected.")
         self.count, self.low, self.high, self.min_gap = int(count), float(low), float(high), float(min_gap)
@@ -49,15 +52,15 @@ class Times(Design):
         super().__init__((self.count,), **kwargs)
 
     @property
-    def unconstrained_shape(self):
+    def unconstrained_shape(self) -> tuple[int, ...]:
         return (self.count + 1,)
 
-    def constrain(self, u):
+    def constrain(self, u: Tensor) -> Tensor:
         shares = ops.cumsum(ops.softmax(u, axis=-1), axis=-1)[..., : self.count]
         # Rounding can carry a sum of shares past one.
         return like(self.offsets, u) + self.room * ops.minimum(shares, 1.0)
 
-    def unconstrain(self, value):
+    def unconstrain(self, value: Tensor) -> Tensor:
         """log of the shares less its mean; an empty share is moved inside by one rounding step."""
         filled = (value - like(self.offsets, value)) / self.room
         ends = ops.zeros_like(filled[..., :1])
@@ -66,17 +69,17 @@ class Times(Design):
         u = ops.log(ops.maximum(shares, edge))
         return u - ops.mean(u, axis=-1, keepdims=True)
 
-    def encode(self, design):
+    def encode(self, design: Tensor) -> Tensor:
         """Distance of each value from its place at equal shares, in units of half the room that is left."""
         middle = self.offsets + self.room * np.arange(1, self.count + 1) / (self.count + 1)
         return 2.0 * (design - like(middle, design)) / self.room
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the space: sorted uniform values of the room that is left, with the gaps put back."""
         filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num, self.count)), axis=-1)
         return self.offsets + filled
 
-    def contains(self, value):
+    def contains(self, value: np.ndarray) -> bool:
         slack = 1e-6 * (self.high - self.low)
         inside = (value >= self.low - slack) & (value <= self.high + slack)
         return bool(np.all(inside) and np.all(np.diff(value, axis=-1) >= self.min_gap - slack))
@@ -84,7 +87,7 @@ class Times(Design):
     def __repr__(self):
         return f"Times(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         del config["shape"]
         return config | {"count": self.count, "low": self.low, "high": self.high, "min_gap": self.min_gap}

@@ -1,17 +1,19 @@
 """Whether an experiment can be integrated over its parameters."""
 
 from kerasbed.priors.atlas import is_finite
+from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators.simulator import Simulator
 
 MAX_PARAMETERS = 3
 
 
-def grid_applies(simulator) -> bool:
+def grid_applies(simulator: Simulator) -> bool:
     """Whether the simulator has a likelihood, a density of continuous parameters, and few enough of them for a grid."""
     prior = simulator.prior
     return simulator.has_likelihood and prior.has_density and not prior.discrete and prior.dim <= MAX_PARAMETERS
 
 
-def check_grid_applies(simulator, mixed: bool = False) -> None:
+def check_grid_applies(simulator: Simulator, mixed: bool = False) -> None:
     """Raise ValueError where no integral over the parameters is possible; `mixed` allows discrete beside continuous."""
     if not simulator.has_likelihood:
         raise ValueError(
@@ -30,7 +32,7 @@ def check_grid_applies(simulator, mixed: bool = False) -> None:
         )
 
 
-def continuous_coordinates(prior) -> int:
+def continuous_coordinates(prior: AbstractPrior) -> int:
     """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
     if prior.branches:
         return max(continuous_coordinates(own) for own in prior.priors.values())

@@ -44,19 +44,19 @@ def _quadratic(dim):
     return np.linalg.pinv(basis), basis, pairs
 
 
-def nodes_of(lower, width):
+def nodes_of(lower: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Nodes of cells: (C, dim), (C, dim) -> (C, Q, dim)."""
     return lower[:, None] + 0.5 * width[:, None] * (1.0 + _rule(lower.shape[1])[0])
 
 
-def cell_nodes(lower, width):
+def cell_nodes(lower: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of all cells (C * Q, dim) and their log weights (C * Q,)."""
     dim = lower.shape[1]
     log_w = np.log(width).sum(axis=1)[:, None] + np.log(_rule(dim)[1])
     return nodes_of(lower, width).reshape(-1, dim), log_w.ravel()
 
 
-def row_keys(rows):
+def row_keys(rows: np.ndarray) -> np.ndarray:
     """A 64-bit number for each row of floats, equal for equal rows: (A, k) -> (A,).
 
     Rows that differ agree with a probability of about 1e-8 in a million rows; sorting numbers is far quicker than
@@ -69,7 +69,9 @@ def row_keys(rows):
     return keys
 
 
-def halved(owner, lower, width, split):
+def halved(
+    owner: np.ndarray, lower: np.ndarray, width: np.ndarray, split: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Children of cells, halved along the axes marked."""
     for axis in range(lower.shape[1]):
         chosen = split[:, axis]
@@ -82,7 +84,7 @@ def halved(owner, lower, width, split):
     return owner, lower, width
 
 
-def measure(log_f, dim) -> Measured:
+def measure(log_f: np.ndarray, dim: int) -> Measured:
     log_max = log_f.max(axis=1)
     shift = np.where(np.isfinite(log_max), log_max, 0.0)
     relative = log_f - shift[:, None]
@@ -149,7 +151,9 @@ def _solved(matrix, vector):
     return np.where(definite[:, None], v, 0.0), log_det, definite
 
 
-def density_at_ends(lower, width, log_f, low, high, dim):
+def density_at_ends(
+    lower: np.ndarray, width: np.ndarray, log_f: np.ndarray, low: np.ndarray, high: np.ndarray, dim: int
+) -> np.ndarray:
     """Highest log density at nodes next to the ends of the box, (A,); -inf for cells away from them."""
     found, q = np.full(len(lower), -np.inf), NODES[dim]
     index = np.stack(np.unravel_index(np.arange(q**dim), (q,) * dim), axis=-1)
@@ -163,7 +167,7 @@ def density_at_ends(lower, width, log_f, low, high, dim):
     return found
 
 
-def log_sum(owner, values, num):
+def log_sum(owner: np.ndarray, values: np.ndarray, num: int) -> np.ndarray:
     """log of sums of exp(values) by owner, (num,)."""
     top = np.full(num, -np.inf)
     np.maximum.at(top, owner, values)

@@ -22,6 +22,7 @@ second, which evaluates every pair and hardly varies where the critic is good, o
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -42,7 +43,7 @@ EPSILONS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.9)
 PILOT_ROWS, PILOT_CONTRASTS = 256, 256
 
 
-def certified_eig(model, num_samples: int, seed: int, contrasts: int = CONTRASTS) -> EIGEstimate:
+def certified_eig(model: Any, num_samples: int, seed: int, contrasts: int = CONTRASTS) -> EIGEstimate:
     """InfoNCE bound at a model's design, with fresh contrasts in every block of draws.
 
     Args:

@@ -9,12 +9,19 @@ which needs no inverse of the weights and holds with weights of zero.
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
 from kerasbed.eig import gaussian_draws
 
 
-def linear_gaussian(matrix, noise_variances=1.0, weights=None, prior_covariance=None):
+def linear_gaussian(
+    matrix: ArrayLike,
+    noise_variances: ArrayLike = 1.0,
+    weights: ArrayLike | Tensor | None = None,
+    prior_covariance: ArrayLike | None = None,
+) -> float | np.ndarray | Tensor:
     """Exact EIG in nats of linear-Gaussian sensors.
 
     Args:

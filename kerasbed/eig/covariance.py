@@ -14,6 +14,7 @@ import numpy as np
 from scipy import linalg, special, stats
 
 from kerasbed import backend
+from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.marginals import MultivariateNormal, unconstrain
 from kerasbed.priors.product import ProductPrior
 
@@ -29,7 +30,7 @@ class PriorCovariance(NamedTuple):
     draws: np.ndarray | None
 
 
-def prior_covariance(prior, seed: int = 0, num: int = DRAWS) -> PriorCovariance:
+def prior_covariance(prior: AbstractPrior, seed: int = 0, num: int = DRAWS) -> PriorCovariance:
     """Covariance of a continuous prior in unconstrained coordinates.
 
     Args:

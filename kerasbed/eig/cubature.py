@@ -17,6 +17,7 @@ nodes do not show it, the cell is halved as well.
 Outcomes share nodes at first, and then each refines its own cells. All numbers are float64 unless asked otherwise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.eig.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
-from kerasbed.priors.atlas import NormalChart, charts
+from kerasbed.priors.atlas import Chart, NormalChart, charts
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
 
 RELATIVE = {0: 0.0, 1: 1e-9, 2: 1e-8, 3: 1e-5}  # error of one cell that is accepted, of the outcome's integral
@@ -67,11 +69,11 @@ class Cells:
     log_mass: np.ndarray
     log_bound: np.ndarray
 
-    def of(self, keep) -> "Cells":
+    def of(self, keep: np.ndarray) -> "Cells":
         return Cells(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
     @staticmethod
-    def joined(parts) -> "Cells":
+    def joined(parts: Sequence["Cells"]) -> "Cells":
         return Cells(*(np.concatenate([getattr(p, name) for p in parts]) for name in Cells.__dataclass_fields__))
 
 
@@ -85,7 +87,13 @@ class Likelihood:
         precision: float type.
     """
 
-    def __init__(self, simulator, outcomes, design, precision="float64"):
+    def __init__(
+        self,
+        simulator: Simulator,
+        outcomes: np.ndarray,
+        design: np.ndarray | dict[str, np.ndarray],
+        precision: str = "float64",
+    ):
         self.outcomes, self.design, self.size = outcomes, design, int(np.prod(outcomes.shape[1:]))
 
         def pairs(outcome, parameters, design):  # the direct form: an expanded square loses digits
@@ -99,11 +107,11 @@ class Likelihood:
     def __len__(self):
         return len(self.outcomes)
 
-    def pairs(self, owners, parameters):
+    def pairs(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         """(m,) indices of outcomes, {name: (N, d)} -> (m, N)."""
         return self._pairs(self.outcomes[owners], parameters, self.design)
 
-    def rows(self, owners, parameters):
+    def rows(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         """(A,) indices of outcomes, {name: (A, Q, d)} -> (A, Q), in padded blocks of few sizes."""
         per_row = next(iter(parameters.values())).shape[1] * self.size
         largest = max(SMALLEST_BLOCK, 4 ** int(np.log(max(BLOCK / per_row, 4)) / np.log(4)))
@@ -125,14 +133,20 @@ class NoLikelihood:
     def __len__(self):
         return 1
 
-    def pairs(self, owners, parameters):
+    def pairs(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         return np.zeros((len(owners), len(next(iter(parameters.values())))))
 
-    def rows(self, owners, parameters):
+    def rows(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         return np.zeros(next(iter(parameters.values())).shape[:2])
 
 
-def integrate(chart, likelihood, floor=None, keep=False, relative=None) -> Integrals:
+def integrate(
+    chart: Chart,
+    likelihood: Likelihood | NoLikelihood,
+    floor: np.ndarray | None = None,
+    keep: bool = False,
+    relative: float | None = None,
+) -> Integrals:
     """Integrals over one chart of the prior, for every outcome.
 
     Args:
@@ -154,7 +168,9 @@ def integrate(chart, likelihood, floor=None, keep=False, relative=None) -> Integ
     return found
 
 
-def over_prior(prior, likelihood, keep=False, relative=None):
+def over_prior(
+    prior: AbstractPrior, likelihood: Likelihood | NoLikelihood, keep: bool = False, relative: float | None = None
+) -> tuple[Integrals, list[tuple[Chart, Integrals]]]:
     """Integrals over all charts of a prior, and the charts with their own: `Integrals`, [(chart, `Integrals`)].
 
     Raises:
@@ -175,7 +191,7 @@ def over_prior(prior, likelihood, keep=False, relative=None):
     return Integrals(total, error, ends, highest), parts
 
 
-def check_mass(own_charts) -> None:
+def check_mass(own_charts: Sequence[Chart]) -> None:
     """Refuse a prior whose density does not integrate to one over its charts.
 
     Raises:

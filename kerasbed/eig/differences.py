@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from kerasbed.base_samples import draw_seed
+from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions, summarise
+from kerasbed.simulators.simulator import Simulator
 
 
 class BoundGap(NamedTuple):
@@ -29,7 +31,7 @@ class BoundGap(NamedTuple):
 
 
 def compare(
-    simulator,
+    simulator: Simulator,
     designs: Sequence,
     num_outer: int = 2048,
     num_inner: int = 16384,
@@ -98,8 +100,8 @@ def _corrected(terms, first=None):
 
 
 def bound_gap(
-    simulator,
-    design,
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
     num_outer: int = 2048,
     num_inner: int = 16384,
     seed: int | None = None,

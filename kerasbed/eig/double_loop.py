@@ -7,13 +7,19 @@ derivation and the formulas; this file checks the input, streams over blocks of 
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
+from kerasbed.base_samples import BaseSamples
+from kerasbed.designs import Design
 from kerasbed.eig import gaussian_draws, reliability, weighted_noise
 from kerasbed.eig.weighted_noise import COMPONENTS, Draws
+from kerasbed.simulators.simulator import GaussianSimulator
 
 # Outer x inner pairs held at once by calls with NumPy arrays: 32 MB for each intermediate array in float64.
 BLOCK_PAIRS = 2**22
@@ -48,12 +54,12 @@ class DoubleLoop:
 
     def __init__(
         self,
-        outer,
-        inner,
-        noise_variances,
-        base_samples,
-        outer_weights=None,
-        inner_weights=None,
+        outer: ArrayLike,
+        inner: ArrayLike,
+        noise_variances: ArrayLike,
+        base_samples: ArrayLike,
+        outer_weights: ArrayLike | None = None,
+        inner_weights: ArrayLike | None = None,
         total: float | None = 1.0,
     ):
         self.draws = gaussian_draws.prepare(outer, inner, noise_variances, base_samples, outer_weights, inner_weights)
@@ -62,12 +68,12 @@ class DoubleLoop:
     @classmethod
     def from_simulator(
         cls,
-        simulator,
+        simulator: GaussianSimulator,
         num_outer: int | None = None,
         num_inner: int | None = None,
         seed: int = 0,
-        design=None,
-        base_samples="monte_carlo",
+        design: np.ndarray | dict[str, np.ndarray] | Design | None = None,
+        base_samples: str | tuple[BaseSamples, BaseSamples] = "monte_carlo",
         total: float | None = 1.0,
     ) -> "DoubleLoop":
         """The double loop of a `GaussianSimulator` on seeded draws.
@@ -92,7 +98,7 @@ class DoubleLoop:
     def num_sensors(self) -> int:
         return self.draws.outer.shape[1]
 
-    def value(self, w):
+    def value(self, w: np.ndarray | Tensor) -> float | Tensor:
         """The estimate in nats; weights of zero are allowed."""
         if ops.is_tensor(w):
             return weighted_noise.value(self._tensors(w), w)
@@ -100,7 +106,7 @@ class DoubleLoop:
         self._warn_if_saturated(found)
         return found
 
-    def standard_error(self, w) -> float:
+    def standard_error(self, w: np.ndarray) -> float:
         """Standard error of the value from its outer and its inner draws; NumPy weights only.
 
         The inner draws are shared by all outer ones; what they add is found by a jackknife over blocks of them, see
@@ -136,20 +142,22 @@ class DoubleLoop:
         left_out = np.log(num - sizes)[:, None] - reliability.without_each(sums)
         return np.log(num) - np.logaddexp.reduce(sums, axis=0), left_out, sizes
 
-    def gradient(self, w, components=COMPONENTS):
+    def gradient(self, w: np.ndarray | Tensor, components: Sequence[str] = COMPONENTS) -> np.ndarray | Tensor:
         """d value / d w, (K,). With C3 left out it is the noise of a score function, of expectation zero."""
         components = _checked_components(components)
         if ops.is_tensor(w):
             return weighted_noise.gradient(self._tensors(w), w, components)
         return self._summed("gradient", self._check(w, positive=True), components=components)
 
-    def hessian_vector_product(self, w, v):
+    def hessian_vector_product(self, w: np.ndarray | Tensor, v: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """(d^2 value / d w^2) v for v of shape (K,): (K,)."""
         if ops.is_tensor(w):
             return weighted_noise.hessian_vector_product(self._tensors(w), w, ops.cast(v, w.dtype))
         return self._summed("hessian_vector_product", self._check(w, positive=True), self._vector("v", v))
 
-    def log_likelihood_gradient(self, w, components=COMPONENTS, residuals: str = "outer"):
+    def log_likelihood_gradient(
+        self, w: np.ndarray | Tensor, components: Sequence[str] = COMPONENTS, residuals: str = "outer"
+    ) -> np.ndarray | Tensor:
         """Components of d log p(y | theta, w) / d w, summed over those asked for.
 
         C1: the weight in the square, C2: the log-determinant, C3: y moves with w. `residuals="outer"` gives (M, K) at
@@ -158,7 +166,9 @@ class DoubleLoop:
         options = {"components": _checked_components(components), "which": _checked_residuals(residuals)}
         return self._pairs("log_likelihood_gradient", w, **options)
 
-    def log_evidence_jacobian(self, w, components=COMPONENTS):
+    def log_evidence_jacobian(
+        self, w: np.ndarray | Tensor, components: Sequence[str] = COMPONENTS
+    ) -> np.ndarray | Tensor:
         """d log p(y_m | w) / d w_k of the inner average, (M, K)."""
         components = _checked_components(components)
         if ops.is_tensor(w):
@@ -171,7 +181,7 @@ class DoubleLoop:
             ]
         )
 
-    def log_likelihood_hessian(self, w, residuals: str = "inner"):
+    def log_likelihood_hessian(self, w: np.ndarray | Tensor, residuals: str = "inner") -> np.ndarray | Tensor:
         """d^2 log p(y | theta, w) / d w^2 of every pair.
 
         The diagonal, (M, N, K) ("outer": (M, K)), for independent noise; the matrix, (M, N, K, K), for correlated.
@@ -179,7 +189,7 @@ class DoubleLoop:
         """
         return self._pairs("log_likelihood_hessian", w, which=_checked_residuals(residuals))
 
-    def effective_inner_draws(self, w) -> float:
+    def effective_inner_draws(self, w: np.ndarray) -> float:
         """How many inner draws carry the evidence of an outer draw, averaged; below ten the estimate is biased high."""
         w = self._check(w)
         found = [self._compiled("effective_inner_draws")(block, w)[:rows] for block, rows in self._blocks()]

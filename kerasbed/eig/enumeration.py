@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from keras import ops, tree
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
@@ -32,7 +33,8 @@ from kerasbed.eig.cubature import check_mass
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
-from kerasbed.simulators.simulator import design_values
+from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators.simulator import Simulator, design_values
 from kerasbed.targets import Discrete
 
 MOST_TERMS = 2**35  # settings x outcomes x joint values
@@ -62,11 +64,11 @@ class Enumeration:
     simulator: Any = field(repr=False, default=None)
 
     @property
-    def best(self):
+    def best(self) -> np.ndarray | dict[str, np.ndarray]:
         """The setting of the largest EIG, (*shape) or a dict of those."""
         return self.design(int(np.argmax(self.eig)))
 
-    def design(self, index: int):
+    def design(self, index: int) -> np.ndarray | dict[str, np.ndarray]:
         """One of the settings."""
         return tree.map_structure(lambda values: values[index], self.designs)
 
@@ -88,7 +90,9 @@ class Enumeration:
         frame = pd.DataFrame(columns | {"eig": self.eig, "error": self.error})
         return frame.sort_values("eig", ascending=False, kind="stable")
 
-    def posterior(self, outcome, design=None):
+    def posterior(
+        self, outcome: ArrayLike, design: np.ndarray | dict[str, np.ndarray] | Design | None = None
+    ) -> AbstractPrior:
         """The exact posterior of all parameters after an outcome, as the prior of the next trial.
 
         Args:
@@ -103,7 +107,10 @@ class Enumeration:
 
 
 def enumerate(
-    simulator, designs, target: str | list | Callable | None = None, max_terms: int = MOST_TERMS
+    simulator: Simulator,
+    designs: np.ndarray | dict[str, np.ndarray] | Design,
+    target: str | list | Callable | None = None,
+    max_terms: int = MOST_TERMS,
 ) -> Enumeration:
     """Exact EIG at all settings, where outcomes can be listed and parameters are discrete or few enough for a grid.
 
@@ -151,7 +158,9 @@ def enumerate(
     return Enumeration(eig, error, designs, len(outcomes), num, simulator)
 
 
-def exact_sum(simulator, design, max_terms: int = MOST_TERMS_OF_ONE) -> EIGEstimate | None:
+def exact_sum(
+    simulator: Simulator, design: np.ndarray | dict[str, np.ndarray] | Design, max_terms: int = MOST_TERMS_OF_ONE
+) -> EIGEstimate | None:
     """The exact EIG at one design; None where that takes too many terms, or a grid leaves it uncertain."""
     outcomes = _checked_outcomes(simulator)
     designs = tree.map_structure(lambda leaf: leaf[None], design_values(design))

@@ -8,6 +8,8 @@ Discrete parameters are summed over all their joint values, beside continuous on
 """
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import tree
@@ -19,9 +21,10 @@ from kerasbed.eig.cubature import Likelihood, over_prior
 from kerasbed.eig.grid_posterior import GridPosterior, cells_of
 from kerasbed.eig.observed import SeenOutcomes
 from kerasbed.priors.atlas import is_finite, listed
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.table import TablePrior
-from kerasbed.simulators.simulator import MissingMethodError, design_values
+from kerasbed.simulators.simulator import MissingMethodError, Simulator, design_values
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
@@ -29,7 +32,7 @@ AT_ENDS = 1e-4  # of a posterior's mass
 NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
 
 
-def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> dict:
+def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any], seed: int | None = None) -> dict:
     """Draws from the exact posterior, in the form of `DesignModel.sample`.
 
     Args:
@@ -57,7 +60,7 @@ def sample(simulator, num_samples: int, conditions, seed: int | None = None) -> 
     return Draws.of(simulator.prior, drawn)
 
 
-def log_prob(simulator, parameters, conditions) -> np.ndarray:
+def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[str, Any]) -> np.ndarray:
     """Exact log posterior density in the user's units, one parameter for each data set.
 
     Args:
@@ -83,7 +86,7 @@ def log_prob(simulator, parameters, conditions) -> np.ndarray:
     return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
 
 
-def posterior(simulator, conditions):
+def posterior(simulator: Simulator, conditions: Mapping[str, Any]) -> AbstractPrior:
     """The exact posterior of one data set as a `kerasbed.Prior`, for instance of the next design.
 
     Args:

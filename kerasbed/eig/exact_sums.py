@@ -8,13 +8,23 @@ from keras import ops, tree
 from scipy import sparse, special
 
 from kerasbed import backend
+from kerasbed.priors.base import Parameters
+from kerasbed.simulators.simulator import Simulator
 
 BLOCK_ENTRIES = 2**22  # probabilities held at once
 COVERAGE = 1e-4  # of the outcomes' probabilities, which must sum to one
 ROUNDING = 1e-12  # relative error of a sum in float64
 
 
-def information(simulator, outcomes, designs, values, weights, codes, max_terms):
+def information(
+    simulator: Simulator,
+    outcomes: np.ndarray,
+    designs: np.ndarray | dict[str, np.ndarray],
+    values: Parameters,
+    weights: np.ndarray,
+    codes: np.ndarray | None,
+    max_terms: int,
+) -> np.ndarray:
     """EIG at every setting, (S,)."""
     num, outcomes_each, count = len(tree.flatten(designs)[0]), len(outcomes), len(weights)
     if (terms := float(num) * outcomes_each * count) > max_terms:

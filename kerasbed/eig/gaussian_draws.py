@@ -2,10 +2,12 @@
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
 from kerasbed.base_samples import BaseSamples, GaussHermite, Sobol
+from kerasbed.designs import Design
 from kerasbed.eig.weighted_noise import Draws
 from kerasbed.simulators.simulator import GaussianSimulator, design_values
 
@@ -13,7 +15,14 @@ from kerasbed.simulators.simulator import GaussianSimulator, design_values
 SAME = 1e-9
 
 
-def prepare(outer, inner, noise_variances, noise, outer_weights=None, inner_weights=None) -> Draws:
+def prepare(
+    outer: ArrayLike,
+    inner: ArrayLike,
+    noise_variances: ArrayLike,
+    noise: ArrayLike,
+    outer_weights: ArrayLike | None = None,
+    inner_weights: ArrayLike | None = None,
+) -> Draws:
     """Check the arrays of a double loop and derive the constants its formulas need; see `DoubleLoop`."""
     outer, inner, noise = matrix("outer", outer), matrix("inner", inner), matrix("base_samples", noise)
     if inner.shape[1] != outer.shape[1] or noise.shape != outer.shape:
@@ -46,7 +55,14 @@ def prepare(outer, inner, noise_variances, noise, outer_weights=None, inner_weig
     )
 
 
-def simulate(simulator, num_outer, num_inner, seed, design, base_samples) -> dict:
+def simulate(
+    simulator: GaussianSimulator,
+    num_outer: int | None,
+    num_inner: int | None,
+    seed: int,
+    design: np.ndarray | dict[str, np.ndarray] | Design | None,
+    base_samples: str | tuple[BaseSamples, BaseSamples],
+) -> dict:
     """Arguments of `DoubleLoop` from seeded draws of a simulator; see `DoubleLoop.from_simulator`."""
     if not isinstance(simulator, GaussianSimulator):
         raise TypeError(
@@ -137,7 +153,7 @@ def _variances(simulator, parameters, settings) -> np.ndarray:
     return scale[0][:, None] * np.asarray(simulator.correlation, "float64") * scale[0]
 
 
-def matrix(name, values) -> np.ndarray:
+def matrix(name: str, values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, "float64")
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"{name} has shape {values.shape}, but (draws, sensors) was expected, at least one of each.")
@@ -148,7 +164,7 @@ def matrix(name, values) -> np.ndarray:
     return values
 
 
-def covariance(name, variances, size) -> np.ndarray:
+def covariance(name: str, variances: ArrayLike, size: int) -> np.ndarray:
     """Variances (size,), from a number or (size,), or a checked covariance (size, size)."""
     variances = np.asarray(variances, "float64")
     if variances.ndim == 0:

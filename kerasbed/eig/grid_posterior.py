@@ -11,13 +11,18 @@ Inverse CDFs are those of a piecewise constant density on a tensor grid over the
 coordinate (Rosenblatt, 1952); they serve Sobol points, where draws would not.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.eig.cubature import Cells
+from kerasbed.backend import Seed, Tensor
+from kerasbed.eig.cubature import Cells, Integrals, Likelihood
 from kerasbed.priors.atlas import Chart
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.joint import JointPrior
+from kerasbed.simulators.simulator import Simulator
 
 MOST_ROUNDS = 1000  # of rejection
 NEGLIGIBLE = np.log(1e-13)  # of the posterior's mass
@@ -37,7 +42,14 @@ class GridPosterior(JointPrior):
         log_evidence: log p(y).
     """
 
-    def __init__(self, simulator, likelihood, owner, parts, log_evidence):
+    def __init__(
+        self,
+        simulator: Simulator,
+        likelihood: Likelihood,
+        owner: int,
+        parts: Sequence[tuple[Chart, Cells]],
+        log_evidence: float,
+    ):
         super().__init__(simulator.prior.dims, simulator.prior.discrete)
         self.simulator, self.source = simulator, simulator.prior
         self.likelihood, self.owner, self.parts, self.log_evidence = likelihood, owner, parts, float(log_evidence)
@@ -47,19 +59,19 @@ class GridPosterior(JointPrior):
     def _log_likelihood_of(self, parameters, outcome, design):
         return self.simulator.log_likelihood(outcome, parameters, design)
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return self.source.supports()
 
-    def contains(self, parameters):
+    def contains(self, parameters: Parameters) -> np.ndarray:
         return self.source.contains(parameters)
 
     @property
-    def has_transform(self):
+    def has_transform(self) -> bool:
         return len(self.parts) == 1 and not self.discrete
 
     # -- density ---
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         leading = np.broadcast_shapes(*(v.shape[:-1] for v in parameters.values()))
         flat = {n: np.broadcast_to(v, (*leading, v.shape[-1])).reshape(-1, v.shape[-1]) for n, v in parameters.items()}
@@ -69,7 +81,7 @@ class GridPosterior(JointPrior):
         log_p = np.where(self.source.contains(flat) & ~np.isnan(log_p), log_p, -np.inf)
         return (log_p - self.log_evidence).reshape(leading)
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         def as_tensor(value):
             return ops.convert_to_tensor(value, dtype=next(iter(parameters.values())).dtype)
 
@@ -84,7 +96,7 @@ class GridPosterior(JointPrior):
 
     # -- draws ---
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         masses = [cells.log_mass for _, cells in self.parts]
         probability = np.exp(np.concatenate(masses) - self.log_evidence)
@@ -127,7 +139,7 @@ class GridPosterior(JointPrior):
         """The prior's charts with the posterior's density."""
         return [PosteriorChart(self, chart, cells) for chart, cells in self.parts if len(cells.log_mass)]
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         """Draws by inverse CDFs of a piecewise constant density, (num, dim) -> {name: (num, d)}.
 
         Raises:
@@ -146,22 +158,22 @@ class GridPosterior(JointPrior):
 class PosteriorChart(Chart):
     """A chart of the prior with the posterior's density; its first cells are those that hold the posterior."""
 
-    def __init__(self, posterior, chart, cells):
+    def __init__(self, posterior: GridPosterior, chart: Chart, cells: Cells):
         self.posterior, self.chart, self.dim = posterior, chart, chart.dim
         self.cells = cells.of(cells.log_mass > posterior.log_evidence + NEGLIGIBLE)
 
-    def edges(self, wide=False):
+    def edges(self, wide: bool = False) -> list:
         if wide or not len(self.cells.log_mass):
             return self.chart.edges(wide)
         low, high = self.cells.lower.min(axis=0), (self.cells.lower + self.cells.width).max(axis=0)
         counts = [len(edges) for edges in self.chart.edges()]
         return [np.linspace(a, b, n) for a, b, n in zip(low, high, counts, strict=True)]
 
-    def first_cells(self, wide=False):
+    def first_cells(self, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
         few = 0 < len(self.cells.log_mass) <= MOST_FIRST_CELLS.get(self.dim, 1)
         return (self.cells.lower, self.cells.width) if few and not wide else super().first_cells(wide)
 
-    def points(self, t):
+    def points(self, t: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         parameters, log_p = self.chart.points(t)
         owners = np.full(len(t), self.posterior.owner)
         log_l = self.posterior.likelihood.rows(owners, {name: v[:, None] for name, v in parameters.items()})[:, 0]
@@ -177,7 +189,7 @@ class InverseCdf:
         ValueError: the grid holds more or less than the posterior's mass.
     """
 
-    def __init__(self, posterior):
+    def __init__(self, posterior: GridPosterior):
         (chart,) = posterior.charts()
         size = INVERSE_SIZES[chart.dim]
         self.edges = [np.linspace(edges[0], edges[-1], size + 1) for edges in chart.edges()]
@@ -208,6 +220,6 @@ class InverseCdf:
         return np.stack(places, axis=-1)
 
 
-def cells_of(found, owner: int) -> Cells:
+def cells_of(found: Integrals, owner: int) -> Cells:
     """The cells of one outcome."""
     return found.cells.of(found.cells.owner == owner)

@@ -96,7 +96,7 @@ class Imitation:
         """Which of the kept patterns outcomes have, -1 for none, (num,)."""
         return np.array([self.lookup.get(tuple(code), -1) for code in self._codes(outcomes)], int)
 
-    def sample(self, num: int, rng) -> np.ndarray:
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of q, (num, entries); what falls outside the ranges seen is moved to their edge."""
         places = rng.choice(len(self.kept), num, p=self.share)
         draws = np.empty((num, len(self.atoms)))
@@ -161,7 +161,7 @@ class Continuum:
     def _whitened(self, z):
         return np.linalg.solve(self.factor, z.T).T
 
-    def sample(self, num, rng):
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         """(num, entries)."""
         noise = rng.standard_normal((num, self.dim))
         centres = self.centres[rng.integers(len(self.centres), size=num)]
@@ -169,7 +169,7 @@ class Continuum:
         z = np.clip(white @ self.factor.T, self.z_knots[0], self.z_knots[-1])
         return np.stack([np.interp(z[:, i], self.z_knots, knots) for i, knots in enumerate(self.y_knots.T)], axis=-1)
 
-    def evaluate(self, draws):
+    def evaluate(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log density (num,), normal scores (num, entries), whether draws are in the ranges seen (num,)."""
         values = draws @ self.functionals
         # Strictly: draws that were moved to the edge are outside.

@@ -25,11 +25,13 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import nearest
+from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
+from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import pool, proposals
-from kerasbed.simulators.simulator import design_shape, design_values
+from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 ROWS_PER_CALL = 2**16  # of draws of the posterior
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average
@@ -38,7 +40,13 @@ MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is 
 
 
 def importance(
-    simulator, design, posterior, num_outer: int = 4096, num_inner: int = 64, seed: int = 0, check: bool = True
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
+    posterior: Posterior,
+    num_outer: int = 4096,
+    num_inner: int = 64,
+    seed: int = 0,
+    check: bool = True,
 ) -> EIGEstimate:
     """Lower (ACE) and upper (VNMC) bound of the EIG at one design from a trained posterior network.
 
@@ -79,7 +87,14 @@ def importance(
     return reliability.checked(estimate, lower_terms, upper_terms, cure, stacklevel=4)
 
 
-def importance_terms(simulator, design, posterior, num_outer, num_inner, seed):
+def importance_terms(
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
+    posterior: Posterior,
+    num_outer: int,
+    num_inner: int,
+    seed: int,
+) -> tuple[np.ndarray, ...]:
     """Log weights of the true parameters (M,), of the posterior's draws (M, L), and log p(y_m | theta_m) (M,)."""
     values = tree.map_structure(lambda value: value[None], design_values(design))
     rng, width = np.random.default_rng(seed), posterior.base_dim

@@ -25,13 +25,15 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics
+from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
 from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.priors.atlas import NormalChart, charts, is_finite, listed
+from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
+from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
-from kerasbed.simulators.simulator import design_shape, design_values
+from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once
 RELATIVE = {0: 0.0, 1: 1e-6, 2: 1e-5, 3: 3e-4}  # error of a cell; many outcomes share what is left of it
@@ -51,8 +53,8 @@ class GridMassError(ValueError):
 
 
 def grid(
-    simulator,
-    design,
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
     num_samples: int = 20_000,
     grid_size: int | None = None,
     seed: int = 0,
@@ -93,7 +95,14 @@ def grid(
     return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws")
 
 
-def grid_contributions(simulator, design, num_samples, grid_size=None, seed=0, precision="float64") -> np.ndarray:
+def grid_contributions(
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
+    num_samples: int,
+    grid_size: int | None = None,
+    seed: int = 0,
+    precision: str = "float64",
+) -> np.ndarray:
     """log p(y | theta) - log p(y) for each simulated experiment, (num_samples,); see `grid`."""
     check_grid_applies(simulator)
     return _contributions(simulator, design, num_samples, grid_size, seed, precision)[0]
@@ -244,7 +253,7 @@ def _judged(contributions, checks, grid_size) -> float:
     return effect
 
 
-def parameter_grid(prior, grid_size: int | None = None):
+def parameter_grid(prior: AbstractPrior, grid_size: int | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Plain tensor grid over a continuous prior and log quadrature weights times density: dict of (G, d), (G,).
 
     Raises:
@@ -264,7 +273,7 @@ def parameter_grid(prior, grid_size: int | None = None):
     return points, log_weights
 
 
-def grid_ends(prior, chart=None):
+def grid_ends(prior: AbstractPrior, chart: Chart | None = None) -> tuple[np.ndarray, ...]:
     """Lower and upper ends of a plain grid in the coordinates of the prior's chart, each (dim,)."""
     (chart,) = charts(prior) if chart is None else (chart,)
     if isinstance(chart, NormalChart):

@@ -27,18 +27,19 @@ with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy,
 """
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import number_range, numerics
+from kerasbed.backend import Tensor, number_range, numerics
+from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
-from kerasbed.simulators.simulator import GaussianSimulator, design_shape, design_values
+from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape, design_values
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word
 STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000
@@ -53,7 +54,13 @@ class LaplaceEstimate(NamedTuple):
     method: str
 
 
-def laplace(simulator, design, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64) -> LaplaceEstimate:
+def laplace(
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
+    num_samples: int = 512,
+    seed: int = 0,
+    num_outcomes: int = 64,
+) -> LaplaceEstimate:
     """The Laplace approximation of the EIG at one design.
 
     Args:
@@ -92,7 +99,7 @@ class FisherCriterion:
     See `laplace` for the arguments.
     """
 
-    def __init__(self, simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
+    def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
         if num_samples < 2 or num_outcomes < 2:
@@ -113,18 +120,18 @@ class FisherCriterion:
     def dim(self) -> int:
         return self.coordinates.shape[1]
 
-    def value(self, design):
+    def value(self, design: np.ndarray | Tensor | dict[str, Any] | Design) -> float | Tensor:
         """Mean over the prior, in nats."""
         if ops.is_tensor(tree.flatten(design)[0]):
             return ops.mean(self._terms_of(tree.map_structure(lambda leaf: leaf[None], design), *self._noise(design)))
         return float(np.mean(self.terms(design)))
 
-    def terms(self, design) -> np.ndarray:
+    def terms(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> np.ndarray:
         """One term for each draw of the prior, (num_samples,)."""
         values = design_values(design)
         return self._terms(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
 
-    def covariance_error(self, design) -> float:
+    def covariance_error(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> float:
         """What the draws behind the prior's covariance add to the standard error, by the delta method."""
         values = design_values(design)
         evaluate = backend.compile_function(self._information_of)
@@ -144,7 +151,7 @@ class FisherCriterion:
         normal = 0.5 * self.dim * (numerics.LOG_2PI + 1.0) + np.sum(np.log(np.diag(self.root)))
         return float(normal + mean), float(error)
 
-    def slope_error(self, design, value: float) -> float:
+    def slope_error(self, design: np.ndarray | dict[str, np.ndarray] | Design, value: float) -> float:
         """What rounding and truncation of the slopes add to an EIG of `value` nats."""
         values = design_values(design)
         evaluate = backend.compile_function(self._largest_step)

@@ -24,6 +24,7 @@ from scipy import special, stats
 
 from kerasbed import backend
 from kerasbed.backend import number_range
+from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
@@ -54,7 +55,7 @@ DISAGREE = (
 )
 
 
-def check_likelihood(simulator: Simulator, design, seed: int = 0) -> None:
+def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int = 0) -> None:
     """Check that `log_likelihood` broadcasts and is the density (or probability) of `outcome`.
 
     Args:
@@ -174,7 +175,7 @@ class Pair(NamedTuple):
     labels_of_q: np.ndarray
     described: tuple = ()  # patterns in words
 
-    def log_weights(self):
+    def log_weights(self) -> np.ndarray:
         """log p / q of the outcomes of q, the weights of importance sampling."""
         log_p = np.where(self.inside_of_q, np.nan_to_num(self.log_p_of_q, nan=-np.inf), -np.inf)
         return np.minimum(log_p - self.log_q_of_q, 700.0)
@@ -215,7 +216,16 @@ def _check_all(simulator, pairs):
             raise ValueError(f"{name} does not match outcome: {moment or DISAGREE}")
 
 
-def differs(log_p, log_q, log_p_of_q, log_q_of_q, features, features_of_q, inside=1.0, inside_of_q=1.0):
+def differs(
+    log_p: np.ndarray,
+    log_q: np.ndarray,
+    log_p_of_q: np.ndarray,
+    log_q_of_q: np.ndarray,
+    features: np.ndarray,
+    features_of_q: np.ndarray,
+    inside: float | np.ndarray = 1.0,
+    inside_of_q: float | np.ndarray = 1.0,
+) -> tuple[float, float] | None:
     """By how much the two sides of the identity differ, and its standard error, for the worst feature that alarms.
 
     Terms of a rare kind may be missing among the draws of one side, and with them their variance: what one side has

@@ -25,6 +25,7 @@ The sum over n runs through blocks and is kept as a running log-sum-exp, so that
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,9 +33,11 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
+from kerasbed.priors.base import Parameters
 from kerasbed.simulators import pairs
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 from kerasbed.targets import Target
@@ -48,13 +51,13 @@ CARRIED = 0.05  # share of the upper bound that outcomes far from every inner dr
 
 def bracket(
     simulator: Simulator,
-    design,
+    design: np.ndarray | dict[str, np.ndarray] | Design,
     num_outer: int = 2048,
     num_inner: int = 16384,
     seed: int = 0,
     block: int = BLOCK_ENTRIES,
     check: bool = True,
-    target=None,
+    target: str | list | Callable | Target | None = None,
     num_nuisance: int = 4096,
 ) -> EIGEstimate:
     """Lower (PCE) and upper (NMC) bound of the EIG at one design, in float64.
@@ -173,7 +176,15 @@ class Contributions:
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
 
-    def __init__(self, simulator, num_outer, num_inner, block=BLOCK_ENTRIES, target=None, num_nuisance=4096):
+    def __init__(
+        self,
+        simulator: Simulator,
+        num_outer: int,
+        num_inner: int,
+        block: int = BLOCK_ENTRIES,
+        target: str | list | Callable | Target | None = None,
+        num_nuisance: int = 4096,
+    ):
         sizes = {"num_outer": num_outer, "num_inner": num_inner, "block": block, "num_nuisance": num_nuisance}
         for name, value in sizes.items():
             if int(value) != value or value < 2:
@@ -193,12 +204,14 @@ class Contributions:
         self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
         self.add_block = backend.compile_function(self._add_block)
 
-    def at(self, design, seed) -> tuple[np.ndarray, np.ndarray]:
+    def at(
+        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Terms whose means are the lower and the upper bound, (M,) each."""
         function, sums, _, _ = self._ingredients(design, seed)
         return function(np.logaddexp.reduce(sums, axis=0), self.num_inner)
 
-    def terms(self, design, seed) -> Terms:
+    def terms(self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]) -> Terms:
         """Terms of both bounds, also without each block of inner draws."""
         function, sums, sizes, own = self._ingredients(design, seed)
         total = np.logaddexp.reduce(sums, axis=0)
@@ -231,7 +244,9 @@ class Contributions:
 
         return function, sums, sizes, own
 
-    def draws(self, design, seed):
+    def draws(
+        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[dict[str, np.ndarray], np.ndarray]]:
         """log p(y_m | theta_m), `block_sums` (blocks, M) and sizes, and the outer draws (parameters, outcome)."""
         own, parameters, outcome, values, rng = self._outer(design, seed)
         sums, sizes = self.block_sums(outcome, values, lambda count: self.simulator.prior.sample(count, rng))
@@ -255,11 +270,23 @@ class Contributions:
             )
         return own, parameters, outcome, values, streams[2]
 
-    def evidence_sum(self, outcome, design, sample, num_inner=None) -> np.ndarray:
+    def evidence_sum(
+        self,
+        outcome: np.ndarray,
+        design: np.ndarray | dict[str, np.ndarray],
+        sample: Callable[[int], Parameters],
+        num_inner: int | None = None,
+    ) -> np.ndarray:
         """log sum_n p(y_m | theta'_n) over draws `sample(count)` of the parameters, (M,)."""
         return np.logaddexp.reduce(self.block_sums(outcome, design, sample, num_inner)[0], axis=0)
 
-    def block_sums(self, outcome, design, sample, num_inner=None) -> tuple[np.ndarray, np.ndarray]:
+    def block_sums(
+        self,
+        outcome: np.ndarray,
+        design: np.ndarray | dict[str, np.ndarray],
+        sample: Callable[[int], Parameters],
+        num_inner: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """`evidence_sum` of about `reliability.BLOCKS` blocks of the draws, (blocks, M), and their sizes."""
         num_inner = self.num_inner if num_inner is None else num_inner
         rows, columns = self._block_shape(int(np.prod(outcome.shape[1:])), num_inner)

@@ -22,6 +22,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed.backend import numerics
@@ -77,7 +78,7 @@ def without_each(log_sums: np.ndarray) -> np.ndarray:
     return np.logaddexp(before, after)
 
 
-def mean_and_error_of_few(values) -> tuple[float, float]:
+def mean_and_error_of_few(values: ArrayLike) -> tuple[float, float]:
     """Mean of a few independent replicates, and an error of which two hold the mean with 95.45%, by Student's t."""
     mean, error = numerics.mean_and_error(values)
     quantile = special.stdtrit(np.size(values) - 1, special.ndtr(2.0)) / 2.0
@@ -131,7 +132,11 @@ def _shape(excess: np.ndarray) -> float:
 
 
 def checked(
-    estimate: EIGEstimate, lower_terms=None, upper_terms=None, cure: str = "Raise the number of draws.", stacklevel=3
+    estimate: EIGEstimate,
+    lower_terms: np.ndarray | None = None,
+    upper_terms: np.ndarray | None = None,
+    cure: str = "Raise the number of draws.",
+    stacklevel: int = 3,
 ) -> EIGEstimate:
     """An estimate as it may be shown: with a warning for each reason not to believe it.
 
@@ -160,7 +165,9 @@ def presentable(estimate: EIGEstimate) -> EIGEstimate:
     return EIGEstimate(*lower, *upper, estimate.method)
 
 
-def reasons(estimate, lower_terms=None, upper_terms=None, cure="") -> list[str]:
+def reasons(
+    estimate: EIGEstimate, lower_terms: np.ndarray | None = None, upper_terms: np.ndarray | None = None, cure: str = ""
+) -> list[str]:
     """What speaks against an estimate, in sentences; empty for a healthy one."""
     sides = {"lower": (estimate.lower, estimate.lower_se, lower_terms)}
     if estimate.upper != estimate.lower:

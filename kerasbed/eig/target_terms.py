@@ -14,23 +14,28 @@ argument of the leave-in bound holds for the sum. Numerator and denominator shar
 *Any other target*: K nuisance draws for each outcome, given its target; the denominator from draws of the prior.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from keras import tree
 from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend.finite import joint_values, nearest
+from kerasbed.priors.base import AbstractPrior, Parameters
+from kerasbed.targets import Target
 
 MOST_VALUES = 32  # joint values of a target that are summed over
 
 
-def has_few_values(target) -> bool:
+def has_few_values(target: Target) -> bool:
     """Whether a target is discrete, with few enough joint values to be summed over."""
     sizes = [len(values) for coordinates in target.discrete.values() for values in coordinates]
     return set(target.discrete) == set(target.dims) and np.prod(sizes) <= MOST_VALUES
 
 
-def check_target(prior, target) -> None:
+def check_target(prior: AbstractPrior, target: Target) -> None:
     """Refuse a target whose likelihood no inner sum gives.
 
     Raises:
@@ -44,7 +49,15 @@ def check_target(prior, target) -> None:
         )
 
 
-def by_values(contributions, target, own, outcome, parameters, design, rng):
+def by_values(
+    contributions: Any,
+    target: Target,
+    own: np.ndarray,
+    outcome: np.ndarray,
+    parameters: Parameters,
+    design: np.ndarray | dict[str, np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[Callable, np.ndarray, np.ndarray]:
     """A target with few values: what `Contributions._ingredients` gives.
 
     That is both bounds' terms as a function of (log sums over draws (M, values), the number of these draws), the sums
@@ -84,7 +97,16 @@ def _cell_of(target, parameters):
     return cell
 
 
-def log_likelihood(contributions, target, num_nuisance, own, outcome, parameters, design, rng):
+def log_likelihood(
+    contributions: Any,
+    target: Target,
+    num_nuisance: int,
+    own: np.ndarray,
+    outcome: np.ndarray,
+    parameters: Parameters,
+    design: np.ndarray | dict[str, np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """log p(y | t) from below and from above, (M,) each, by `num_nuisance` draws for every outcome."""
     simulator, names = contributions.simulator, list(target.dims)
     evaluate = backend.compile_function(lambda y, p, d: simulator.log_likelihood(y[:, None], p, d))

@@ -38,9 +38,12 @@ Every sum over n is bilinear in a and b, so `_pair_moment` turns it into product
 (M, N, K) array exists except where the caller asks for one.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras import ops
+
+from kerasbed.backend import Tensor
 
 COMPONENTS = ("C1", "C2", "C3")
 
@@ -63,18 +66,18 @@ class Draws(NamedTuple):
     inner_log_weights: Any
 
 
-def value(draws: Draws, w):
+def value(draws: Draws, w: Tensor) -> Tensor:
     """EIG in nats, scalar."""
     return ops.sum(draws.outer_weights * log_ratios(draws, w))
 
 
-def log_ratios(draws: Draws, w):
+def log_ratios(draws: Draws, w: Tensor) -> Tensor:
     """Contribution log p(y_m | theta_m) - log p(y_m) of every outer draw, (M,)."""
     scores, of_outer = _scores(draws, w)
     return of_outer - ops.logsumexp(scores, axis=1)
 
 
-def gradient(draws: Draws, w, components=COMPONENTS):
+def gradient(draws: Draws, w: Tensor, components: Sequence[str] = COMPONENTS) -> Tensor:
     """d EIG / d w, (K,), exact for the sample; with fewer components the gradient that leaves them out."""
     if "C1" in components and "C3" in components:  # C1 + C3 vanish at the outer draw, and C2 cancels
         return -ops.matmul(draws.outer_weights, log_evidence_jacobian(draws, w, ("C1", "C3")))
@@ -82,7 +85,7 @@ def gradient(draws: Draws, w, components=COMPONENTS):
     return ops.matmul(draws.outer_weights, outer - log_evidence_jacobian(draws, w, components))
 
 
-def log_evidence_jacobian(draws: Draws, w, components=COMPONENTS):
+def log_evidence_jacobian(draws: Draws, w: Tensor, components: Sequence[str] = COMPONENTS) -> Tensor:
     """d log p(y_m) / d w_k, (M, K)."""
     probabilities = ops.softmax(_scores(draws, w)[0], axis=1)
     root = ops.sqrt(w)
@@ -100,7 +103,7 @@ def log_evidence_jacobian(draws: Draws, w, components=COMPONENTS):
     return total + 0.5 / w if "C2" in components else total
 
 
-def hessian_vector_product(draws: Draws, w, v):
+def hessian_vector_product(draws: Draws, w: Tensor, v: Tensor) -> Tensor:
     """(d^2 EIG / d w^2) v, (K,)."""
     scores = _scores(draws, w)[0]
     probabilities = ops.softmax(scores, axis=1)
@@ -119,13 +122,15 @@ def hessian_vector_product(draws: Draws, w, v):
     return -ops.matmul(draws.outer_weights, of_evidence)
 
 
-def residuals(draws: Draws, w, which: str):
+def residuals(draws: Draws, w: Tensor, which: str) -> Tensor:
     """Outer residuals y_m - a_m, (M, K), or inner ones y_m - b_n, (M, N, K)."""
     noise = draws.coloured / ops.sqrt(w)
     return noise if which == "outer" else (draws.outer + noise)[:, None] - draws.inner[None]
 
 
-def log_likelihood_gradient(draws: Draws, w, components=COMPONENTS, which: str = "outer"):
+def log_likelihood_gradient(
+    draws: Draws, w: Tensor, components: Sequence[str] = COMPONENTS, which: str = "outer"
+) -> Tensor:
     """dl / dw of every pair, the sum of the components asked for: (M, K), or (M, N, K) at inner residuals."""
     root, r = ops.sqrt(w), residuals(draws, w, which)
     weighted = _apply(draws.precision, root * r)
@@ -140,7 +145,7 @@ def log_likelihood_gradient(draws: Draws, w, components=COMPONENTS, which: str =
     return total
 
 
-def log_likelihood_hessian(draws: Draws, w, which: str = "inner"):
+def log_likelihood_hessian(draws: Draws, w: Tensor, which: str = "inner") -> Tensor:
     """d^2 l / dw^2 of every pair: the diagonal (..., K) for independent noise, (..., K, K) for correlated noise."""
     root, r = ops.sqrt(w), residuals(draws, w, which)
     coloured = draws.coloured if which == "outer" else draws.coloured[:, None]
@@ -154,7 +159,7 @@ def log_likelihood_hessian(draws: Draws, w, which: str = "inner"):
     return diagonal[..., None] * ops.eye(w.shape[0], dtype=w.dtype) - mixed
 
 
-def effective_inner_draws(draws: Draws, w):
+def effective_inner_draws(draws: Draws, w: Tensor) -> Tensor:
     """1 / sum_n P_mn^2 of every outer draw, (M,): how many inner draws carry its evidence."""
     probabilities = ops.softmax(_scores(draws, w)[0], axis=1)
     return 1.0 / ops.sum(ops.square(probabilities), axis=1)

@@ -6,11 +6,14 @@ what the density of c is conditioned on. In the Barber-Agakov bound E log q(d | 
 prior is an exact sum, so that the bound is one for any classifier; it starts at zero, with q(d | y, xi) = p(d).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.finite import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
 from kerasbed.networks import flows
 
@@ -24,11 +27,11 @@ class Classifier(keras.layers.Layer):
             layers.
     """
 
-    def __init__(self, trunk=None, **kwargs):
+    def __init__(self, trunk: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.trunk = trunk
 
-    def setup(self, discrete, width: int, prior=None) -> None:
+    def setup(self, discrete: Mapping[str, tuple], width: int, prior: Any = None) -> None:
         """Create every weight.
 
         Args:
@@ -67,12 +70,12 @@ class Classifier(keras.layers.Layer):
         """Width of the one-hot encoding of all coordinates."""
         return int(sum(self.sizes))
 
-    def log_probabilities(self, conditions, training=False):
+    def log_probabilities(self, conditions: Tensor, training: bool = False) -> Tensor:
         """Log probability of every joint value: (batch, width) -> (batch, cells)."""
         features = self.trunk(conditions, training=training)
         return ops.log_softmax(ops.matmul(features, self.kernel) + self.bias, axis=-1)
 
-    def log_prob(self, parameters, conditions, training=False):
+    def log_prob(self, parameters: Mapping[str, Tensor], conditions: Tensor, training: bool = False) -> Tensor:
         """Log probability of values: dict of (batch, d), (batch, width) -> (batch,)."""
         cell = 0
         for index, size in zip(self._indices(parameters), self.sizes, strict=True):
@@ -80,7 +83,7 @@ class Classifier(keras.layers.Layer):
         chosen = one_hot(cell, len(self.cells), dtype=conditions.dtype)
         return ops.sum(chosen * self.log_probabilities(conditions, training), axis=-1)
 
-    def encode(self, parameters):
+    def encode(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """One-hot encoding of every coordinate: dict of (batch, d) -> (batch, encoded_width)."""
         dtype = next(iter(parameters.values())).dtype
         columns = zip(self._indices(parameters), self.sizes, strict=True)
@@ -93,7 +96,7 @@ class Classifier(keras.layers.Layer):
             for i, values in enumerate(coordinates)
         ]
 
-    def sample(self, base, conditions, training=False):
+    def sample(self, base: Tensor, conditions: Tensor, training: bool = False) -> tuple[dict[str, Tensor], Tensor]:
         """Values by the inverse CDF at the probability of base samples N(0, 1), and their log probability.
 
         Args:
@@ -135,12 +138,12 @@ class Classifier(keras.layers.Layer):
             found[name] = rows
         return found
 
-    def get_config(self):
+    def get_config(self) -> dict:
         trunk = None if self.trunk is None else keras.saving.serialize_keras_object(self.trunk)
         return super().get_config() | {"trunk": trunk}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Classifier":
         if isinstance(config.get("trunk"), dict):
             config["trunk"] = keras.saving.deserialize_keras_object(config["trunk"])
         return cls(**config)

@@ -1,10 +1,14 @@
 """Maximum likelihood under Keras' `fit`: a density of stored arrays, for learned posteriors, likelihoods and priors."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import Tensor
 
 # Steps handed to the device at once: TensorFlow traces each of them, which for a flow takes a large part of a second.
 FUSED_STEPS = 10
@@ -18,19 +22,28 @@ class DensityFit(backend.Trainer, keras.Model):
         log_prob: (batch of arrays, training) -> (batch,) in `keras.ops`.
     """
 
-    def __init__(self, layer, log_prob, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, log_prob: Callable[[Any, bool], Tensor], **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.layer, self.log_prob = layer, log_prob
         self.wide = backend.simulation_dtype() != keras.config.floatx()
         self.built = True
 
-    def call(self, x, training=False):
+    def call(self, x: Any, training: bool = False) -> Tensor:
         return self.log_prob(backend.floats_as_simulated(x), training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Tensor | None = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
         return -ops.mean(ops.cast(y_pred, self.compute_dtype))
 
-    def train_on(self, arrays, steps: int, batch_size: int, seed: int, rate: float = 2e-3):
+    def train_on(
+        self, arrays: Any, steps: int, batch_size: int, seed: int, rate: float = 2e-3
+    ) -> keras.callbacks.History:
         """`steps` steps of Adam with cosine decay on batches of the arrays, shuffled once for each pass."""
         num, rng = len(keras.tree.flatten(arrays)[0]), np.random.default_rng(seed)
         batch_size = min(batch_size, num)

@@ -1,6 +1,7 @@
 """Posterior networks sized to the problem, and checks of those a user brings."""
 
 import warnings
+from typing import Any
 
 import bayesflow as bf
 import keras
@@ -32,7 +33,7 @@ class NumpyHeNormal(keras.initializers.Initializer):
         values = np.sqrt(2.0 / fan_in) * self._rng.standard_normal(shape)
         return backend.to_tensor(values, keras.backend.standardize_dtype(dtype))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"seed": self.seed}
 
 
@@ -57,7 +58,7 @@ def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequen
     return keras.Sequential([keras.layers.Dense(width, "silu", kernel_initializer=initial) for _ in range(2)])
 
 
-def check_density(network):
+def check_density(network: Any) -> bf.networks.InferenceNetwork:
     """The network, if designs can be learned with it.
 
     Raises:
@@ -78,7 +79,7 @@ def check_density(network):
     return network
 
 
-def build_network(network, dim: int, condition_width: int, dtype: str) -> None:
+def build_network(network: bf.networks.InferenceNetwork, dim: int, condition_width: int, dtype: str) -> None:
     """Create the network's weights; its base distribution follows the float type (BayesFlow fixes float32)."""
     if not network.built:
         network.build((32, dim), (32, condition_width))
@@ -88,7 +89,7 @@ def build_network(network, dim: int, condition_width: int, dtype: str) -> None:
         base._mean, base._std = ops.cast(base._mean, dtype), ops.cast(base._std, dtype)
 
 
-def has_standard_normal_base(network) -> bool:
+def has_standard_normal_base(network: bf.networks.InferenceNetwork) -> bool:
     """Whether the network transforms N(0, I), so that kerasbed's own base samples may be used."""
     base = network.base_distribution
     if not isinstance(base, bf.distributions.DiagonalNormal) or base.trainable_parameters:
@@ -96,7 +97,7 @@ def has_standard_normal_base(network) -> bool:
     return bool(ops.all(base.mean == 0.0)) and bool(ops.all(base.std == 1.0))
 
 
-def warn_about_dropout(network) -> None:
+def warn_about_dropout(network: bf.networks.InferenceNetwork) -> None:
     """Dropout draws random numbers inside the step, which kerasbed otherwise never does, and slows online training."""
     active = [
         layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.rate > 0

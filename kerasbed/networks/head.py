@@ -12,14 +12,16 @@ Discrete parameters come first, by `kerasbed.networks.classifier`; the continuou
 network that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.networks import flows
 from kerasbed.networks.classifier import Classifier
 from kerasbed.networks.scaling import Standardize
@@ -37,7 +39,12 @@ class Head(keras.layers.Layer):
         classifier: trunk of the network of discrete parameters; see `kerasbed.networks.classifier.Classifier`.
     """
 
-    def __init__(self, network=None, classifier=None, **kwargs):
+    def __init__(
+        self,
+        network: bf.networks.InferenceNetwork | None = None,
+        classifier: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.network: Any = None if network is None else flows.check_density(network)
         self.template: Any = None
@@ -48,7 +55,7 @@ class Head(keras.layers.Layer):
         self.classifier: Any = None
         self.branches: list = []
 
-    def setup(self, prior, width: int, dtype: str) -> None:
+    def setup(self, prior: Any, width: int, dtype: str) -> None:
         """Create every weight for a prior's parameters, given conditions of a width."""
         self.prior = prior
         self.auxiliary_dim, self.continuous = 0, None
@@ -83,7 +90,7 @@ class Head(keras.layers.Layer):
             branch.setup(part, width, dtype)
         self.auxiliary_dim = max(branch.auxiliary_dim for branch in self.branches)
 
-    def adapt(self, parameters) -> None:
+    def adapt(self, parameters: Mapping[str, np.ndarray | Tensor]) -> None:
         """Fix the standardisation from pilot draws, dict of (num, d)."""
         if self.continuous is not None:
             self.standardize_parameters.adapt(self.continuous.coordinates(parameters))
@@ -104,12 +111,18 @@ class Head(keras.layers.Layer):
         parts = [branch.has_normal_base for branch in self.branches]
         return all(parts) and (self.network is None or flows.has_standard_normal_base(self.network))
 
-    def encode_parameters(self, parameters):
+    def encode_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Standardised unconstrained coordinates of the continuous parameters and log |dz/dtheta|."""
         u, log_det = self.continuous.to_unconstrained(parameters)
         return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
 
-    def log_prob(self, parameters, conditions, auxiliary=None, training=False):
+    def log_prob(
+        self,
+        parameters: Mapping[str, Tensor],
+        conditions: Tensor,
+        auxiliary: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
         total = backend.as_simulated(ops.zeros_like(conditions[:, 0]))
         if self.classifier is not None:
@@ -122,7 +135,9 @@ class Head(keras.layers.Layer):
             total = total + self._continuous_log_prob(parameters, conditions, auxiliary, training)
         return total
 
-    def coordinate_log_prob(self, u, parameters, conditions, auxiliary=None):
+    def coordinate_log_prob(
+        self, u: Tensor, parameters: Mapping[str, Tensor], conditions: Tensor, auxiliary: Tensor | None = None
+    ) -> Tensor:
         """log q of the unconstrained coordinates u (batch, dim), and of the discrete parameters, (batch,).
 
         That is `log_prob` without log |du/dtheta|: finite where theta rounds to an edge of its support. Not for
@@ -167,7 +182,9 @@ class Head(keras.layers.Layer):
         spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
         return ops.logsumexp(ops.reshape(joint, (-1, points)), axis=-1) + float(np.log(spacing))
 
-    def sample(self, base, conditions, training=False, density=False):
+    def sample(
+        self, base: Tensor, conditions: Tensor, training: bool = False, density: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Transform base samples N(0, I) to parameters, differentiable in the continuous ones.
 
         Args:
@@ -214,7 +231,7 @@ class Head(keras.layers.Layer):
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
         return self.standardize_parameters.inverse(z[..., : self.continuous.dim]), backend.as_simulated(log_q)
 
-    def sample_coordinates(self, base, conditions):
+    def sample_coordinates(self, base: Tensor, conditions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `coordinate_log_prob`."""
         base = ops.cast(base[:, : self.base_dim], conditions.dtype)
         drawn, log_q = {}, backend.as_simulated(ops.zeros_like(base[:, 0]))
@@ -238,13 +255,13 @@ class Head(keras.layers.Layer):
             return self.template
         return None if self.network is None else keras.saving.serialize_keras_object(self.network)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         classifier = self.__dict__["given_classifier"] if self.classifier is None else self.classifier
         classifier = None if classifier is None else keras.saving.serialize_keras_object(classifier)
         return super().get_config() | {"network": self._template_config(), "classifier": classifier}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Head":
         for part in ("network", "classifier"):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])

@@ -5,13 +5,18 @@ conditioned on; `kerasbed.networks.head` is that density.
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.designs import detach
+from kerasbed.backend import Tensor
+from kerasbed.designs import Design, detach
+from kerasbed.networks.classifier import Classifier
 from kerasbed.networks.head import Head
 from kerasbed.networks.scaling import Standardize
 
@@ -31,13 +36,20 @@ class Posterior(keras.layers.Layer):
         head: `kerasbed.networks.head.Head` in place of network and classifier.
     """
 
-    def __init__(self, network=None, summary_network=None, classifier=None, head=None, **kwargs):
+    def __init__(
+        self,
+        network: bf.networks.InferenceNetwork | None = None,
+        summary_network: bf.networks.SummaryNetwork | None = None,
+        classifier: keras.layers.Layer | None = None,
+        head: Head | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.head = Head(network, classifier, name="head") if head is None else head
         self.summary_network = summary_network
         self.target = None
 
-    def setup(self, simulator, space, outcome_shape) -> None:
+    def setup(self, simulator: Any, space: Design, outcome_shape: Sequence[int]) -> None:
         """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing."""
         if self.built:
             return
@@ -63,20 +75,20 @@ class Posterior(keras.layers.Layer):
             self.summary_network.build(tuple(elements.shape))
         return int(self.summary_network(elements).shape[-1])
 
-    def adapt(self, parameters, outcome: np.ndarray) -> None:
+    def adapt(self, parameters: Mapping[str, np.ndarray], outcome: np.ndarray) -> None:
         """Fix the standardisation from pilot draws: dict of (num, d), (num, *outcome_shape)."""
         if self.target is not None:
             parameters = self.select(backend.to_tensor(parameters, backend.simulation_dtype()))
         self.head.adapt(parameters)
         self.standardize_outcome.adapt(outcome)
 
-    def select(self, parameters):
+    def select(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What the posterior is about, of all parameters: {name: (batch, d)} -> {name: (batch, d)}."""
         return parameters if self.target is None else self.target.select(parameters)
 
     # -- encodings ---
 
-    def elements(self, outcome, design):
+    def elements(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """Standardised outcome as a set or series, (batch, set, features).
 
         Where the design has one row for each element of the set, an element carries its design's features: a
@@ -92,7 +104,7 @@ class Posterior(keras.layers.Layer):
             z = ops.concatenate([ops.reshape(z, (-1, length, int(np.prod(z.shape[2:])))), settings], axis=-1)
         return ops.reshape(z, (-1, length, int(np.prod(z.shape[2:]))))
 
-    def conditions(self, outcome, design, training=False):
+    def conditions(self, outcome: Tensor, design: Tensor | dict[str, Tensor], training: bool = False) -> Tensor:
         """What the network is conditioned on, (batch, width)."""
         if self.space.detach_condition:
             design = detach(design)
@@ -114,12 +126,12 @@ class Posterior(keras.layers.Layer):
     # -- the density ---
 
     @property
-    def network(self):
+    def network(self) -> bf.networks.InferenceNetwork | None:
         """The BayesFlow network of the continuous parameters; None where there are none."""
         return self.head.network
 
     @property
-    def classifier(self):
+    def classifier(self) -> Classifier | None:
         """The network of the discrete parameters; None where there are none."""
         return self.head.classifier
 
@@ -133,34 +145,44 @@ class Posterior(keras.layers.Layer):
         return self.head.base_dim
 
     @property
-    def standardize_parameters(self):
+    def standardize_parameters(self) -> Standardize:
         return self.head.standardize_parameters
 
-    def encode_parameters(self, parameters):
+    def encode_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Standardised unconstrained coordinates of the continuous parameters, (batch, dim), and log |dz/dtheta|."""
         return self.head.encode_parameters(parameters)
 
-    def extra_draws(self, num: int, rng) -> dict[str, np.ndarray]:
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Base samples this posterior needs besides the simulator's: the auxiliary coordinate."""
         return {"auxiliary": rng.standard_normal((num, 1))} if self.auxiliary_dim else {}
 
-    def log_prob(self, parameters, conditions, auxiliary=None, training=False):
+    def log_prob(
+        self,
+        parameters: Mapping[str, Tensor],
+        conditions: Tensor,
+        auxiliary: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
         return self.head.log_prob(parameters, conditions, auxiliary, training)
 
-    def sample(self, base, conditions):
+    def sample(self, base: Tensor, conditions: Tensor) -> dict[str, Tensor]:
         """Transform base samples N(0, I), (batch, base_dim), to parameters: dict of (batch, d)."""
         return self.head.sample(base, conditions)[0]
 
-    def sample_with_log_prob(self, base, conditions, training=False):
+    def sample_with_log_prob(
+        self, base: Tensor, conditions: Tensor, training: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Draws and their log density in the user's units, in one pass; see `Head.sample`."""
         return self.head.sample(base, conditions, training, density=True)
 
-    def sample_coordinates(self, base, conditions):
+    def sample_coordinates(self, base: Tensor, conditions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `Head`."""
         return self.head.sample_coordinates(base, conditions)
 
-    def coordinate_log_prob(self, u, parameters, conditions, auxiliary=None):
+    def coordinate_log_prob(
+        self, u: Tensor, parameters: Mapping[str, Tensor], conditions: Tensor, auxiliary: Tensor | None = None
+    ) -> Tensor:
         """log q of unconstrained coordinates, (batch,); see `Head.coordinate_log_prob`."""
         return self.head.coordinate_log_prob(u, parameters, conditions, auxiliary)
 
@@ -196,7 +218,7 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
-    def warn_outside_region(self, design) -> None:
+    def warn_outside_region(self, design: Tensor | dict[str, Tensor]) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained."""
         weight = np.maximum(ops.convert_to_numpy(self.region_weight), np.finfo("float32").tiny)
         mean = ops.convert_to_numpy(self.region_mean) / weight
@@ -213,7 +235,7 @@ class Posterior(keras.layers.Layer):
                 stacklevel=4,
             )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
         return super().get_config() | {
             "head": serialize(self.head),
@@ -221,7 +243,7 @@ class Posterior(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Posterior":
         for part in ("head", "summary_network"):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])

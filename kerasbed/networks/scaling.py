@@ -10,13 +10,15 @@ are saved as non-trainable weights, and their log-determinants enter every densi
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 LARGEST_SQUARED = 1e150  # values beyond it have no finite square
 
@@ -29,7 +31,7 @@ class Standardize(keras.layers.Layer):
         shape: shape of one entry.
     """
 
-    def __init__(self, shape, **kwargs):
+    def __init__(self, shape: Sequence[int], **kwargs: Any):
         super().__init__(trainable=False, autocast=False, **kwargs)
         self.shape = tuple(shape)
         self.mean = self._constant("mean", 0.0)
@@ -60,13 +62,13 @@ class Standardize(keras.layers.Layer):
         self.mean.assign(backend.to_tensor(mean, self.mean.dtype))
         self.scale.assign(backend.to_tensor(scale, self.scale.dtype))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         if not self.wide:
             return (ops.cast(x, self.compute_dtype) - self.mean) / self.scale
         mean, rest, scale, unit = self._in_float64()
         return ops.cast((x / unit - mean - rest) / scale, self.compute_dtype)
 
-    def inverse(self, z):
+    def inverse(self, z: Tensor) -> Tensor:
         """z * scale + mean, in the float type of the simulation."""
         if not self.wide:
             return z * self.scale + self.mean
@@ -79,12 +81,12 @@ class Standardize(keras.layers.Layer):
         )
         return mean, rest, scale, ops.exp(exponent * float(np.log(2.0)))
 
-    def log_scale(self):
+    def log_scale(self) -> Tensor:
         """Sum of log scale: minus the log-determinant of the standardisation."""
         total = ops.sum(ops.log(self.scale))
         return total if not self.wide else backend.as_simulated(total + float(np.log(2.0)) * ops.sum(self.exponent))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"shape": self.shape}
 
 

@@ -24,6 +24,7 @@ from scipy import special, stats
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.finite import joint_values
+from kerasbed.priors.base import AbstractPrior, Parameters
 
 BULK = 6.5  # standard deviations: 8e-11 of a normal law is beyond
 LOCATING_DRAWS = 4096
@@ -46,11 +47,11 @@ class Chart:
         """Edges of the first cells on each axis, (cells + 1,) each; `wide` reaches into the far tails."""
         raise NotImplementedError
 
-    def points(self, t):
+    def points(self, t: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Parameters {name: (num, d)} and log prior density in t, (num,): (num, dim) -> both."""
         raise NotImplementedError
 
-    def first_cells(self, wide: bool = False):
+    def first_cells(self, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Lower corners and widths of the first cells, (C, dim) each."""
         if not self.dim:
             return np.zeros((1, 0)), np.zeros((1, 0))
@@ -67,13 +68,13 @@ class NormalChart(Chart):
         given: name -> (d,), values of the discrete parameters.
     """
 
-    def __init__(self, prior, given=None):
+    def __init__(self, prior: AbstractPrior, given: Parameters | None = None):
         self.prior, self.given = prior, given or {}
         self.dim = prior.dim - sum(map(len, self.given.values()))
         self.supports = prior.supports()
         self.reach = prior.normal_reach
 
-    def edges(self, wide: bool = False):
+    def edges(self, wide: bool = False) -> list:
         """See `Chart`."""
         inner = np.linspace(-BULK, BULK, CELLS[self.dim] + 1)
         if not wide:
@@ -81,7 +82,7 @@ class NormalChart(Chart):
         outer = np.array([edge for edge in (8.0, 10.0, 13.0, 17.0, 22.0, 28.0, 37.0) if edge <= self.reach])
         return [np.concatenate([-outer[::-1], inner, outer])] * self.dim
 
-    def points(self, t):
+    def points(self, t: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `Chart`."""
         parameters, log_p = self.prior.from_normal(t, self.given)
         inside = {
@@ -102,7 +103,7 @@ class StretchedChart(Chart):
         ValueError: too few draws have the values given, or the draws lie in a plane.
     """
 
-    def __init__(self, prior, given=None):
+    def __init__(self, prior: AbstractPrior, given: Parameters | None = None):
         self.prior, self.given = prior, given or {}
         self.names = [name for name in prior.names if name not in self.given]
         self.dim = sum(prior.dims[name] for name in self.names)
@@ -128,13 +129,13 @@ class StretchedChart(Chart):
             u, _ = self.prior.to_unconstrained(backend.to_tensor(draws, "float64"))
             return ops.convert_to_numpy(u)[kept][:, self._free]
 
-    def edges(self, wide: bool = False):
+    def edges(self, wide: bool = False) -> list:
         """See `Chart`."""
         ends = self.ends + 12.0 if wide else self.ends
         cells = CELLS[self.dim] + (8 if wide else 0)
         return [np.linspace(-end, end, cells + 1) for end in ends]
 
-    def points(self, t):
+    def points(self, t: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `Chart`."""
         u = np.zeros((len(t), len(self._free)))
         u[:, self._free] = self.middle + np.sinh(t) @ self.root.T
@@ -153,25 +154,25 @@ MODEL = "model"
 class BranchChart(Chart):
     """A chart of one model of a choice among models; the parameters of the others stay where they do not count."""
 
-    def __init__(self, chart, prefix, fixed, log_weight):
+    def __init__(self, chart: Chart, prefix: str, fixed: Parameters, log_weight: float):
         self.chart, self.prefix, self.fixed, self.log_weight = chart, prefix, fixed, log_weight
         self.dim, self.edges = chart.dim, chart.edges
 
-    def first_cells(self, wide=False):
+    def first_cells(self, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
         return self.chart.first_cells(wide)
 
-    def complete(self, draws, others):
+    def complete(self, draws: Parameters, others: Parameters) -> dict[str, np.ndarray]:
         """Draws (num, d) with the other models' parameters drawn as well, since these here are fixed."""
         own = {name for name in draws if name.startswith(f"{self.prefix}.")} | {MODEL}
         return {name: values if name in own else others[name] for name, values in draws.items()}
 
-    def points(self, t):
+    def points(self, t: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         own, log_p = self.chart.points(t)
         parameters = {name: np.broadcast_to(values, (len(t), len(values))) for name, values in self.fixed.items()}
         return parameters | {f"{self.prefix}.{name}": v for name, v in own.items()}, log_p + self.log_weight
 
 
-def charts(prior) -> list:
+def charts(prior: AbstractPrior) -> list:
     """Charts that together cover a prior whose parameters are not all discrete.
 
     Raises:
@@ -208,17 +209,17 @@ def _of_branch(prior, index):
     return [BranchChart(chart, key, fixed, weight) for chart in charts(own)]
 
 
-def is_finite(prior) -> bool:
+def is_finite(prior: AbstractPrior) -> bool:
     """Whether all parameters are discrete."""
     return set(prior.discrete) == set(prior.names)
 
 
-def count_values(prior) -> int:
+def count_values(prior: AbstractPrior) -> int:
     """Joint values of the discrete parameters."""
     return int(np.prod([float(len(values)) for coordinates in prior.discrete.values() for values in coordinates]))
 
 
-def listed(prior):
+def listed(prior: AbstractPrior) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """All joint values of discrete parameters and their log probabilities: {name: (count, d)}, (count,).
 
     Raises:

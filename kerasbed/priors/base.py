@@ -4,7 +4,7 @@ Posterior networks model unconstrained coordinates u = T(theta), see `marginals.
 that every log density and every EIG that kerasbed reports is one of theta itself, in the user's units.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.base_samples import open_unit
 from kerasbed.priors.marginals import constrain, unconstrain
 
@@ -58,7 +58,7 @@ class AbstractPrior:
         """Name -> (low, high), each (d,), infinite where unbounded."""
         raise NotImplementedError(f"{type(self).__name__} does not say where its parameters lie.")
 
-    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         """Independent draws, name -> (num, d)."""
         raise NotImplementedError(f"{type(self).__name__} has no draws.")
 
@@ -70,7 +70,7 @@ class AbstractPrior:
         """Log density in the user's units, {name: (..., d)} -> (...,)."""
         raise NotImplementedError(f"The density of {type(self).__name__} is not known.")
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """`log_prob` in `keras.ops`, through which gradients flow: dict of tensors (..., d) -> (...,).
 
         Raises:
@@ -128,19 +128,19 @@ class AbstractPrior:
 
     # -- parts ---
 
-    def marginal(self, names) -> "AbstractPrior | None":
+    def marginal(self, names: Collection[str]) -> "AbstractPrior | None":
         """The law of some parameters, as a prior; None where it is not known in closed form."""
         return None
 
-    def is_independent(self, names) -> bool:
+    def is_independent(self, names: Collection[str]) -> bool:
         """Whether these parameters are independent of all others."""
         return not names
 
-    def can_sample_given(self, names) -> bool:
+    def can_sample_given(self, names: Collection[str]) -> bool:
         """Whether the other parameters can be drawn given these."""
         return self.is_independent(names)
 
-    def sample_given(self, parameters: Parameters, rng) -> dict[str, np.ndarray]:
+    def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draws of all parameters given some of them, {name: (num, d)} -> {name: (num, d)}."""
         num = len(next(iter(parameters.values())))
         return self.sample(num, rng) | dict(parameters)
@@ -152,7 +152,7 @@ class AbstractPrior:
         """How far from 0 the coordinates of `from_normal` keep their digits."""
         return REACH
 
-    def from_normal(self, z: np.ndarray, given: Parameters | None = None):
+    def from_normal(self, z: np.ndarray, given: Parameters | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws by inverse CDFs of standard normal coordinates.
 
         Args:
@@ -195,7 +195,7 @@ class AbstractPrior:
 
     # -- unconstrained coordinates (keras.ops) ---
 
-    def to_unconstrained(self, parameters):
+    def to_unconstrained(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Unconstrained coordinates and log |du/dtheta|: {name: (..., d)} -> (..., dim), (...,).
 
         A discrete parameter is its own coordinate.
@@ -204,7 +204,7 @@ class AbstractPrior:
         pieces, log_dets = zip(*[unconstrain(parameters[name], *supports[name]) for name in self.names], strict=True)
         return ops.concatenate(pieces, axis=-1), sum(log_dets[1:], log_dets[0])
 
-    def coordinates(self, draws) -> np.ndarray:
+    def coordinates(self, draws: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
         """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
         return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
 
@@ -230,7 +230,7 @@ class AbstractPrior:
                 on_edge = on_edge | (x < inner_low) | (x > inner_high)
         return float(np.mean(on_edge))
 
-    def from_unconstrained(self, u):
+    def from_unconstrained(self, u: Tensor) -> dict[str, Tensor]:
         """Inverse of `to_unconstrained`: (..., dim) -> {name: (..., d)}."""
         # Slices and not ops.split: without a place to split at, that fails on torch.
         ends, supports = np.cumsum(list(self.dims.values())).tolist(), self._coordinate_supports()
@@ -249,14 +249,14 @@ class Part(AbstractPrior):
 
     has_density = has_transform = False
 
-    def __init__(self, prior: AbstractPrior, names):
+    def __init__(self, prior: AbstractPrior, names: Collection[str]):
         discrete = {name: values for name, values in prior.discrete.items() if name in names}
         super().__init__({name: prior.dims[name] for name in names}, discrete)
         self.source = prior
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {name: self.source.supports()[name] for name in self.names}
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         draws = self.source.sample(num, seed)
         return {name: draws[name] for name in self.names}

@@ -8,10 +8,13 @@ drawn has probability zero. An estimated entropy -sum f log f is too low by abou
 values (Miller, 1955).
 """
 
+from collections.abc import Callable, Collection, Mapping
+
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import finite
+from kerasbed.backend import Seed, Tensor, finite
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.fitted import PosteriorPrior
 from kerasbed.priors.table import TablePrior
 
@@ -19,7 +22,12 @@ LEAST_DRAWS = 30  # of a joint value, for a density of the continuous parameters
 MOST_PARTS = 64  # joint values with a density of their own
 
 
-def table_of(draws, values, limits, fit):
+def table_of(
+    draws: dict[str, np.ndarray],
+    values: Mapping[str, tuple],
+    limits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    fit: Callable[[Parameters], AbstractPrior],
+) -> AbstractPrior:
     """The prior of draws with discrete parameters: a `TablePrior` where all are, else a `ConditionalTablePrior`.
 
     Args:
@@ -41,7 +49,13 @@ def table_of(draws, values, limits, fit):
 class ConditionalTablePrior(PosteriorPrior):
     """A table of joint values with densities given them; arguments and errors are those of `table_of`."""
 
-    def __init__(self, draws, values, limits, fit):
+    def __init__(
+        self,
+        draws: Parameters,
+        values: Mapping[str, tuple],
+        limits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        fit: Callable[[Parameters], AbstractPrior],
+    ):
         dims = {name: drawn.shape[1] for name, drawn in draws.items()}
         supports = {name: limits[name] for name in dims} | {name: _ends(found) for name, found in values.items()}
         super().__init__(dims, supports)
@@ -65,7 +79,7 @@ class ConditionalTablePrior(PosteriorPrior):
 
     # -- draws ---
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return self._with_parts(rng.choice(len(self.rows), size=num, p=self.frequencies), rng)
 
@@ -84,7 +98,7 @@ class ConditionalTablePrior(PosteriorPrior):
         ends = np.cumsum([self.dims[name] for name in self._discrete])[:-1]
         return dict(zip(self._discrete, np.split(rows, ends, axis=-1), strict=True))
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         """The first coordinate chooses the joint value, those of the continuous parameters their draw."""
         chosen = np.searchsorted(np.cumsum(self.frequencies)[:-1], uniform[:, 0])
         inside = [np.full(dim, name not in self._discrete) for name, dim in self.dims.items()]
@@ -92,7 +106,7 @@ class ConditionalTablePrior(PosteriorPrior):
 
     # -- density ---
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         coordinates = np.concatenate([parameters[name] for name in self._discrete], axis=-1)
         found = np.full(coordinates.shape[:-1], -np.inf)
@@ -103,7 +117,7 @@ class ConditionalTablePrior(PosteriorPrior):
                 found[here] = np.log(self.frequencies[k]) + self.parts[k].log_prob(given)
         return found
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """`log_prob` in `keras.ops`: a value off the support counts as the nearest one on it."""
         index = finite.cell_of_tensors(parameters, self._discrete)
         table = finite.cell(self._named(self.rows), self._discrete)
@@ -117,17 +131,17 @@ class ConditionalTablePrior(PosteriorPrior):
 
     # -- parts ---
 
-    def marginal(self, names):
+    def marginal(self, names: Collection[str]) -> AbstractPrior | None:
         if not set(names) <= set(self._discrete):
             return None
         listed = self._named(self.rows)
         supports = {name: self._supports[name] for name in names}
         return TablePrior({name: listed[name] for name in names}, self.frequencies, supports)
 
-    def can_sample_given(self, names) -> bool:
+    def can_sample_given(self, names: Collection[str]) -> bool:
         return set(names) <= set(self._discrete)
 
-    def sample_given(self, parameters, rng):
+    def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Joint values by their frequencies given those of some parameters, and the rest given the joint values."""
         given = np.concatenate([parameters[name] for name in parameters], axis=-1)
         listed = self._named(self.rows)

@@ -12,17 +12,18 @@ reference pages (Virtanen et al., 2020), and the tests compare every entry with 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
 from scipy import linalg, special
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 STANDARD: dict[str, Callable] = {}
 
 
-def register(name: str, standard_log_density: Callable | None = None):
+def register(name: str, standard_log_density: Callable | None = None) -> Callable:
     """Add a law to the registry; a plain call or a decorator.
 
     Args:
@@ -36,7 +37,7 @@ def register(name: str, standard_log_density: Callable | None = None):
     return standard_log_density
 
 
-def log_density(frozen, x):
+def log_density(frozen: Any, x: Tensor) -> Tensor:
     """Log density of a frozen univariate scipy.stats law, elementwise and differentiable.
 
     Args:
@@ -76,7 +77,7 @@ def _for_each_shape(standard, z, shapes):
     return ops.concatenate(columns, axis=-1)
 
 
-def multivariate_normal_log_density(frozen, x):
+def multivariate_normal_log_density(frozen: Any, x: Tensor) -> Tensor:
     """Log density of a frozen `scipy.stats.multivariate_normal`: (..., d) tensor -> (...,)."""
     inverse = linalg.solve_triangular(np.linalg.cholesky(frozen.cov), np.eye(len(frozen.mean)), lower=True)
     white = ops.matmul(x - numerics.like(frozen.mean, x), numerics.like(inverse.T, x))

@@ -1,14 +1,18 @@
 """What draws must be before a density is fitted to them: finite, inside their supports, distinct, not discrete."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from kerasbed.priors.base import Parameters
 
 AT_EDGE = 0.02  # share of draws on the edge of a support that may be rounding
 FEW_VALUES = 20  # of a coordinate, with ten times as many draws: no density
 
 
-def check_named(draws):
+def check_named(draws: Any) -> None:
     """Raise TypeError for draws that have no names, ValueError where there are none."""
     if not isinstance(draws, Mapping) and not hasattr(draws, "items"):
         raise TypeError(
@@ -18,7 +22,7 @@ def check_named(draws):
         raise ValueError("Draws of no parameter were given; pass at least one, e.g. {'rate': draws of shape (num, 1)}.")
 
 
-def real_values(name, values):
+def real_values(name: str, values: np.ndarray) -> np.ndarray:
     """Draws of one parameter in float64.
 
     Raises:
@@ -37,7 +41,7 @@ def real_values(name, values):
         raise ValueError(f"Draws of {name!r} are no real numbers, but values (num, d) were expected.") from None
 
 
-def one_dataset(name, values, dataset):
+def one_dataset(name: str, values: np.ndarray, dataset: int) -> np.ndarray:
     """Draws of one parameter as (num, d).
 
     Raises:
@@ -57,7 +61,7 @@ def one_dataset(name, values, dataset):
     return values
 
 
-def check_counts(draws, dim: int) -> None:
+def check_counts(draws: Parameters, dim: int) -> None:
     """Raise ValueError where parameters have unequal or too few draws."""
     counts = {len(values) for values in draws.values()}
     if len(counts) > 1 or counts.pop() <= dim:
@@ -67,7 +71,11 @@ def check_counts(draws, dim: int) -> None:
         )
 
 
-def limits(dims, supports, origin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def limits(
+    dims: Mapping[str, int],
+    supports: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    origin: Mapping[str, tuple[ArrayLike, ArrayLike]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (low, high), each (d,): the user's supports before those of the prior that the draws come from.
 
     Raises:
@@ -93,7 +101,7 @@ def limits(dims, supports, origin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def inside(name, values, low, high) -> np.ndarray:
+def inside(name: str, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Draws (num, d) with those on an edge moved in, half as far as the nearest draw that is not on it.
 
     Raises:
@@ -130,7 +138,7 @@ def _off_edge(name, column, edge, sign, width):
     return np.where(on, edge + sign * max(0.5 * distance[~on].min(), 2.0 * rounding), column)
 
 
-def check_spread(names, u) -> None:
+def check_spread(names: Sequence[str], u: np.ndarray) -> None:
     """Raise ValueError for coordinates (N, D) that have no joint density.
 
     Args:

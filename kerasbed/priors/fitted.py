@@ -5,11 +5,14 @@ fitted prior samples from what it evaluates, and says where that is not what it 
 """
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
 from kerasbed import backend
+from kerasbed.backend import Seed, Tensor
 from kerasbed.priors import draw_checks
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.fitted_density import HeldOut, fit_density
 from kerasbed.priors.joint import JointPrior
 
@@ -23,16 +26,16 @@ PROBES = 20_000
 class PosteriorPrior(JointPrior):
     """What posteriors as priors share: names and shapes, and densities through `log_density` in `keras.ops`."""
 
-    def __init__(self, dims, supports):
+    def __init__(self, dims: Mapping[str, int], supports: Mapping[str, tuple[np.ndarray, np.ndarray]]):
         super().__init__(dims)
         self._supports = dict(supports)
         self._log_prob = backend.compile_function(self.log_density)
         self._parameters = backend.compile_light(self.from_unconstrained)
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return dict(self._supports)
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         return self._log_prob(self.check(parameters))
 
 
@@ -54,7 +57,7 @@ class FittedPrior(PosteriorPrior):
 
     held_out: HeldOut | None = None
 
-    def __init__(self, draws, limits):
+    def __init__(self, draws: Parameters, limits: Mapping[str, tuple[np.ndarray, np.ndarray]]):
         super().__init__({name: values.shape[1] for name, values in draws.items()}, limits)
         draws = {name: draw_checks.inside(name, values, *limits[name]) for name, values in draws.items()}
         draw_checks.check_counts(draws, self.dim)
@@ -135,7 +138,14 @@ class DensityPrior(FittedPrior):
         ValueError: as `FittedPrior`, or a bandwidth outside (0, 1).
     """
 
-    def __init__(self, draws, limits, max_centres, seed, bandwidth=None):
+    def __init__(
+        self,
+        draws: Parameters,
+        limits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        max_centres: int,
+        seed: int,
+        bandwidth: float | None = None,
+    ):
         if bandwidth is not None and not 0.0 < bandwidth < 1.0:
             raise ValueError(
                 f"bandwidth is {bandwidth!r}, but a kernel's width relative to the draws' spread, between 0 and 1, was "
@@ -147,18 +157,18 @@ class DensityPrior(FittedPrior):
         )
         self._end_of_fit(draws)
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._in_support(self.density.sample(num, np.random.default_rng(seed)))
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         return self._in_support(self.density.transform(np.asarray(uniform)))
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         u, log_det = self._jacobian(parameters)
         found = self.density.log_prob(u.reshape(-1, self.dim)).reshape(log_det.shape) + log_det
         return np.where(self.contains(parameters), found, -np.inf)
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         u, log_det = self.to_unconstrained(parameters)
         return self.density.log_density(u) + log_det

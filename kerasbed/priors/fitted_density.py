@@ -18,11 +18,11 @@ import numpy as np
 from keras import ops
 from scipy import linalg
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.priors.gaussian_mixture import GaussianMixture
 from kerasbed.priors.kernel_fit import fit_kernels
 from kerasbed.priors.mixture_fit import expectation_maximisation, fit_mixture, penalty, smallest_deviation
-from kerasbed.priors.tail_maps import choose_maps, linear_maps
+from kerasbed.priors.tail_maps import TailMaps, choose_maps, linear_maps
 
 HELD_OUT = 0.2
 LEAST_DRAWS = 50  # below it nothing is held out
@@ -57,33 +57,40 @@ class FittedDensity:
         mixture: `GaussianMixture` of the white ones.
     """
 
-    def __init__(self, maps, mean, root, mixture):
+    def __init__(self, maps: TailMaps, mean: np.ndarray, root: np.ndarray, mixture: GaussianMixture):
         self.maps, self.mean, self.root, self.mixture = maps, mean, root, mixture
         self.inverse_root = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
         self.log_det = -float(np.log(np.diag(root)).sum())
 
-    def log_prob(self, u) -> np.ndarray:
+    def log_prob(self, u: np.ndarray) -> np.ndarray:
         """Log density in NumPy, (N, D) -> (N,)."""
         v, log_det = self.maps.forward(u)
         return self.mixture.log_prob((v - self.mean) @ self.inverse_root.T) + log_det + self.log_det
 
-    def log_density(self, u):
+    def log_density(self, u: Tensor) -> Tensor:
         """Log density in `keras.ops`, (..., D) -> (...,)."""
         v, log_det = self.maps.forward_of_tensor(u)
         white = ops.matmul(v - numerics.like(self.mean, v), numerics.like(self.inverse_root.T, v))
         return self.mixture.log_density(white) + log_det + self.log_det
 
-    def sample(self, num: int, rng) -> np.ndarray:
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         return self._from_white(self.mixture.sample(num, rng))
 
-    def transform(self, uniform) -> np.ndarray:
+    def transform(self, uniform: np.ndarray) -> np.ndarray:
         return self._from_white(self.mixture.transform(uniform))
 
     def _from_white(self, white):
         return self.maps.inverse(self.mean + white @ self.root.T)
 
 
-def fit_density(u, weights, edges, most_centres: int, rng, bandwidth=None) -> tuple[FittedDensity, HeldOut | None]:
+def fit_density(
+    u: np.ndarray,
+    weights: np.ndarray,
+    edges: np.ndarray,
+    most_centres: int,
+    rng: np.random.Generator,
+    bandwidth: float | None = None,
+) -> tuple[FittedDensity, HeldOut | None]:
     """The density that held-out draws prefer, fitted to all draws, and how it did on those.
 
     Args:
@@ -165,7 +172,7 @@ def _whitened(maps, u, weights):
     return mean, root, linalg.solve_triangular(root, away.T, lower=True).T
 
 
-def fit_mixture_on(maps, u, weights, rng) -> FittedDensity:
+def fit_mixture_on(maps: TailMaps, u: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> FittedDensity:
     """A mixture of normal laws in the coordinates that given maps make."""
     mean, root, white = _whitened(maps, u, weights)
     return FittedDensity(maps, mean, root, fit_mixture(white, weights, rng))
@@ -184,12 +191,12 @@ def _refitted(fitted, u, weights):
     return FittedDensity(fitted.maps, fitted.mean, fitted.root, mixture)
 
 
-def judge(fitted, u, weights, rng) -> HeldOut:
+def judge(fitted: FittedDensity, u: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> HeldOut:
     """A fitted density by draws it was not fitted to, (N, D) of weights (N,)."""
     return compare(fitted.log_prob(u), weights, fitted.log_prob(fitted.sample(OWN_DRAWS, rng)))
 
 
-def compare(held, weights, own) -> HeldOut:
+def compare(held: np.ndarray, weights: np.ndarray, own: np.ndarray) -> HeldOut:
     """Log densities at weighted held-out draws (N,) and at a density's own draws (M,)."""
     total = weights.sum()
     effective = total**2 / (weights @ weights)

@@ -10,17 +10,21 @@ inverse of normal base samples.
 """
 
 import warnings
+from collections.abc import Mapping
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import ops
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import Seed, Tensor
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.scaling import Standardize
 from kerasbed.priors import fitted_density
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.fitted import FittedPrior
 from kerasbed.priors.tail_maps import choose_maps
 
@@ -49,7 +53,13 @@ class FlowPrior(FittedPrior):
         UserWarning: as `Prior.from_samples`, or the held-out draws have a higher density under a mixture.
     """
 
-    def __init__(self, draws, limits, network, seed):
+    def __init__(
+        self,
+        draws: Parameters,
+        limits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        network: bf.networks.InferenceNetwork | None,
+        seed: int,
+    ):
         super().__init__(draws, limits)
         if self.dim < 2:
             raise ValueError(
@@ -118,13 +128,13 @@ class FlowPrior(FittedPrior):
         z = self.network(base, conditions=_no_conditions(base), inverse=True)
         return self.from_unconstrained(self.maps.inverse_of_tensor(self.standardize.inverse(z)))
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self.check(self._inverse(np.random.default_rng(seed).standard_normal((num, self.dim))))
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         return self.check(self._inverse(special.ndtri(uniform)))
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         u, log_det = self.to_unconstrained(parameters)
         return self._log_density_of_coordinates(u) + log_det
 

@@ -7,11 +7,14 @@ continuous parameters a density given each of them (`kerasbed.priors.conditional
 """
 
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import bayesflow as bf
 import numpy as np
 
 from kerasbed.priors import draw_checks
-from kerasbed.priors.base import AbstractPrior
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.conditional_table import table_of
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.fitted import DensityPrior
@@ -20,7 +23,13 @@ from kerasbed.priors.flow import FlowPrior
 
 @functools.singledispatch
 def from_posterior(
-    posterior, supports=None, dataset: int = 0, max_centres: int = 1000, seed: int = 0, like=None, discrete=None
+    posterior: Any,
+    supports: Mapping[str, tuple[float, float]] | None = None,
+    dataset: int = 0,
+    max_centres: int = 1000,
+    seed: int = 0,
+    like: AbstractPrior | None = None,
+    discrete: Mapping[str, Sequence[float]] | None = None,
 ) -> AbstractPrior:
     """See `Prior.from_posterior`; what is no dict of draws, such as a variational fit, registers its own way here."""
     draw_checks.check_named(posterior)
@@ -29,14 +38,14 @@ def from_posterior(
 
 
 def from_samples(
-    samples,
-    supports=None,
-    bandwidth=None,
-    flow=None,
+    samples: Parameters,
+    supports: Mapping[str, tuple[float, float]] | None = None,
+    bandwidth: float | None = None,
+    flow: bool | bf.networks.InferenceNetwork | None = None,
     max_centres: int = 1000,
     seed: int = 0,
-    like=None,
-    discrete=None,
+    like: AbstractPrior | None = None,
+    discrete: Mapping[str, Sequence[float]] | None = None,
 ) -> AbstractPrior:
     """See `Prior.from_samples`."""
     draw_checks.check_named(samples)

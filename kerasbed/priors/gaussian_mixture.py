@@ -21,7 +21,7 @@ from keras import ops
 from scipy import special
 from scipy.interpolate import CubicHermiteSpline
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 
 BLOCK = 2**20  # pairs of points and components in memory at once
 TABLE = 16_384  # places at which the CDF in one coordinate is tabulated, about
@@ -41,7 +41,7 @@ class GaussianMixture:
             direction.
     """
 
-    def __init__(self, weights, centres, roots):
+    def __init__(self, weights: np.ndarray, centres: np.ndarray, roots: np.ndarray):
         order = np.argsort(centres[:, 0], kind="stable")
         self.weights, self.centres, self.roots = weights[order], centres[order], roots[order]
         self.count, self.dim = centres.shape
@@ -55,7 +55,7 @@ class GaussianMixture:
 
     # -- density ---
 
-    def log_terms(self, x) -> np.ndarray:
+    def log_terms(self, x: np.ndarray) -> np.ndarray:
         """log w_k N(x_n; c_k, S_k) in NumPy: (N, D) -> (N, K)."""
         total = np.zeros((len(x), self.count))
         if self.isotropic:
@@ -66,13 +66,13 @@ class GaussianMixture:
                 total[:, k] = np.square((x - self.centres[k]) @ self.inverse[k].T).sum(axis=1)
         return self.log_norming - 0.5 * total
 
-    def log_prob(self, x) -> np.ndarray:
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
         """Log density in NumPy, in blocks: (N, D) -> (N,)."""
         rows = max(1, BLOCK // self.count)
         blocks = [self.log_terms(x[start : start + rows]) for start in range(0, len(x), rows)]
         return np.concatenate([special.logsumexp(block, axis=1) for block in blocks])
 
-    def log_density(self, x):
+    def log_density(self, x: Tensor) -> Tensor:
         """Log density in `keras.ops`: (..., D) -> (...,)."""
         centres, inverse = numerics.like(self.centres, x), numerics.like(self.inverse, x)
         if self.isotropic:
@@ -91,12 +91,12 @@ class GaussianMixture:
             return self.centres[chosen] + self.roots[chosen, None] * normal
         return self.centres[chosen] + np.einsum("nde,ne->nd", self.roots[chosen], normal)
 
-    def sample(self, num: int, rng) -> np.ndarray:
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         """Independent draws, (num, D)."""
         chosen = rng.choice(self.count, size=num, p=self.weights)
         return self._place(chosen, rng.standard_normal((num, self.dim)))
 
-    def transform(self, uniform) -> np.ndarray:
+    def transform(self, uniform: np.ndarray) -> np.ndarray:
         """Points of the open unit cube to draws, (num, D); increasing where D is one."""
         if self.dim == 1:
             return self.quantiles(uniform[:, 0])[:, None]
@@ -108,7 +108,7 @@ class GaussianMixture:
         rest = np.concatenate([np.clip(inside, tiny, 1.0 - tiny)[:, None], uniform[:, 1:]], axis=1)
         return self._place(chosen, special.ndtri(rest))
 
-    def quantiles(self, u) -> np.ndarray:
+    def quantiles(self, u: np.ndarray) -> np.ndarray:
         """Inverse CDF of a mixture in one coordinate: (N,) -> (N,).
 
         From a table of places x, CDF F and density f, whose cells the result never leaves: by cubics with the slope

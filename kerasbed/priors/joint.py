@@ -1,11 +1,12 @@
 """What priors share that are no product of marginals: shapes, discrete values, and an entropy by draws."""
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 
 from kerasbed.priors.atlas import count_values, is_finite, listed
-from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 from kerasbed.priors.table import TablePrior
 
 MOST_VALUES = 2**16  # joint values of which marginal and conditional laws are made
@@ -26,16 +27,16 @@ class JointPrior(AbstractPrior):
         values, log_p = listed(self)
         return TablePrior(values, np.exp(log_p), self.supports())
 
-    def marginal(self, names):
+    def marginal(self, names: Collection[str]) -> AbstractPrior | None:
         return None if self._listed is None else self._listed.marginal(names)
 
-    def is_independent(self, names):
+    def is_independent(self, names: Collection[str]) -> bool:
         return self._listed is not None and self._listed.is_independent(names)
 
-    def can_sample_given(self, names):
+    def can_sample_given(self, names: Collection[str]) -> bool:
         return self._listed is not None and set(names) <= set(self.names)
 
-    def sample_given(self, parameters, rng):
+    def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return (
             super().sample_given(parameters, rng)
             if self._listed is None

@@ -20,7 +20,7 @@ SCALES = (0.05, 5.0)
 MOST_JUDGES = 1000
 
 
-def fit_kernels(x, weights, most: int, rng) -> GaussianMixture:
+def fit_kernels(x: np.ndarray, weights: np.ndarray, most: int, rng: np.random.Generator) -> GaussianMixture:
     """Kernels around at most `most` of the points, thinned at random; see the top of this file.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.finite import Discrete, as_discrete, is_discrete
 from kerasbed.priors import densities
 
@@ -27,25 +27,25 @@ class Univariate:
     dim: int
     values = None  # of a discrete block
 
-    def sample(self, num, rng):
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
 
-    def transform(self, u):
+    def transform(self, u: np.ndarray) -> np.ndarray:
         return self.frozen.ppf(u)
 
-    def from_normal(self, z):
+    def from_normal(self, z: np.ndarray) -> np.ndarray:
         return quantiles_of_normal(self.frozen, z)
 
-    def log_prob(self, theta):
+    def log_prob(self, theta: np.ndarray) -> np.ndarray:
         return self.frozen.logpdf(theta).sum(axis=-1)
 
-    def log_density(self, theta):
+    def log_density(self, theta: Tensor) -> Tensor:
         return ops.sum(densities.log_density(self.frozen, theta), axis=-1)
 
-    def entropy(self):
+    def entropy(self) -> float:
         return float(np.sum(np.broadcast_to(self.frozen.entropy(), (self.dim,))))
 
-    def support(self):
+    def support(self) -> tuple[np.ndarray, np.ndarray]:
         return self._support
 
     @functools.cached_property
@@ -63,32 +63,32 @@ class MultivariateNormal:
     values = None
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         return int(self.frozen.dim)
 
-    def sample(self, num, rng):
+    def sample(self, num: int, rng: np.random.Generator) -> np.ndarray:
         return self.frozen.rvs(size=num, random_state=rng).reshape(num, self.dim)
 
-    def transform(self, u):
+    def transform(self, u: np.ndarray) -> np.ndarray:
         return self.from_normal(special.ndtri(u))
 
-    def from_normal(self, z):
+    def from_normal(self, z: np.ndarray) -> np.ndarray:
         return self.frozen.mean + z @ np.linalg.cholesky(self.frozen.cov).T
 
-    def log_prob(self, theta):
+    def log_prob(self, theta: np.ndarray) -> np.ndarray:
         return self.frozen.logpdf(theta).reshape(theta.shape[:-1])
 
-    def log_density(self, theta):
+    def log_density(self, theta: Tensor) -> Tensor:
         return densities.multivariate_normal_log_density(self.frozen, theta)
 
-    def entropy(self):
+    def entropy(self) -> float:
         return float(self.frozen.entropy())
 
-    def support(self):
+    def support(self) -> tuple[np.ndarray, np.ndarray]:
         return np.full(self.dim, -np.inf), np.full(self.dim, np.inf)
 
 
-def quantiles_of_normal(law, z):
+def quantiles_of_normal(law: Any, z: np.ndarray) -> np.ndarray:
     """Draws of a scipy.stats law from standard normal ones: its quantile at Phi(z), by its upper tail for z > 0.
 
     Phi(z) itself rounds to 1 beyond z = 8.3, where the upper tail still holds every digit.
@@ -134,7 +134,7 @@ def _bounds(low, high):
     return (float(low[0]), float(high[0])) if np.all(low == low[0]) and np.all(high == high[0]) else None
 
 
-def unconstrain(theta, low, high):
+def unconstrain(theta: Tensor, low: np.ndarray, high: np.ndarray) -> tuple[Tensor, Tensor]:
     """One block: (..., d) -> coordinates (..., d) and the log-determinant (...,)."""
     if (pair := _bounds(low, high)) is None:
         columns = [unconstrain(theta[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
@@ -153,7 +153,7 @@ def unconstrain(theta, low, high):
     return theta, ops.zeros_like(theta[..., 0])
 
 
-def constrain(u, low, high):
+def constrain(u: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:
     """One block: coordinates (..., d) -> parameters (..., d)."""
     if (pair := _bounds(low, high)) is None:
         columns = [constrain(u[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]

@@ -36,13 +36,15 @@ SHARES = (2, 8, 32)  # sizes of neighbourhoods: the draws of an average componen
 NEIGHBOURS = 8  # whose distance is the spacing of draws
 
 
-def spacings(x, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def spacings(x: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """Distance from each of distinct points to its k-th nearest neighbour: (N, D) -> (N,)."""
     nearest = min(neighbours, len(x) - 1)
     return cKDTree(x).query(x, nearest + 1)[0][:, -1]
 
 
-def fit_mixture(x, weights, rng, most: int = MOST_COMPONENTS) -> GaussianMixture:
+def fit_mixture(
+    x: np.ndarray, weights: np.ndarray, rng: np.random.Generator, most: int = MOST_COMPONENTS
+) -> GaussianMixture:
     """The mixture with the best criterion of Schwarz.
 
     Args:
@@ -73,23 +75,25 @@ def parameters_of(dim: int) -> int:
     return 1 + dim + dim * (dim + 1) // 2
 
 
-def penalty(mixture, weights) -> float:
+def penalty(mixture: GaussianMixture, weights: np.ndarray) -> float:
     """Of Schwarz' criterion: log(n) / (2 n) for each parameter, n the effective number of draws."""
     total = float(weights.sum() ** 2 / (weights @ weights))
     return 0.5 * (mixture.count * parameters_of(mixture.dim) - 1) * float(np.log(total)) / total
 
 
-def schwarz(mixture, x, weights) -> float:
+def schwarz(mixture: GaussianMixture, x: np.ndarray, weights: np.ndarray) -> float:
     """Mean log likelihood minus the penalty."""
     return float(weights @ mixture.log_prob(x) / weights.sum()) - penalty(mixture, weights)
 
 
-def smallest_deviation(x) -> float:
+def smallest_deviation(x: np.ndarray) -> float:
     """s: half the spacing of the densest tenth of the points."""
     return 0.5 * float(np.quantile(spacings(x), 0.1))
 
 
-def expectation_maximisation(x, weights, mixture, floor, steps: int = STEPS) -> GaussianMixture:
+def expectation_maximisation(
+    x: np.ndarray, weights: np.ndarray, mixture: GaussianMixture, floor: float, steps: int = STEPS
+) -> GaussianMixture:
     """EM from a mixture until the mean log likelihood rises by less than `TOLERANCE` in a step."""
     last = -np.inf
     for _ in range(steps):

@@ -1,8 +1,11 @@
 """Priors in the language of scipy.stats: named marginals, and the ways to all other kinds of priors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import bayesflow as bf
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kerasbed.backend.finite import truncated
 from kerasbed.priors import from_draws
@@ -40,7 +43,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         (5, 3)
     """
 
-    def __init__(self, **marginals):
+    def __init__(self, **marginals: Any):
         if not marginals:
             raise ValueError("Prior got no parameters; pass at least one, e.g. Prior(rate=stats.lognorm(0.5)).")
         super().__init__({name: as_block(name, given) for name, given in marginals.items()})
@@ -66,7 +69,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         return SampledPrior(sampler, log_prob, supports or {}, log_density, discrete or {})
 
     @staticmethod
-    def hierarchical(**laws) -> AbstractPrior:
+    def hierarchical(**laws: Any) -> AbstractPrior:
         """A prior whose laws depend on the parameters before them; it has draws, a density and inverse CDFs.
 
         Args:
@@ -87,12 +90,12 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         return HierarchicalPrior(laws)
 
     @staticmethod
-    def truncated(law, tail: float = 1e-6):
+    def truncated(law: Any, tail: float = 1e-6) -> Any:
         """A discrete law without its infinite tails, as a marginal; see `kerasbed.backend.finite.truncated`."""
         return truncated(law, tail)
 
     @staticmethod
-    def from_table(values: Mapping, probabilities) -> AbstractPrior:
+    def from_table(values: Mapping, probabilities: ArrayLike) -> AbstractPrior:
         """A prior of discrete parameters that depend on each other: their joint values and probabilities.
 
         Args:
@@ -112,7 +115,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         samples: Parameters,
         supports: Mapping[str, tuple[float, float]] | None = None,
         bandwidth: float | None = None,
-        flow=None,
+        flow: bool | bf.networks.InferenceNetwork | None = None,
         max_centres: int = 1000,
         seed: int = 0,
         like: AbstractPrior | None = None,
@@ -147,7 +150,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
 
     @staticmethod
     def from_posterior(
-        posterior,
+        posterior: Any,
         supports: Mapping[str, tuple[float, float]] | None = None,
         dataset: int = 0,
         max_centres: int = 1000,

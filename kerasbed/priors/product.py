@@ -1,9 +1,10 @@
 """Products of independent marginals."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 FAR = 37.0  # standard deviations: Phi(-37.5) is the smallest normal float64
@@ -17,35 +18,35 @@ class ProductPrior(AbstractPrior):
         super().__init__({name: block.dim for name, block in blocks.items()}, discrete)
         self.blocks = dict(blocks)
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {name: block.support() for name, block in self.blocks.items()}
 
     # -- parts ---
 
-    def marginal(self, names) -> "ProductPrior | None":
+    def marginal(self, names: Collection[str]) -> "ProductPrior | None":
         """The law of some parameters, as a prior; None where it is not known in closed form."""
         if not set(names) <= set(self.blocks):
             return None
         return ProductPrior({name: self.blocks[name] for name in names})
 
-    def is_independent(self, names):
+    def is_independent(self, names: Collection[str]) -> bool:
         return set(names) <= set(self.blocks)
 
     # -- draws and density (NumPy, float64) ---
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {name: block.sample(num, rng) for name, block in self.blocks.items()}
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)
         return {name: block.transform(u) for (name, block), u in zip(self.blocks.items(), pieces, strict=True)}
 
     @property
-    def normal_reach(self):
+    def normal_reach(self) -> float:
         return FAR
 
-    def from_normal(self, z: np.ndarray, given: Parameters | None = None):
+    def from_normal(self, z: np.ndarray, given: Parameters | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws by inverse CDFs of standard normal coordinates, accurate far out in both tails.
 
         Args:
@@ -65,11 +66,11 @@ class ProductPrior(AbstractPrior):
                 first += block.dim
         return draws, log_p
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         return sum((block.log_prob(parameters[name]) for name, block in self.blocks.items()), start=np.zeros(()))
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         values = [block.log_density(parameters[name]) for name, block in self.blocks.items()]
         return sum(values[1:], values[0])
 

@@ -5,11 +5,14 @@ laws. Drawing, densities and inverse CDFs then all go through it once, in order.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.finite import is_discrete
+from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.joint import JointPrior
 from kerasbed.priors.marginals import as_block, quantiles_of_normal
 from kerasbed.priors.product import FAR, ProductPrior
@@ -22,7 +25,14 @@ class SampledPrior(JointPrior):
 
     has_transform = False
 
-    def __init__(self, sampler, log_prob, supports, log_density=None, discrete=None):
+    def __init__(
+        self,
+        sampler: Callable[[int, np.random.Generator], Parameters],
+        log_prob: Callable[[Parameters], np.ndarray] | None,
+        supports: Mapping[str, tuple[float, float]],
+        log_density: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
+        discrete: Mapping[str, Sequence[float]] | None = None,
+    ):
         self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
         self._log_density, dims = log_density, {}
         probe = sampler(2, np.random.default_rng(0))
@@ -51,28 +61,28 @@ class SampledPrior(JointPrior):
                 )
 
     @property
-    def has_density(self):
+    def has_density(self) -> bool:
         return self._log_prob is not None
 
     def supports(self):
         limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
         return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self.check(self._sampler(num, np.random.default_rng(seed)))
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         raise ValueError(
             "This prior is a sampler, which has no inverse CDF for Sobol or quadrature points. "
             "Use Monte Carlo base samples: SimulatorDataset(..., base_samples='monte_carlo')."
         )
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         if not self.has_density:
             raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
         return np.asarray(self._log_prob(self.check(parameters)), "float64")
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         if self._log_density is None:
             raise NotImplementedError(
                 "This prior is a sampler without a differentiable density; pass log_density= (written in keras.ops) "
@@ -84,7 +94,7 @@ class SampledPrior(JointPrior):
 class HierarchicalPrior(JointPrior):
     """Laws that depend on the parameters before them; see `Prior.hierarchical`."""
 
-    def __init__(self, laws):
+    def __init__(self, laws: Mapping[str, Any]):
         if not laws:
             raise ValueError("Prior.hierarchical got no parameters; pass at least one.")
         self.laws, self.parents, roots, dims = {}, {}, {}, {}
@@ -136,30 +146,30 @@ class HierarchicalPrior(JointPrior):
             limits[name] = (np.where(fixed_low, low[0], -np.inf), np.where(fixed_high, high[0], np.inf))
         return limits, discrete
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {name: self._limits[name] for name in self.laws}
 
-    def marginal(self, names):
+    def marginal(self, names: Collection[str]) -> AbstractPrior | None:
         found = self.roots.marginal(names)
         return super().marginal(names) if found is None else found
 
-    def is_independent(self, names):
+    def is_independent(self, names: Collection[str]) -> bool:
         """Groups without a path between them: no law of the others asks for one of these, nor these for others."""
         links = [(child, parent) for child, parents in self.parents.items() for parent in parents]
         apart = all((child in names) == (parent in names) for child, parent in links)
         return apart or super().is_independent(names)
 
-    def can_sample_given(self, names):
+    def can_sample_given(self, names: Collection[str]) -> bool:
         """The rest can be drawn in order where these ask for nothing outside them."""
         return self._in_order(names) or super().can_sample_given(names)
 
     def _in_order(self, names):
         return all(set(self.parents.get(name, ())) <= set(names) for name in names)
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._draw(num, np.random.default_rng(seed), {})
 
-    def sample_given(self, parameters, rng):
+    def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         if not self._in_order(parameters):
             return super().sample_given(parameters, rng)
         return self._draw(len(next(iter(parameters.values()))), rng, parameters)
@@ -176,7 +186,7 @@ class HierarchicalPrior(JointPrior):
                 draws[name] = self.laws[name].sample(num, rng)
         return draws
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)
         draws = {}
         for name, u in zip(self.laws, pieces, strict=True):
@@ -184,10 +194,10 @@ class HierarchicalPrior(JointPrior):
         return draws
 
     @property
-    def normal_reach(self):
+    def normal_reach(self) -> float:
         return FAR
 
-    def from_normal(self, z, given=None):
+    def from_normal(self, z: np.ndarray, given: Parameters | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
         given, draws, log_p, first = given or {}, {}, np.zeros(len(z)), 0
         for name, dim in self.dims.items():
             law = self._law(name, draws) if name in self.parents else self.laws[name]
@@ -201,7 +211,7 @@ class HierarchicalPrior(JointPrior):
             draws[name] = law.from_normal(coordinates) if is_root else quantiles_of_normal(law, coordinates)
         return draws, log_p
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         total = np.zeros(())
         for name, values in parameters.items():
@@ -212,7 +222,7 @@ class HierarchicalPrior(JointPrior):
                 total = total + self.laws[name].log_prob(values)
         return total
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError(
             "A hierarchical prior has no density in keras.ops; use Prior.from_sampler(sampler, log_prob=..., "
             "log_density=...), or write the dependent parameter in outcome() as a function of independent ones, such "

@@ -4,15 +4,16 @@ Everything about it is a sum over the table: marginal and conditional laws, the 
 It is what a posterior of discrete parameters is, and so the prior of the next trial.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import special
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.backend.finite import cell, cell_of_tensors
-from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 INDEPENDENT = 1e-12  # difference of a joint probability from the product of its margins that rounding may make
 
@@ -31,7 +32,7 @@ class TablePrior(AbstractPrior):
     Made by `Prior.from_table`, `kb.eig.enumerate(...).posterior` and `kb.reference.posterior`.
     """
 
-    def __init__(self, values: Mapping, probabilities, supports: Mapping | None = None):
+    def __init__(self, values: Mapping, probabilities: ArrayLike, supports: Mapping | None = None):
         arrays = {name: np.asarray(v, "float64") for name, v in values.items()}
         arrays = {name: v[:, None] if v.ndim == 1 else v for name, v in arrays.items()}
         p = np.asarray(probabilities, "float64")
@@ -48,26 +49,26 @@ class TablePrior(AbstractPrior):
     def _listed_supports(self):
         return {name: (v.min(axis=0), v.max(axis=0)) for name, v in self._columns.items()}
 
-    def table(self):
+    def table(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All joint values and their log probabilities: {name: (count, d)}, (count,)."""
         return {name: v.copy() for name, v in self._columns.items()}, np.log(self.probabilities)
 
-    def supports(self):
+    def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return dict(self._supports)
 
-    def contains(self, parameters):
+    def contains(self, parameters: Parameters) -> np.ndarray:
         return np.isfinite(self.log_prob(parameters))
 
     # -- parts ---
 
-    def marginal(self, names):
+    def marginal(self, names: Collection[str]) -> "TablePrior | None":
         if not names or not set(names) <= set(self.names):
             return None
         kept = [name for name in self.names if name in names]
         values, supports = ({name: part[name] for name in kept} for part in (self._columns, self._supports))
         return TablePrior(values, self.probabilities, supports)
 
-    def is_independent(self, names):
+    def is_independent(self, names: Collection[str]) -> bool:
         """Whether each joint probability is the product of the two margins."""
         others = [name for name in self.names if name not in names]
         if not others or not names:
@@ -77,10 +78,10 @@ class TablePrior(AbstractPrior):
         np.add.at(joint, (one, two), self.probabilities)
         return bool(np.all(np.abs(joint - joint.sum(1, keepdims=True) * joint.sum(0)) < INDEPENDENT))
 
-    def can_sample_given(self, names):
+    def can_sample_given(self, names: Collection[str]) -> bool:
         return set(names) <= set(self.names)
 
-    def sample_given(self, parameters, rng):
+    def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draws of all parameters given some: {name: (num, d)} -> {name: (num, d)}; given values must be possible."""
         names = [name for name in self.names if name in parameters]
         given = np.concatenate([np.asarray(parameters[name], "float64") for name in names], axis=1)
@@ -103,10 +104,10 @@ class TablePrior(AbstractPrior):
 
     # -- draws and probabilities ---
 
-    def sample(self, num, seed=None):
+    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._at(np.random.default_rng(seed).random(num))
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         """Joint values in their order by the inverse of their cumulated probabilities at the first coordinate."""
         return self._at(uniform[:, 0])
 
@@ -114,7 +115,7 @@ class TablePrior(AbstractPrior):
         index = np.minimum(np.searchsorted(np.cumsum(self.probabilities), heights), len(self.rows) - 1)
         return {name: v[index] for name, v in self._columns.items()}
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters: Parameters) -> np.ndarray:
         parameters = self.check(parameters)
         leading = np.broadcast_shapes(*(v.shape[:-1] for v in parameters.values()))
         flat = np.concatenate([np.broadcast_to(v, (*leading, v.shape[-1])) for v in parameters.values()], axis=-1)
@@ -124,7 +125,7 @@ class TablePrior(AbstractPrior):
         found = np.array([known.get(row.tobytes(), -np.inf) for row in asked + 0.0])
         return found[index.reshape(-1)].reshape(leading)
 
-    def log_density(self, parameters):
+    def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """`log_prob` in `keras.ops`, without gradient: each coordinate counts as the nearest of its possible values."""
         sizes = [len(values) for coordinates in self._discrete.values() for values in coordinates]
         terms = np.full(int(np.prod(sizes)), -np.inf)
@@ -132,7 +133,7 @@ class TablePrior(AbstractPrior):
         index = cell_of_tensors(parameters, self._discrete)
         return ops.take(numerics.like(terms, next(iter(parameters.values()))), index)
 
-    def entropy(self, num_samples=100_000, seed=0) -> Entropy:
+    def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         return Entropy(float(special.entr(self.probabilities).sum()), 0.0, "closed form")
 
 

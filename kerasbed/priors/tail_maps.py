@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.priors.mixture_fit import fit_mixture, schwarz
 
 IDENTITY, ROOT, ARSINH = "identity", "root", "arsinh"
@@ -108,34 +108,34 @@ class TailMaps:
         """The same centres and scales without bends."""
         return replace(self, kinds=(IDENTITY,) * len(self.kinds))
 
-    def bent(self, edges) -> "TailMaps":
+    def bent(self, edges: np.ndarray) -> "TailMaps":
         """The same centres and scales with a bend in every coordinate."""
         return replace(self, kinds=tuple(_bends(*pair)[-1] for pair in edges))
 
-    def forward(self, u) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """v (N, D) and the log-determinant (N,), in NumPy."""
         t = (u - self.centre) / self.scale
         v, slopes = zip(*[_forward(*each, t[:, i], np) for i, each in enumerate(self._each())], strict=True)
         return np.stack(v, axis=-1), sum(slopes) - np.log(self.scale).sum()
 
-    def inverse(self, v) -> np.ndarray:
+    def inverse(self, v: np.ndarray) -> np.ndarray:
         """u from v, (N, D), in NumPy."""
         t = np.stack([_inverse(*each, v[:, i]) for i, each in enumerate(self._each())], axis=-1)
         return self.centre + self.scale * t
 
-    def forward_of_tensor(self, u):
+    def forward_of_tensor(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` in `keras.ops`: (..., D) -> (..., D), (...,)."""
         t = (u - numerics.like(self.centre, u)) / numerics.like(self.scale, u)
         v, slopes = zip(*[_forward(*each, t[..., i], ops) for i, each in enumerate(self._each())], strict=True)
         return ops.stack(v, axis=-1), sum(slopes[1:], slopes[0]) - float(np.log(self.scale).sum())
 
-    def inverse_of_tensor(self, v):
+    def inverse_of_tensor(self, v: Tensor) -> Tensor:
         """`inverse` in `keras.ops`: (..., D) -> (..., D)."""
         t = ops.stack([_inverse(*each, v[..., i], ops) for i, each in enumerate(self._each())], axis=-1)
         return numerics.like(self.centre, v) + numerics.like(self.scale, v) * t
 
 
-def linear_maps(u) -> TailMaps:
+def linear_maps(u: np.ndarray) -> TailMaps:
     """Median and interquartile range, and no bends: (N, D)."""
     low, centre, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)
     # Where more than half of the draws are equal, what is left is the standard deviation.
@@ -152,7 +152,7 @@ def _bends(low, high):
     return (ARSINH,)
 
 
-def choose_maps(u, edges, rng) -> TailMaps:
+def choose_maps(u: np.ndarray, edges: np.ndarray, rng: np.random.Generator) -> TailMaps:
     """The map for each coordinate with which a small mixture describes it best.
 
     Args:
