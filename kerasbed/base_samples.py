@@ -5,19 +5,12 @@ that sum to one, so that Monte Carlo, quasi-Monte Carlo and quadrature are excha
 else: E f(z) is approximately `weights @ f(points)`.
 """
 
-import random
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 from scipy.stats import qmc
-
-from kerasbed.backend import Seed
-
-
-def draw_seed() -> int:
-    """A fresh seed, to be stored by whoever was given `seed=None`; `keras.utils.set_random_seed` makes it repeat."""
-    return random.getrandbits(32)
 
 
 class BaseSamples:
@@ -125,7 +118,7 @@ class GaussHermite(BaseSamples):
         return np.prod([grid.ravel() for grid in grids], axis=0)
 
 
-def sobol(num: int, dim: int, seed: Seed) -> np.ndarray:
+def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -> np.ndarray:
     """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
     if dim > qmc.Sobol.MAXDIM:
         raise ValueError(

@@ -7,8 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbed.simulators.datasets import SimulatorDataset
-
 
 class DesignHistory(keras.callbacks.Callback):
     """Records the design at the start of training and after every epoch; `fit` adds one and keeps it as
@@ -41,7 +39,7 @@ class DesignHistory(keras.callbacks.Callback):
 class EpochOfDataset(keras.callbacks.Callback):
     """Tells the training data which epoch it is; Keras' own hooks fire at other times than the name says."""
 
-    def __init__(self, dataset: SimulatorDataset):
+    def __init__(self, dataset: keras.utils.PyDataset):
         super().__init__()
         self.dataset = dataset
 

@@ -1,7 +1,22 @@
-"""Values given by the user that must be finite real numbers: observed outcomes and designs."""
+"""Values given by the user: counts that must be whole numbers, outcomes and designs that must be finite."""
+
+import numbers
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+def positive_integer(name: str, value: float, least: int = 1) -> int:
+    """`value` as an integer of at least `least`; a float without a fraction will do, a bool or a text will not.
+
+    Raises:
+        ValueError: it is none.
+    """
+    whole = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and float(value).is_integer()
+    if not whole or value < least:
+        expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name} is {value!r}, but {expected} was expected.")
+    return int(value)
 
 
 def finite_values(values: ArrayLike, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend.streams import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood

@@ -9,6 +9,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range
+from kerasbed.backend.validation import positive_integer
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
@@ -66,14 +67,13 @@ def set_starts(design: Design, starts: int) -> None:
     Raises:
         ValueError: no positive integer, or the space already owns a weight for another number.
     """
-    if isinstance(starts, bool) or int(starts) != starts or starts < 1:
-        raise ValueError(f"starts is {starts!r}, but a positive integer was expected.")
+    starts = positive_integer("starts", starts)
     if design.built and design.starts != starts:
         raise ValueError(
             f"starts={starts} was passed, but this design already belongs to a model with starts={design.starts}; "
             "make a new design space for every model."
         )
-    design.starts = int(starts)
+    design.starts = starts
 
 
 def probe_outcome(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from keras import ops
 
 from kerasbed import backend, objectives
 from kerasbed.backend import Tensor
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood

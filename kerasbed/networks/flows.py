@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend.streams import draw_seed
 
 WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
 

@@ -93,14 +93,3 @@ def draw_pool(prior: AbstractPrior, num: int, size: int, rng: np.random.Generato
 def take_pool(draws: Mapping[str, Any], size: int) -> dict[str, Tensor]:
     """The pool that `draw_pool` drew, cut to `size`: dict of (size, d)."""
     return {name: values[:size] for name, values in flatten_pool(whole(draws)["extra"]["contrastive"]).items()}
-
-
-def positive_integer(name: str, value: float, least: int = 1) -> int:
-    """`value` as an integer of at least `least`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if int(value) != value or value < least:
-        raise ValueError(f"{name} is {value!r}, but an integer of at least {least} was expected.")
-    return int(value)

@@ -27,6 +27,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import positive_integer
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
@@ -46,9 +47,7 @@ class PriorContrastive(LikelihoodObjective):
 
     def __init__(self, num_contrastive: int | None = None, num_nuisance: int = 128, **kwargs: Any):
         super().__init__(num_nuisance, **kwargs)
-        self.num_contrastive = (
-            None if num_contrastive is None else pool.positive_integer("num_contrastive", num_contrastive)
-        )
+        self.num_contrastive = None if num_contrastive is None else positive_integer("num_contrastive", num_contrastive)
 
     @property
     def needs_independent_draws(self) -> bool:

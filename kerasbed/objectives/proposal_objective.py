@@ -5,9 +5,10 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from kerasbed.backend.validation import positive_integer
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
-from kerasbed.objectives import pool, proposals
+from kerasbed.objectives import proposals
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
@@ -39,7 +40,7 @@ class ProposalObjective(LikelihoodObjective):
     ):
         posterior = posterior or Posterior(network, summary_network, name="posterior")
         super().__init__(num_nuisance, posterior, **kwargs)
-        self.num_contrastive = pool.positive_integer("num_contrastive", num_contrastive)
+        self.num_contrastive = positive_integer("num_contrastive", num_contrastive)
 
     def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
         super().setup(simulator, space, outcome_shape)

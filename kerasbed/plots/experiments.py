@@ -1,5 +1,7 @@
 """Pictures of experiments: what would be measured at a design."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,7 +9,6 @@ from matplotlib.axes import Axes
 from kerasbed import backend
 from kerasbed.designs import Design
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
-from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 CURVE_POINTS = 200
@@ -16,7 +17,7 @@ CURVE_POINTS = 200
 def realisations(
     simulator: Simulator,
     design: Design | np.ndarray | dict,
-    parameters: Parameters | None = None,
+    parameters: Mapping[str, np.ndarray] | None = None,
     num: int = 3,
     seed: int = 0,
     limits: tuple[float, float] | None = None,

@@ -1,6 +1,6 @@
 """Pictures of posteriors: draws for several outcomes against a reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from kerasbed.plots.style import COLORS
-from kerasbed.priors.base import Parameters
 
 POINTS = "#56B4E9"  # lighter than every line in COLORS, so that contours stand out
 CONTOUR_POINTS = 80
@@ -19,10 +18,10 @@ SHOWN_DRAWS = 1000
 
 
 def posterior(
-    samples: Parameters,
-    reference: Parameters | None = None,
-    truth: Parameters | None = None,
-    prior: Parameters | None = None,
+    samples: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray] | None = None,
+    truth: Mapping[str, np.ndarray] | None = None,
+    prior: Mapping[str, np.ndarray] | None = None,
     names: str | Sequence[str] | None = None,
     label: str = "amortised posterior",
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,

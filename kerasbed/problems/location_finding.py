@@ -25,8 +25,8 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import positive_integer
 from kerasbed.designs.box import Free
-from kerasbed.objectives.pool import positive_integer
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 

@@ -15,11 +15,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from kerasbed.backend.reporting import LOGGER
-from kerasbed.base_samples import draw_seed, sobol
+from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import positive_integer
+from kerasbed.base_samples import sobol
 from kerasbed.designs import Design
 from kerasbed.search import evaluation, picture, proposals, records
 from kerasbed.search.cube import SearchCube
-from kerasbed.search.records import Best, Proposal, Record, checked_errors, positive
+from kerasbed.search.records import Best, Proposal, Record, checked_errors
 
 # A learned noise below this fraction of the values' standard deviation is rounding or misfit: nothing to measure again.
 NEGLIGIBLE_NOISE = 0.02
@@ -71,16 +73,16 @@ class BlackBoxSearch:
         if noise is not None and not (np.isfinite(noise) and noise >= 0.0):
             raise ValueError(f"noise is {noise}, but a standard deviation, 0 or more, was expected; None learns it.")
         self.settings = {
-            "batch_size": positive("batch_size", batch_size),
+            "batch_size": positive_integer("batch_size", batch_size),
             "seed": draw_seed() if seed is None else int(seed),
             "acquisition": acquisition,
             "method": method,
-            "initial": 2 * self.cube.dim + 2 if initial is None else positive("initial", initial),
+            "initial": 2 * self.cube.dim + 2 if initial is None else positive_integer("initial", initial),
             "noise": None if noise is None else float(noise),
             "exchangeable": bool(exchangeable),
             "reach": self.cube.reach,
         }
-        self.workers, self.timeout = positive("workers", workers), timeout
+        self.workers, self.timeout = positive_integer("workers", workers), timeout
         self.records: list[Record] = []
         self._fitted: tuple = ([], None)  # what a surrogate was fitted to, and the surrogate
 
@@ -92,7 +94,7 @@ class BlackBoxSearch:
         Args:
             num: how many; None: the batch size.
         """
-        num = self.settings["batch_size"] if num is None else positive("num", num)
+        num = self.settings["batch_size"] if num is None else positive_integer("num", num)
         spread = min(num, max(0, self.settings["initial"] - len(self.records)))
         points = self._spread(spread)
         if num > spread:

@@ -21,7 +21,6 @@ from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.posterior import Posterior
 from kerasbed.networks.scaling import Standardize
-from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -128,7 +127,7 @@ class LearnedLikelihood(keras.layers.Layer):
         """Whether simulations are taken and given in float64; see `kerasbed.backend.number_range`."""
         return self.standardize_outcome.wide
 
-    def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
+    def adapt(self, parameters: Mapping[str, np.ndarray], outcome: np.ndarray) -> None:
         """Fix the standardisation by stored simulations."""
         self.standardize_parameters.adapt(self.prior.coordinates(parameters))
         self.standardize_outcome.adapt(outcome.reshape(-1, self.size))

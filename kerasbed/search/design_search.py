@@ -23,7 +23,7 @@ import numpy as np
 
 from kerasbed import backend, eig
 from kerasbed.backend import numerics
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend.streams import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions

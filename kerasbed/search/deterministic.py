@@ -18,7 +18,7 @@ from keras import ops, tree
 from scipy import optimize
 
 from kerasbed import backend
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend.streams import draw_seed
 from kerasbed.designs.base import Design
 from kerasbed.search.optimizer_coordinates import coordinates
 

@@ -139,12 +139,6 @@ def as_dicts(records: list[Record]) -> list[dict]:
     return [asdict(record) for record in records]
 
 
-def positive(name: str, value: float) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
-    return int(value)
-
-
 def checked_errors(errors: float | Sequence[float] | np.ndarray, num: int) -> np.ndarray:
     errors = np.atleast_1d(np.asarray(errors, "float64"))
     if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):

@@ -22,11 +22,12 @@ import numpy as np
 from scipy import stats
 
 from kerasbed import backend
-from kerasbed.base_samples import draw_seed, open_unit, sobol
+from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import positive_integer
+from kerasbed.base_samples import open_unit, sobol
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
-from kerasbed.targets import Target
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
@@ -67,9 +68,6 @@ class SimulatorDataset(keras.utils.PyDataset):
         max_queue_size: int = 10,
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=max_queue_size)
-        for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
-            if int(value) != value or value < 1:
-                raise ValueError(f"{name} is {value!r}, but a positive integer was expected.")
         if base_samples not in (None, *RULES):
             raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} or None was expected.")
         if designs not in ("learned", "space"):
@@ -78,7 +76,8 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.draw_noise = simulator.draw_noise
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.draw_designs = design.sample if designs == "space" else None
-        self.batch_size, self.num_steps = int(batch_size), int(num_batches)
+        self.batch_size = positive_integer("batch_size", batch_size)
+        self.num_steps = positive_integer("num_batches", num_batches)
         self.seed = draw_seed() if seed is None else seed
         dim = self.prior.dim + int(np.prod(self.noise_shape))
         self.requested_samples = base_samples
@@ -206,7 +205,7 @@ class ArrayDataset(keras.utils.PyDataset):
         return (keras.tree.map_structure(lambda leaf: leaf[rows], self.arrays),)
 
 
-def log_prior_of(prior: AbstractPrior, target: Target | None) -> Callable[[Parameters], np.ndarray] | None:
+def log_prior_of(prior: AbstractPrior, target: Any) -> Callable[[Parameters], np.ndarray] | None:
     """The function parameters -> log density of what is learned, (num,); None where there is none."""
     if target is not None:
         return target.log_prior if target.has_density else None
@@ -218,7 +217,7 @@ def complete_draws(
     simulator: Simulator,
     providers: Iterable[Any],
     seed: int | Sequence[int] | None,
-    target: Target | None = None,
+    target: Any = None,
 ) -> dict:
     """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
 
