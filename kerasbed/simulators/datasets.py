@@ -18,7 +18,6 @@ from collections.abc import Mapping
 
 import keras
 import numpy as np
-from scipy import stats
 
 from kerasbed import backend
 from kerasbed.base_samples import draw_seed, open_unit, sobol
@@ -69,13 +68,11 @@ class SimulatorDataset(keras.utils.PyDataset):
             raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} or None was expected.")
         if designs not in ("learned", "space"):
             raise ValueError(f"designs is {designs!r}, but 'learned' or 'space' was expected.")
-        self.prior, self.noise = simulator.prior, simulator.noise
-        self.draw_noise = simulator.draw_noise
-        self.noise_shape = simulator.resolve_noise_shape(design.shape)
+        self.prior, self.noise = simulator.prior, simulator.resolve_noise(design.shape)
         self.draw_designs = design.sample if designs == "space" else None
         self.batch_size, self.num_steps = int(batch_size), int(num_batches)
         self.seed = draw_seed() if seed is None else seed
-        dim = self.prior.dim + int(np.prod(self.noise_shape))
+        dim = self.prior.dim + self.noise.size
         self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream, self.dtype = 0, TRAINING, backend.simulation_dtype()
@@ -88,7 +85,7 @@ class SimulatorDataset(keras.utils.PyDataset):
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 
     def _allows_sobol(self, dim: int) -> bool:
-        return dim <= MAX_SOBOL_DIM and self.prior.has_transform and isinstance(self.noise.dist, stats.rv_continuous)
+        return dim <= MAX_SOBOL_DIM and self.prior.has_transform and self.noise.is_continuous
 
     # -- what Keras calls ---
 
@@ -160,12 +157,12 @@ class SimulatorDataset(keras.utils.PyDataset):
         num = self.block_batches * self.batch_size
         rng = np.random.default_rng(self._key(epoch, index, "block"))
         if self.base_samples == "sobol":
-            points = sobol(num, self.prior.dim + int(np.prod(self.noise_shape)), rng)
+            points = sobol(num, self.prior.dim + self.noise.size, rng)
             parameters = self.prior.transform(points[:, : self.prior.dim])
-            noise = self.noise.ppf(open_unit(points[:, self.prior.dim :])).reshape(num, *self.noise_shape)
+            noise = self.noise.transform(open_unit(points[:, self.prior.dim :]))
         else:
             parameters = self.prior.sample(num, rng)
-            noise = self.draw_noise(num, self.noise_shape, rng)
+            noise = self.noise.draw(num, rng)
         block = {"parameters": parameters, "noise": noise}
         if self.log_prior_of is not None:
             block["log_prior"] = self.log_prior_of(parameters)

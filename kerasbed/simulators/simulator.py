@@ -17,6 +17,7 @@ from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.validation import finite_values
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators.noise import JoinedNoise, Noise
 
 
 class OutcomeError(ValueError):
@@ -134,6 +135,10 @@ class Simulator:
             )
         return tuple(design_shape)
 
+    def resolve_noise(self, design_shape) -> Noise | JoinedNoise:
+        """The base samples of one draw, given the design's shape; errors as for `resolve_noise_shape`."""
+        return Noise(self, self.resolve_noise_shape(design_shape))
+
     def draw_noise(self, num: int, noise_shape, rng) -> np.ndarray:
         """Base samples of the outcome, (num, *noise_shape)."""
         return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
@@ -157,9 +162,9 @@ class Simulator:
         design = design_values(design)
         if not per_draw:
             design = tree.map_structure(lambda value: value[None], design)
-        noise_shape = self.resolve_noise_shape(design_shape(design))
+        law = self.resolve_noise(design_shape(design))
         parameters = self.prior.sample(num_samples, rng)
-        noise = self.draw_noise(num_samples, noise_shape, rng)
+        noise = law.draw(num_samples, rng)
         outcome = self._simulated(parameters, design, noise)
         return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
 
