@@ -109,12 +109,13 @@ class SimulatorDataset(keras.utils.PyDataset):
     # -- what kerasbed calls ---
 
     def bind(self, model) -> "SimulatorDataset":
-        """Add the extra draws that the model's objective and design ask for; returns itself.
+        """A copy with the extra draws that the model's objective and design ask for; this one stays as it is.
 
         Raises:
             ValueError: Sobol points were asked for, and the model needs independent draws.
         """
-        self.providers = (model.objective, model.design)
+        twin = copy.copy(self)
+        twin.providers = (model.objective, model.design)
         if model.needs_independent_draws and self.base_samples == "sobol":
             if self.requested_samples == "sobol":
                 raise ValueError(
@@ -122,26 +123,33 @@ class SimulatorDataset(keras.utils.PyDataset):
                     "compares the draws of a batch, which Sobol points place apart from each other: it would be no "
                     "bound. Use base_samples='monte_carlo' or None."
                 )
-            self.base_samples, self._block_key = "monte_carlo", None
-        self.log_prior_of, self._block_key = log_prior_of(self.prior, model.target), None
+            twin.base_samples = "monte_carlo"
+        twin.log_prior_of = log_prior_of(self.prior, model.target)
         with backend.wide_simulation(model.wide):  # kept here: threads that draw ahead do not know the context
-            self.dtype = backend.simulation_dtype()
-        return self
+            twin.dtype = backend.simulation_dtype()
+        return twin
 
     def with_steps(self, steps: int | None) -> "SimulatorDataset":
         """This data set, or for another number of batches an epoch a copy, so that the caller's stays as it is."""
         if steps in (None, self.num_steps):
             return self
         twin = copy.copy(self)
-        twin.num_steps, twin._lock = int(steps), threading.Lock()
+        twin.num_steps = int(steps)
         return twin
 
     def in_stream(self, stream: int) -> "SimulatorDataset":
         """A copy at epoch 0 of another random stream; the caller's data set stays as it is."""
         twin = copy.copy(self)
         twin.epoch, twin.stream = 0, stream
-        twin._block, twin._block_key, twin._lock = None, None, threading.Lock()
         return twin
+
+    def __getstate__(self):
+        """What the batches follow from; a copy draws its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_block", "_block_key", "_lock")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._block, self._block_key, self._lock = None, None, threading.Lock()
 
     def _key(self, epoch, index, purpose):
         return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index, 1 if purpose == "extra" else 0]
