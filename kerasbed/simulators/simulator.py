@@ -103,7 +103,10 @@ class Simulator:
         name: str = "FunctionSimulator",
     ) -> "Simulator":
         """A simulator from plain functions with the signatures of the methods, without `self`."""
+        arguments = prior, outcome, log_likelihood, noise, noise_shape, name
         members = {"outcome": staticmethod(outcome), "prior": prior, "noise_shape": noise_shape}
+        # Its class has no name in a module, so that a copy is made from the functions.
+        members["__reduce__"] = lambda self: (Simulator.from_functions, arguments, vars(self) or None)
         if log_likelihood is not None:
             members["log_likelihood"] = staticmethod(log_likelihood)
         if noise is not None:
