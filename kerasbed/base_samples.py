@@ -5,6 +5,8 @@ that sum to one, so that Monte Carlo, quasi-Monte Carlo and quadrature are excha
 else: E f(z) is approximately `weights @ f(points)`.
 """
 
+import copy
+import random
 import warnings
 from collections.abc import Sequence
 
@@ -31,9 +33,17 @@ class BaseSamples:
         points = len(self.normal(dim))
         return np.full(points, 1.0 / points)
 
+    def in_stream(self, stream: int) -> "BaseSamples":
+        """This rule with points that are independent of those of other streams; itself where nothing is random.
 
-class MonteCarlo(BaseSamples):
-    """Independent draws.
+        Rules of one seed, as those that were given none, have points in common: two of them in one estimate, as for
+        the outer and the inner expectation of a double loop, need streams of their own.
+        """
+        return self
+
+
+class SeededSamples(BaseSamples):
+    """Base of rules with `num` random points of equal weight.
 
     Args:
         num: number of points.
@@ -44,17 +54,31 @@ class MonteCarlo(BaseSamples):
         self.num = _positive("num", num)
         self.seed = draw_seed() if seed is None else int(seed)
 
+    def weights(self, dim: int) -> np.ndarray:
+        return np.full(self.num, 1.0 / self.num)
+
+    def in_stream(self, stream: int) -> "SeededSamples":
+        twin = copy.copy(self)
+        twin.seed = int(np.random.SeedSequence(self.seed, spawn_key=(stream,)).generate_state(1)[0])
+        return twin
+
+
+class MonteCarlo(SeededSamples):
+    """Independent draws.
+
+    Args:
+        num: number of points.
+        seed: integer; None draws one and keeps it.
+    """
+
     def uniform(self, dim: int) -> np.ndarray:
         return open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
 
     def normal(self, dim: int) -> np.ndarray:
         return np.random.default_rng(self.seed).standard_normal((self.num, dim))
 
-    def weights(self, dim: int) -> np.ndarray:
-        return np.full(self.num, 1.0 / self.num)
 
-
-class Sobol(BaseSamples):
+class Sobol(SeededSamples):
     """A scrambled Sobol sequence (Owen, 1997; Joe and Kuo, 2008), best with a power of two of points.
 
     The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`.
@@ -66,15 +90,8 @@ class Sobol(BaseSamples):
 
     error = "independent scrambles"
 
-    def __init__(self, num: int, seed: int | None = 0):
-        self.num = _positive("num", num)
-        self.seed = draw_seed() if seed is None else int(seed)
-
     def uniform(self, dim: int) -> np.ndarray:
         return sobol(self.num, dim, self.seed)
-
-    def weights(self, dim: int) -> np.ndarray:
-        return np.full(self.num, 1.0 / self.num)
 
     def scrambles(self, count: int = 8) -> list["Sobol"]:
         """`count` independent scrambles of the same sequence, for a standard error."""

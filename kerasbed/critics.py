@@ -57,24 +57,28 @@ class Critic(keras.layers.Layer):
 
     def call(self, parameters: Mapping[str, Tensor], outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """f for every pair: dict of (N, d), (M, *outcome_shape), (1 or M, *shape) -> (M, N)."""
-        g, a = self._split(self._of_parameters(parameters))
-        h, b = self._split(self._of_outcome(outcome, design))
+        return self.pairs(self.encode_parameters(parameters), self.encode_outcome(outcome, design))
+
+    def pairs(self, of_parameters, of_outcome):
+        """f for every pair of encodings: (N, features + 1), (M, features + 1) -> (M, N)."""
+        (g, a), (h, b) = self._split(of_parameters), self._split(of_outcome)
         return ops.matmul(h, ops.transpose(g)) / float(np.sqrt(self.features)) + ops.transpose(a) + b
 
-    def paired(self, parameters: Mapping[str, Tensor], outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
-        """f of each row: dict of (rows, d), (rows, *outcome_shape), (1 or rows, *shape) -> (rows,)."""
-        g, a = self._split(self._of_parameters(parameters))
-        h, b = self._split(self._of_outcome(outcome, design))
+    def matching(self, of_parameters, of_outcome):
+        """f of each row of encodings: (rows, features + 1) both -> (rows,)."""
+        (g, a), (h, b) = self._split(of_parameters), self._split(of_outcome)
         return ops.sum(h * g, axis=-1) / float(np.sqrt(self.features)) + a[:, 0] + b[:, 0]
 
     def _split(self, features):
         return features[:, :-1], features[:, -1:]
 
-    def _of_parameters(self, parameters):
+    def encode_parameters(self, parameters):
+        """g and a: dict of (N, d) -> (N, features + 1)."""
         u, _ = self.prior.to_unconstrained(parameters)
         return self.parameter_network(self.standardize_parameters(u))
 
-    def _of_outcome(self, outcome, design):
+    def encode_outcome(self, outcome, design):
+        """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
         if self.space.detach_condition:
             design = detach(design)
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))

@@ -62,3 +62,16 @@ def test_the_edges_of_the_cube_are_moved_inside():
 def test_impossible_rules_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("rule", [MonteCarlo(512), Sobol(512)])
+def test_streams_of_a_rule_are_apart_and_repeat(rule):
+    first, second = rule.in_stream(1), rule.in_stream(2)
+    np.testing.assert_array_equal(rule.in_stream(1).normal(2), first.normal(2))
+    for a, b in ((rule, first), (rule, second), (first, second)):
+        assert not np.isin(a.normal(2)[:, 0], b.normal(2)[:, 0]).any()
+
+
+def test_a_quadrature_has_one_stream():
+    rule = GaussHermite(4)
+    assert rule.in_stream(1) is rule

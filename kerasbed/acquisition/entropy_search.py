@@ -29,8 +29,7 @@ from scipy import linalg
 
 from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
-from kerasbed.acquisition.gaussian_process import GaussianProcess
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import numerics
 from kerasbed.base_samples import BaseSamples, Sobol, sobol
 
 # Below this fraction of the standard deviation, values 7 deviations apart have weights below the smallest float64.
@@ -60,7 +59,8 @@ class EntropySearch(Acquisition):
     ):
         super().__init__(gp, Sobol(32, seed=0) if base_samples is None else base_samples, pending)
         representers = gp.check_points(representers)
-        self._inner = Sobol(64, seed=1) if inner_base_samples is None else inner_base_samples
+        inner = Sobol(64) if inner_base_samples is None else inner_base_samples
+        self._inner = inner.in_stream(1) if isinstance(inner, BaseSamples) else inner
         temperature = checked_number("temperature", 0.05 * gp.signal if temperature is None else temperature, True)
         if temperature < LOWEST_TEMPERATURE * gp.signal:
             raise ValueError(

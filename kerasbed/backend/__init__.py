@@ -340,18 +340,42 @@ def cast(structure: Any) -> Any:
     return to_tensor(structure, simulation_dtype())
 
 
-def _numpy_interface(build, dtype, compiled=True):
-    """Make the function `build()` on first use; call it on values of `dtype`; return NumPy."""
-    function = functools.cache(build)
+class Compiled:
+    """A function of NumPy arrays, NumPy out, whose program is made at its first call.
 
-    def call(*args):
-        given = "float64" if _WIDE.get() else dtype
-        with precision(dtype):
-            if NAME == "jax" and compiled:  # a program takes arrays quicker than tensors are made of them
-                return to_numpy(function()(*_map_leaves(lambda leaf: _in_type(leaf, given), args)))
-            return to_numpy(function()(*to_tensor(args, given)))
+    The program is a cache: it is left out of pickles and copies, which make their own. What is left, the function, must
+    be one that Python can pickle: a method, or a function of a module.
 
-    return call
+    Args:
+        make: `(function, compiled) -> program`, of tensors.
+        function: in `keras.ops`.
+        dtype: of the computation, whatever the process' floatx.
+        compiled: handed to `make`.
+    """
+
+    def __init__(self, make, function, dtype, compiled=True):
+        self.make, self.function, self.dtype, self.compiled = make, function, dtype, compiled
+        self._program = None
+
+    def __call__(self, *args):
+        if self._program is None:
+            self._program = self.make(self.function, self.compiled)
+        given = "float64" if _WIDE.get() else self.dtype
+        with precision(self.dtype):
+            if NAME == "jax" and self.compiled:  # a program takes arrays quicker than tensors are made of them
+                return to_numpy(self._program(*_map_leaves(lambda leaf: _in_type(leaf, given), args)))
+            return to_numpy(self._program(*to_tensor(args, given)))
+
+    def __getstate__(self):
+        return vars(self) | {"_program": None}
+
+
+def _program_of(function, compiled):
+    if NAME == "jax":
+        return jax.jit(function) if compiled else function
+    if NAME == "tensorflow":
+        return tf.function(function, reduce_retracing=True) if compiled else function
+    return torch.no_grad()(function)
 
 
 def compile_function(function: Callable[..., Any], dtype: str = "float64", compiled: bool = True) -> Callable[..., Any]:
@@ -359,17 +383,7 @@ def compile_function(function: Callable[..., Any], dtype: str = "float64", compi
 
     `compiled=False` evaluates eagerly: quicker for a function that is called once or twice.
     """
-
-    def build():
-        if NAME == "jax":
-            return jax.jit(function) if compiled else function
-        if NAME == "tensorflow" and not compiled:
-            return function
-        if NAME == "tensorflow":
-            return tf.function(function, reduce_retracing=True)
-        return torch.no_grad()(function)
-
-    return _numpy_interface(build, dtype, compiled)
+    return Compiled(_program_of, function, dtype, compiled)
 
 
 def compile_light(function: Callable[..., Any], dtype: str = "float64") -> Callable[..., Any]:
@@ -443,13 +457,20 @@ def value_and_gradient(
     Returns:
         A function `(x, *args) -> (value, gradient)`, NumPy in and out; the gradient has the structure of `x`.
     """
+    return Compiled(_gradient_program, function, dtype, compiled)
+
+
+def _gradient_program(function, compiled):
     evaluate = _value_and_gradient_of_tensors(function)
-    return _numpy_interface(lambda: _compiled(evaluate) if compiled else evaluate, dtype, compiled)
+    return _compiled(evaluate) if compiled else evaluate
 
 
 def hessian_vector_product(function: Callable[..., Tensor], dtype: str = "float64") -> Callable[..., Any]:
     """`(x, v, *args) -> H(x) v` for a scalar `function(x, *args)` of one array, NumPy in and out."""
+    return Compiled(_hessian_vector_program, function, dtype)
 
+
+def _hessian_vector_program(function, _):
     def with_tapes(x, v, *args):
         with tf.GradientTape() as outer:
             outer.watch(x)
@@ -468,17 +489,17 @@ def hessian_vector_product(function: Callable[..., Tensor], dtype: str = "float6
             (product,) = torch.autograd.grad(slope, x, grad_outputs=v, materialize_grads=True)
         return product.detach()
 
-    def build():
-        if NAME == "jax":
-            return jax.jit(lambda x, v, *args: jax.jvp(lambda u: jax.grad(function)(u, *args), (x,), (v,))[1])
-        return _compiled(with_tapes if NAME == "tensorflow" else with_autograd)
-
-    return _numpy_interface(build, dtype)
+    if NAME == "jax":
+        return jax.jit(lambda x, v, *args: jax.jvp(lambda u: jax.grad(function)(u, *args), (x,), (v,))[1])
+    return _compiled(with_tapes if NAME == "tensorflow" else with_autograd)
 
 
 def jacobian(function: Callable[..., Tensor], dtype: str = "float64") -> Callable[..., Any]:
     """`(x, *args) -> d function / d x` for a tensor-valued function of one array; shape (*value.shape, *x.shape)."""
+    return Compiled(_jacobian_program, function, dtype)
 
+
+def _jacobian_program(function, _):
     def with_tape(x, *args):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -489,12 +510,9 @@ def jacobian(function: Callable[..., Tensor], dtype: str = "float64") -> Callabl
         with torch.enable_grad():
             return torch.autograd.functional.jacobian(lambda u: function(u, *args), x)
 
-    def build():
-        if NAME == "jax":
-            return jax.jit(jax.jacrev(function))
-        return with_tape if NAME == "tensorflow" else with_autograd
-
-    return _numpy_interface(build, dtype)
+    if NAME == "jax":
+        return jax.jit(jax.jacrev(function))
+    return with_tape if NAME == "tensorflow" else with_autograd
 
 
 # -- the training step ---

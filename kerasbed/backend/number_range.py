@@ -88,8 +88,8 @@ def refuse_rounded_at(simulator: Any, design: np.ndarray | dict[str, np.ndarray]
     """`refuse_rounded` for a few simulations at one design (1, *shape), a dict of those in parts."""
     rng = np.random.default_rng([seed, 61])
     parameters = simulator.prior.sample(FEW, rng)
-    shape = simulator.resolve_noise_shape(tree.map_structure(lambda leaf: np.shape(leaf)[1:], design))
-    noise = simulator.draw_noise(FEW * FEW, shape, rng)
+    law = simulator.resolve_noise(tree.map_structure(lambda leaf: np.shape(leaf)[1:], design))
+    noise = law.draw(FEW * FEW, rng)
     repeated = {name: np.repeat(values, FEW, axis=0) for name, values in parameters.items()}
     with backend.precision("float64"), backend.no_gradients():
         outcome = backend.to_numpy(simulator.measure(*backend.to_tensor((repeated, design, noise), "float64")))

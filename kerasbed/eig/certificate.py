@@ -88,7 +88,8 @@ class _Bound:
         self.model, self.rng, self.contrasts = model, rng, contrasts
         self.posterior = model.posterior
         self.log_marginal = _marginal(self.posterior, rng)
-        self.evaluate = backend.compile_function(lambda t, c, a: _log_q(self.posterior, t, c, a), "float32")
+        posterior = self.posterior
+        self.evaluate = backend.compile_function(lambda *args: _log_q(posterior, *args), posterior.compute_dtype)
 
     def _ratios(self, conditions, targets, pairs=False):
         return _critics(self.evaluate, self.log_marginal, self.posterior, conditions, targets, self.rng, pairs)

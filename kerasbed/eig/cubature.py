@@ -87,22 +87,18 @@ class Likelihood:
         precision: float type.
     """
 
-    def __init__(
-        self,
-        simulator: Simulator,
-        outcomes: np.ndarray,
-        design: np.ndarray | dict[str, np.ndarray],
-        precision: str = "float64",
-    ):
-        self.outcomes, self.design, self.size = outcomes, design, int(np.prod(outcomes.shape[1:]))
+    def __init__(self, simulator, outcomes, design, precision="float64"):
+        self.simulator, self.outcomes, self.design = simulator, outcomes, design
+        self.size = int(np.prod(outcomes.shape[1:]))
+        self._pairs = backend.compile_function(self._pairs_of, precision)
+        self._rows = backend.compile_function(self._rows_of, precision)
 
-        def pairs(outcome, parameters, design):  # the direct form: an expanded square loses digits
-            return Simulator.pairwise_log_likelihood(simulator, outcome, parameters, design)
+    def _pairs_of(self, outcome, parameters, design):  # the direct form: an expanded square loses digits
+        return Simulator.pairwise_log_likelihood(self.simulator, outcome, parameters, design)
 
-        def rows(outcome, parameters, design):
-            return simulator.log_likelihood(outcome[:, None], parameters, tree.map_structure(lambda d: d[None], design))
-
-        self._pairs, self._rows = (backend.compile_function(f, precision) for f in (pairs, rows))
+    def _rows_of(self, outcome, parameters, design):
+        lifted = tree.map_structure(lambda leaf: leaf[None], design)
+        return self.simulator.log_likelihood(outcome[:, None], parameters, lifted)
 
     def __len__(self):
         return len(self.outcomes)

@@ -84,7 +84,8 @@ class DoubleLoop:
             design: candidate settings, (*shape), at which mean and scale are evaluated; the weights then share the
                 effort among them. Default: the simulator's own design is the weights, as in `problems.LinearGaussian`.
             base_samples: "monte_carlo"; "sobol"; "gauss_hermite", quadrature over the inner parameters (the largest
-                tensor rule of at most num_inner points) with Sobol outer draws; or a pair of rules (outer, inner).
+                tensor rule of at most num_inner points) with Sobol outer draws; or a pair of rules (outer, inner), of
+                which the inner one is taken in a stream of its own.
             total: see the class.
 
         Raises:

@@ -105,7 +105,8 @@ def _settings(simulator, design) -> np.ndarray:
 
 def _rules(base_samples, num_outer, num_inner, seed, dim) -> tuple[BaseSamples, BaseSamples] | None:
     if isinstance(base_samples, tuple) and all(isinstance(rule, BaseSamples) for rule in base_samples):
-        return base_samples
+        outer, inner = base_samples
+        return outer, inner.in_stream(1)  # apart, even where both have the default seed
     if num_outer is None or num_inner is None:
         raise ValueError(f"num_outer is {num_outer} and num_inner is {num_inner}; give both, or a pair of rules.")
     if base_samples == "monte_carlo":

@@ -102,7 +102,7 @@ def importance_terms(
     rows, found = max(1, min(num_outer, ROWS_PER_CALL // num_inner)), []
     for _ in range(0, num_outer, rows):  # the last block is full, too, and cut: one program for all
         parameters = simulator.prior.sample(rows, rng)
-        noise = simulator.draw_noise(rows, simulator.resolve_noise_shape(design_shape(values)), rng)
+        noise = simulator.resolve_noise(design_shape(values)).draw(rows, rng)
         auxiliary = rng.standard_normal((rows, posterior.auxiliary_dim))
         base = rng.standard_normal((rows, num_inner, width))
         found.append(proposal.log_weights(parameters, values, noise, auxiliary, base))

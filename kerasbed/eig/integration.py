@@ -114,7 +114,7 @@ def _contributions(simulator, design, num_samples, grid_size, seed, precision):
     number_range.refuse_rounded_at(simulator, values)
     rng = np.random.default_rng(seed)
     parameters = simulator.prior.sample(num_samples, rng)
-    noise = simulator.draw_noise(num_samples, simulator.resolve_noise_shape(design_shape(values)), rng)
+    noise = simulator.resolve_noise(design_shape(values)).draw(num_samples, rng)
     evidence = _by_tensor_grid if grid_size or is_finite(simulator.prior) else _refined
     own, log_evidence, checks = evidence(simulator, parameters, noise, values, grid_size, precision)
     if np.any(bad := ~np.isfinite(own)):

@@ -193,12 +193,8 @@ class FisherCriterion:
     def _noise(self, design) -> tuple[np.ndarray, ...]:
         if isinstance(self.simulator, GaussianSimulator):
             return ()
-        shape = self.simulator.resolve_noise_shape(design_shape(tree.map_structure(lambda leaf: leaf[None], design)))
-        return (
-            self.simulator.draw_noise(
-                len(self.coordinates) * self.num_outcomes, shape, np.random.default_rng(self.seed)
-            ),
-        )
+        law = self.simulator.resolve_noise(design_shape(tree.map_structure(lambda leaf: leaf[None], design)))
+        return (law.draw(len(self.coordinates) * self.num_outcomes, np.random.default_rng(self.seed)),)
 
     def _information_of(self, design, *noise):
         """Fisher information at every draw of the prior, (draws, dim, dim)."""

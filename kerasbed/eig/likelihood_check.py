@@ -100,7 +100,7 @@ def require_likelihood(simulator: Simulator) -> None:
 def _simulate(simulator, parameters, design, rng):
     """Outcomes at each of a few parameters, (parameters, NUM_OUTCOMES, *outcome_shape)."""
     num = len(next(iter(parameters.values())))
-    noise = simulator.draw_noise(num * NUM_OUTCOMES, simulator.resolve_noise_shape(design_shape(design)), rng)
+    noise = simulator.resolve_noise(design_shape(design)).draw(num * NUM_OUTCOMES, rng)
     repeated = {name: np.repeat(block, NUM_OUTCOMES, axis=0) for name, block in parameters.items()}
     with backend.precision("float64"), backend.no_gradients():
         outcomes = backend.to_numpy(simulator.measure(*backend.to_tensor((repeated, design, noise), "float64")))

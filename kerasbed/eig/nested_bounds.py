@@ -259,8 +259,7 @@ class Contributions:
         if not self.pair_check.product_is_exact(values):
             self._use(pairs.with_direct_pairs(self.simulator))
         parameters = self.simulator.prior.sample(self.num_outer, streams[0])
-        noise_shape = self.simulator.resolve_noise_shape(design_shape(values))
-        noise = self.simulator.draw_noise(self.num_outer, noise_shape, streams[1])
+        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, streams[1])
         outcome = self.measure(parameters, values, noise)
         own = self.own(outcome, parameters, values)
         if not np.all(np.isfinite(own)):

@@ -34,8 +34,8 @@ def cheapest(space: Design, cost: Any, budget: float) -> Cheapest:
         cost: a `kerasbed.model.costs.Cost`.
         budget: what is cheap enough.
     """
-    u, rng = np.zeros((DRAWS, *space.unconstrained_shape), "float32"), np.random.default_rng(0)
-    u = space.propose(u + SPREAD * rng.standard_normal(u.shape).astype("float32"), rng)
+    shape, rng = (DRAWS, *space.unconstrained_shape), np.random.default_rng(0)
+    u = space.propose(SPREAD * rng.standard_normal(shape).astype(space.dtype), rng)
     ends = [_descend(space, cost, start) for start in u[np.argsort(cost.at(u), kind="stable")[:STARTS]]]
     least = min(cost.at(np.stack(ends)))
     best = ends[int(np.argmin(cost.at(np.stack(ends))))]

@@ -95,7 +95,7 @@ def needs_float64(
     Raises:
         ValueError: see `number_range.choose`.
     """
-    draws = _draw(simulator, design, noise_shape, num, seed, over_space=True)
+    draws = _draw(simulator, design, num, seed, over_space=True)
     outcome = _measured(simulator, design, noise_shape, draws)
     return draws, outcome, backend.is_wide() or design.wide or number_range.choose(simulator, target, draws, outcome)
 
@@ -132,16 +132,16 @@ def pilot_draws(
     return {name: values[finite] for name, values in parameters.items()}, outcome[finite]
 
 
-def _draw(simulator, design, noise_shape, num, seed, over_space):
+def _draw(simulator, design, num, seed, over_space):
     rng = np.random.default_rng([seed, 17])
-    parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, noise_shape, rng)
+    parameters, noise = simulator.prior.sample(num, rng), simulator.resolve_noise(design.shape).draw(num, rng)
     values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
     return parameters, values, noise
 
 
 def _simulate(simulator, design, noise_shape, num, seed):
     """Parameters and outcomes at the current design as `fit` would compute them, compiled."""
-    draws = _draw(simulator, design, noise_shape, num, seed, over_space=False)
+    draws = _draw(simulator, design, num, seed, over_space=False)
     return draws[0], _measured(simulator, design, noise_shape, draws)
 
 
@@ -175,7 +175,7 @@ def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int,
     if not design.trainable:
         return
     name = type(simulator).__name__
-    parameters, values, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=True)
+    parameters, values, noise = _draw(simulator, design, GRADIENT_DRAWS, 0, over_space=True)
     weights = np.random.default_rng(1).standard_normal((GRADIENT_DRAWS, PROJECTED_ENTRIES))
 
     def projection(values, parameters, noise):
@@ -186,7 +186,7 @@ def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int,
     _, gradient = _explained(evaluate, simulator, design, noise_shape, values, parameters, noise)
     if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
         return
-    if depends_on_design(simulator, design, noise_shape):
+    if depends_on_design(simulator, design):
         raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {CURE}")
     raise ValueError(
         f"{name}.outcome does not depend on the design: it returned the same values for different designs of shape "
@@ -194,9 +194,9 @@ def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int,
     )
 
 
-def depends_on_design(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> bool:
+def depends_on_design(simulator, design) -> bool:
     """Whether outcomes from the same base samples differ between designs."""
-    parameters, _, noise = _draw(simulator, design, noise_shape, GRADIENT_DRAWS, 0, over_space=False)
+    parameters, _, noise = _draw(simulator, design, GRADIENT_DRAWS, 0, over_space=False)
     outcomes = []
     for seed in range(2):
         values = design.sample(GRADIENT_DRAWS, np.random.default_rng(seed))

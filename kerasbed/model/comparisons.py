@@ -101,7 +101,7 @@ def estimation_draws(model: Any, num_samples: int, seed: int | Sequence[int]) ->
         model.simulator, model.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
     )
     data.stream = datasets.ESTIMATION
-    data.bind(model)
+    data = data.bind(model)
     return [_without_exploration(model, data[i][0]) for i in range(len(data))]
 
 

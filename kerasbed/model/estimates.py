@@ -148,7 +148,7 @@ class Inference(backend.KerasModel):
             self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
         )
         data.stream = datasets.ESTIMATION
-        data.bind(self)
+        data = data.bind(self)
         return (data[i][0] for i in range(len(data)))
 
     @property

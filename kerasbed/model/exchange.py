@@ -12,6 +12,7 @@ evaluations bounds the whole, so that every search ends.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import keras
 import numpy as np
 
 from kerasbed.backend import numerics
@@ -140,7 +141,7 @@ class Scores:
         return np.array([self._of(row) for row in u])
 
     def _of(self, row) -> float:
-        key = np.asarray(row, "float32").tobytes()
+        key = np.asarray(row, keras.config.floatx()).tobytes()
         if key not in self.known and self.left > 0:
             self.left -= 1
             value = self.function(row)

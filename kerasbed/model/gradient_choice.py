@@ -41,7 +41,7 @@ def _automatic(simulator, space, noise_shape) -> str:
     try:
         checks.check_gradient(simulator, space, noise_shape)
     except ValueError:
-        scores_work = simulator.has_likelihood and checks.depends_on_design(simulator, space, noise_shape)
+        scores_work = simulator.has_likelihood and checks.depends_on_design(simulator, space)
         if not scores_work:
             raise
         return "score"

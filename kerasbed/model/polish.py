@@ -124,6 +124,6 @@ def _draws(model, objective, seed) -> dict:
     rng = np.random.default_rng(seed)
     return {
         "parameters": model.simulator.prior.sample(DRAWS, rng),
-        "noise": model.simulator.draw_noise(DRAWS, model.noise_shape, rng),
+        "noise": model.simulator.resolve_noise(model.design.shape).draw(DRAWS, rng),
         "extra": objective.extra_draws(DRAWS, rng),
     }

@@ -84,7 +84,7 @@ def support_varies(simulator: Simulator, design: np.ndarray | dict) -> bool:
     """Whether outcomes at one design (1, *shape) are impossible under other draws of the prior."""
     rng = np.random.default_rng(0)
     parameters = simulator.prior.sample(NUM_PAIRS, rng)
-    noise = simulator.draw_noise(NUM_PAIRS, simulator.resolve_noise_shape(design_shape(design)), rng)
+    noise = simulator.resolve_noise(design_shape(design)).draw(NUM_PAIRS, rng)
     with backend.no_gradients():
         outcome = backend.to_numpy(simulator.measure(*backend.cast((parameters, design, noise))))
     others = {name: np.roll(values, 1, axis=0) for name, values in parameters.items()}

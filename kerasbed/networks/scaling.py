@@ -29,14 +29,16 @@ class Standardize(keras.layers.Layer):
 
     Args:
         shape: shape of one entry.
+        wide: whether the constants hold more than float32; None where experiments are simulated in float64.
+        **kwargs: of a Keras layer; its constants are never trained.
     """
 
-    def __init__(self, shape: Sequence[int], **kwargs: Any):
-        super().__init__(trainable=False, autocast=False, **kwargs)
+    def __init__(self, shape, wide: bool | None = None, **kwargs):
+        super().__init__(**(kwargs | {"trainable": False, "autocast": False}))
         self.shape = tuple(shape)
         self.mean = self._constant("mean", 0.0)
         self.scale = self._constant("scale", 1.0)
-        self.wide = backend.simulation_dtype() != self.compute_dtype
+        self.wide = backend.simulation_dtype() != self.compute_dtype if wide is None else wide
         if self.wide:
             self.rest, self.exponent = self._constant("rest", 0.0), self._constant("exponent", 0.0)
         self.built = True
@@ -86,8 +88,8 @@ class Standardize(keras.layers.Layer):
         total = ops.sum(ops.log(self.scale))
         return total if not self.wide else backend.as_simulated(total + float(np.log(2.0)) * ops.sum(self.exponent))
 
-    def get_config(self) -> dict:
-        return super().get_config() | {"shape": self.shape}
+    def get_config(self):
+        return super().get_config() | {"shape": self.shape, "wide": self.wide}
 
 
 def finite_rows(values: np.ndarray, what: str) -> np.ndarray:

@@ -24,8 +24,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasbed.backend import Tensor, numerics
-from kerasbed.objectives import proposals
+from kerasbed.backend import numerics
+from kerasbed.objectives import pool, proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 
 
@@ -41,6 +41,8 @@ class AdaptiveContrastive(ProposalObjective):
         of_all = log_p if self.target is None else self.simulator.log_likelihood(outcome, draws["parameters"], design)
         # With a target, the data's log_prior is the target's, and the weight needs that of all parameters.
         joint = draws if self.target is None else {k: v for k, v in draws.items() if k != "log_prior"}
-        own = proposals.own_log_weight(self.posterior, of_all, joint, outcome, design, training)
-        total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, outcome, design, training)
+        encoded = proposals.encode(self.posterior, draws, outcome, design, training)
+        of_rows = pool.to_rows(draws, encoded[1], design)
+        own = proposals.own_log_weight(self.posterior, of_all, joint, of_rows, training)
+        total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, design, encoded, training)
         return log_p - ops.logaddexp(own, total) + numerics.log_size(draws["extra"]["proposal"], 1, plus=1)

@@ -41,9 +41,11 @@ class CriticObjective(Objective):
 
     def own_and_pairs(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> tuple[Tensor, Tensor]:
         """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""
-        distinct = pool.distinct_outcomes(draws, outcome, design)
-        pairs = self.critic(pool.whole(draws)["parameters"], distinct, design)
-        return self.critic.paired(draws["parameters"], outcome, design), pairs
+        critic, distinct = self.critic, pool.distinct_outcomes(draws, outcome, design)
+        of_parameters = critic.encode_parameters(pool.whole(draws)["parameters"])
+        of_outcome = critic.encode_outcome(distinct, design)
+        rows = pool.draws_to_rows(draws, of_parameters), pool.to_rows(draws, of_outcome, design)
+        return critic.matching(*rows), critic.pairs(of_parameters, of_outcome)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}

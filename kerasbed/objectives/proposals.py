@@ -53,41 +53,42 @@ def extra_draws(posterior: Posterior, num: int, num_contrastive: int, rng: np.ra
     }
 
 
-def own_log_weight(
-    posterior: Posterior,
-    log_p: Tensor,
-    draws: Mapping[str, Any],
-    outcome: Tensor,
-    design: Tensor,
-    training: bool = False,
-) -> Tensor:
-    """log p(theta) p(y | theta) / q(theta | y) of the parameters that made the outcome, (rows,)."""
-    conditions = posterior.conditions(outcome, design, training=training)
+def encode(posterior, draws, outcome, design, training=False):
+    """Distinct outcomes, (M, *outcome_shape), and what the proposal is conditioned on for each, (M, width).
+
+    Once for each batch: summary networks are expensive, and with `training` the posterior records the designs.
+    """
+    distinct = pool.distinct_outcomes(draws, outcome, design)
+    return distinct, posterior.conditions(distinct, design, training=training)
+
+
+def own_log_weight(posterior, log_p, draws, conditions, training=False):
+    """log p(theta) p(y | theta) / q(theta | y) of the parameters that made the outcome, (rows,).
+
+    Args:
+        posterior: the proposal.
+        log_p: log p(y | theta), (rows,).
+        draws: a batch with `parameters`.
+        conditions: of every row, (rows, width).
+        training: whether networks train.
+    """
     auxiliary = draws["extra"]["own_auxiliary"] if posterior.auxiliary_dim else None
     log_q = posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
     log_prior = draws["log_prior"] if "log_prior" in draws else posterior.prior.log_density(draws["parameters"])
     return log_prior + log_p - log_q
 
 
-def log_evidence_sum(
-    posterior: Posterior,
-    simulator: Any,
-    draws: Mapping[str, Any],
-    outcome: Tensor,
-    design: Tensor,
-    training: bool = False,
-) -> Tensor:
-    """log of the sum of L weights of the proposal's draws, (rows,)."""
-    distinct = pool.distinct_outcomes(draws, outcome, design)
-    base = _base_of(draws, distinct, outcome)
-    conditions = posterior.conditions(distinct, design, training=training)
+def log_evidence_sum(posterior, simulator, draws, design, encoded, training=False):
+    """log of the sum of L weights of the proposal's draws, (rows,); `encoded` is what `encode` returned."""
+    distinct, conditions = encoded
+    base = _base_of(draws, distinct, design)
     log_weights = proposal_log_weights(posterior, simulator, base, distinct, design, conditions, training)
     return pool.to_rows(draws, ops.logsumexp(log_weights, axis=1), design)
 
 
-def _base_of(draws, distinct, outcome):
+def _base_of(draws, distinct, design):
     """Base samples for each distinct outcome, (rows or S, L, dim)."""
-    if distinct is outcome:
+    if not pool.are_repeated(draws, design):
         return draws["extra"]["proposal"]
     base = pool.whole(draws)["extra"]["proposal"]
     return ops.take(base, ops.arange(distinct.shape[0]) % ops.shape(base)[0], axis=0)

@@ -42,5 +42,6 @@ class VariationalNested(ProposalObjective):
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
-        total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, outcome, design, training)
+        encoded = proposals.encode(self.posterior, draws, outcome, design, training)
+        total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, design, encoded, training)
         return log_p - total + numerics.log_size(draws["extra"]["proposal"], 1)

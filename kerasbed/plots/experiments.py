@@ -45,7 +45,7 @@ def realisations(
     values, rng = design_values(design), np.random.default_rng(seed)
     parameters = simulator.prior.sample(num, rng) if parameters is None else simulator.prior.check(parameters)
     shape = design_shape(_batched(values))
-    noise = simulator.draw_noise(_count(parameters), simulator.resolve_noise_shape(shape), rng)
+    noise = simulator.resolve_noise(shape).draw(_count(parameters), rng)
     outcome = _measure(simulator, parameters, values, noise)
     over_settings = shape == outcome.shape[1:]
     settings = values.ravel() if over_settings else 1 + np.arange(outcome[0].size)
@@ -85,14 +85,19 @@ def _response_curves(simulator, parameters, values, limits):
         return []
     low, high = (values.min(), values.max()) if limits is None else limits
     settings = np.linspace(low, high, CURVE_POINTS)
-    middle = float(np.asarray(simulator.noise.median()))
     num = _count(parameters)
-    known = _measure(simulator, parameters, values, np.full((num, values.size), middle))
+    known = _measure(simulator, parameters, values, _middle(simulator, values, num))
     longer = np.concatenate([values, settings])
     try:
-        found = _measure(simulator, parameters, longer, np.full((num, longer.size), middle))
+        found = _measure(simulator, parameters, longer, _middle(simulator, longer, num))
     except Exception:  # a simulator of designs of one length; each backend has its own error for that
         return []
     if found.shape != (num, longer.size) or not np.allclose(found[:, : values.size], known, rtol=1e-4, atol=1e-5):
         return []
     return [(settings, curve) for curve in found[:, values.size :]]
+
+
+def _middle(simulator, values, num):
+    """The noise of outcomes in the middle, the same for every experiment: (num, *noise_shape)."""
+    median = simulator.resolve_noise(design_shape(_batched(values))).median()
+    return np.broadcast_to(median, (num, *median.shape))

@@ -7,7 +7,6 @@ evaluations or simulations, never correctness.
 
 import numpy as np
 from keras import ops
-from scipy import stats
 
 from kerasbed import backend
 from kerasbed.designs import Design
@@ -23,15 +22,13 @@ def entries_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0
     one range.
     """
     shape = design.shape
-    univariate = isinstance(simulator.noise.dist, stats.rv_continuous | stats.rv_discrete)
-    scalars = all(np.ndim(value) == 0 for value in (*simulator.noise.args, *simulator.noise.kwds.values()))
-    if isinstance(shape, dict) or len(shape) != 1 or simulator.resolve_noise_shape(shape) != tuple(shape):
+    if isinstance(shape, dict) or len(shape) != 1 or (law := simulator.resolve_noise(shape)).shape != tuple(shape):
         return False
     rng = np.random.default_rng(seed)
     values, order = design.sample(1, rng), np.roll(np.arange(shape[0]), 1)
-    if not (univariate and scalars) or not _has_one_range(SearchCube(design), values[0][order]):
+    if not law.is_identical or not _has_one_range(SearchCube(design), values[0][order]):
         return False
-    parameters, noise = simulator.prior.sample(num, rng), simulator.draw_noise(num, shape, rng)
+    parameters, noise = simulator.prior.sample(num, rng), law.draw(num, rng)
     first = _measured(simulator, parameters, values, noise)
     second = _measured(simulator, parameters, values[:, order], noise[:, order])
     return first.shape == second.shape == noise.shape and _are_equal(first[:, order], second)
@@ -48,7 +45,8 @@ def entries_are_separate(simulator: Simulator, design: Design, seed: int = 0, nu
     rng, shape = np.random.default_rng(seed), design.shape
     parameters = simulator.prior.sample(num, rng)
     values, others = design.sample(num, rng), design.sample(num, rng)
-    noise, other_noise = simulator.draw_noise(num, shape, rng), simulator.draw_noise(num, shape, rng)
+    law = simulator.resolve_noise(shape)
+    noise, other_noise = law.draw(num, rng), law.draw(num, rng)
     kept = np.arange(num)[:, None] % shape[0] == np.arange(shape[0])  # one entry of each draw
     first = _measured(simulator, parameters, values, noise)
     second = _measured(simulator, parameters, np.where(kept, values, others), np.where(kept, noise, other_noise))

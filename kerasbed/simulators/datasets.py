@@ -19,7 +19,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy import stats
 
 from kerasbed import backend
 from kerasbed.backend.streams import draw_seed
@@ -72,14 +71,12 @@ class SimulatorDataset(keras.utils.PyDataset):
             raise ValueError(f"base_samples is {base_samples!r}, but one of {RULES} or None was expected.")
         if designs not in ("learned", "space"):
             raise ValueError(f"designs is {designs!r}, but 'learned' or 'space' was expected.")
-        self.prior, self.noise = simulator.prior, simulator.noise
-        self.draw_noise = simulator.draw_noise
-        self.noise_shape = simulator.resolve_noise_shape(design.shape)
+        self.prior, self.noise = simulator.prior, simulator.resolve_noise(design.shape)
         self.draw_designs = design.sample if designs == "space" else None
         self.batch_size = positive_integer("batch_size", batch_size)
         self.num_steps = positive_integer("num_batches", num_batches)
         self.seed = draw_seed() if seed is None else seed
-        dim = self.prior.dim + int(np.prod(self.noise_shape))
+        dim = self.prior.dim + self.noise.size
         self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream, self.dtype = 0, TRAINING, backend.simulation_dtype()
@@ -92,7 +89,7 @@ class SimulatorDataset(keras.utils.PyDataset):
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 
     def _allows_sobol(self, dim: int) -> bool:
-        return dim <= MAX_SOBOL_DIM and self.prior.has_transform and isinstance(self.noise.dist, stats.rv_continuous)
+        return dim <= MAX_SOBOL_DIM and self.prior.has_transform and self.noise.is_continuous
 
     # -- what Keras calls ---
 
@@ -115,13 +112,14 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     # -- what kerasbed calls ---
 
-    def bind(self, model: Any) -> "SimulatorDataset":
-        """Add the extra draws that the model's objective and design ask for; returns itself.
+    def bind(self, model) -> "SimulatorDataset":
+        """A copy with the extra draws that the model's objective and design ask for; this one stays as it is.
 
         Raises:
             ValueError: Sobol points were asked for, and the model needs independent draws.
         """
-        self.providers = (model.objective, model.design)
+        twin = copy.copy(self)
+        twin.providers = (model.objective, model.design)
         if model.needs_independent_draws and self.base_samples == "sobol":
             if self.requested_samples == "sobol":
                 raise ValueError(
@@ -129,26 +127,33 @@ class SimulatorDataset(keras.utils.PyDataset):
                     "compares the draws of a batch, which Sobol points place apart from each other: it would be no "
                     "bound. Use base_samples='monte_carlo' or None."
                 )
-            self.base_samples, self._block_key = "monte_carlo", None
-        self.log_prior_of, self._block_key = log_prior_of(self.prior, model.target), None
+            twin.base_samples = "monte_carlo"
+        twin.log_prior_of = log_prior_of(self.prior, model.target)
         with backend.wide_simulation(model.wide):  # kept here: threads that draw ahead do not know the context
-            self.dtype = backend.simulation_dtype()
-        return self
+            twin.dtype = backend.simulation_dtype()
+        return twin
 
     def with_steps(self, steps: int | None) -> "SimulatorDataset":
         """This data set, or for another number of batches an epoch a copy, so that the caller's stays as it is."""
         if steps in (None, self.num_steps):
             return self
         twin = copy.copy(self)
-        twin.num_steps, twin._lock = int(steps), threading.Lock()
+        twin.num_steps = int(steps)
         return twin
 
     def in_stream(self, stream: int) -> "SimulatorDataset":
         """A copy at epoch 0 of another random stream; the caller's data set stays as it is."""
         twin = copy.copy(self)
         twin.epoch, twin.stream = 0, stream
-        twin._block, twin._block_key, twin._lock = None, None, threading.Lock()
         return twin
+
+    def __getstate__(self):
+        """What the batches follow from; a copy draws its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_block", "_block_key", "_lock")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._block, self._block_key, self._lock = None, None, threading.Lock()
 
     def _key(self, epoch, index, purpose):
         return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index, 1 if purpose == "extra" else 0]
@@ -164,12 +169,12 @@ class SimulatorDataset(keras.utils.PyDataset):
         num = self.block_batches * self.batch_size
         rng = np.random.default_rng(self._key(epoch, index, "block"))
         if self.base_samples == "sobol":
-            points = sobol(num, self.prior.dim + int(np.prod(self.noise_shape)), rng)
+            points = sobol(num, self.prior.dim + self.noise.size, rng)
             parameters = self.prior.transform(points[:, : self.prior.dim])
-            noise = self.noise.ppf(open_unit(points[:, self.prior.dim :])).reshape(num, *self.noise_shape)
+            noise = self.noise.transform(open_unit(points[:, self.prior.dim :]))
         else:
             parameters = self.prior.sample(num, rng)
-            noise = self.draw_noise(num, self.noise_shape, rng)
+            noise = self.noise.draw(num, rng)
         block = {"parameters": parameters, "noise": noise}
         if self.log_prior_of is not None:
             block["log_prior"] = self.log_prior_of(parameters)

@@ -26,7 +26,8 @@ from kerasbed.backend.finite import as_discrete
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
 from kerasbed.simulators import files
-from kerasbed.simulators.simulator import Simulator
+from kerasbed.simulators.noise import JoinedNoise, shared_law
+from kerasbed.simulators.simulator import Simulator, design_shape
 
 MODEL = "model"  # the name of the index
 
@@ -101,22 +102,6 @@ class ModelPrior(ProductPrior):
         return inside
 
 
-class JoinedNoise:
-    """The laws of several noises side by side, with what the library asks of a scipy.stats law."""
-
-    def __init__(self, laws: Iterable[Any], sizes: Iterable[int]):
-        self.laws, self.sizes = list(laws), list(sizes)
-        discrete = [law for law in self.laws if not isinstance(law.dist, stats.rv_continuous)]
-        self.dist = (discrete or self.laws)[0].dist
-
-    def ppf(self, uniform: np.ndarray) -> np.ndarray:
-        pieces = np.split(uniform, np.cumsum(self.sizes)[:-1], axis=-1)
-        return np.concatenate([law.ppf(u) for law, u in zip(self.laws, pieces, strict=True)], axis=-1)
-
-    def median(self) -> float:
-        return self.laws[0].median()
-
-
 @keras.saving.register_keras_serializable("kerasbed")
 class ModelChoice(Simulator):
     """Several simulators as one experiment that asks which of them is right.
@@ -158,7 +143,6 @@ class ModelChoice(Simulator):
             )
         self.default_target = None if parameters else MODEL
         self.differentiable = all(s.differentiable for s in self.simulators.values())
-        self._shapes = None
 
     @property
     def model_names(self) -> list[str]:
@@ -167,36 +151,41 @@ class ModelChoice(Simulator):
 
     # -- noise ---
 
-    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict) -> tuple[int, ...]:
-        """The models' common noise shape where law and shape agree, else all of them side by side, (total,).
+    @property
+    def noise(self):
+        """The law that the noise of all models has; None where they differ."""
+        return shared_law(simulator.noise for simulator in self.simulators.values())
+
+    def resolve_noise(self, design_shape):
+        """The models' common noise where law and shape agree, else all of them side by side.
 
         Only one model is real in a draw, so that all of them may use the same base samples.
         """
-        self._shapes = [s.resolve_noise_shape(design_shape) for s in self.simulators.values()]
-        laws = [s.noise for s in self.simulators.values()]
-        if self._shares_noise(laws):
-            self.noise = laws[0]
-            return self._shapes[0]
-        self.noise = JoinedNoise(laws, [int(np.prod(shape)) for shape in self._shapes])
-        return (sum(self.noise.sizes),)
+        parts = [simulator.resolve_noise(design_shape) for simulator in self.simulators.values()]
+        drawn = {type(simulator).draw_noise for simulator in self.simulators.values()}
+        one_shape = len({part.shape for part in parts}) == 1
+        shared = self.noise is not None and one_shape and drawn == {Simulator.draw_noise}
+        return parts[0] if shared else JoinedNoise(parts)
 
-    def _shares_noise(self, laws):
-        kinds = {(law.dist.name, str(law.args), str(law.kwds)) for law in laws}
-        drawn = {type(s).draw_noise for s in self.simulators.values()}
-        return len(kinds) == 1 and len(set(self._shapes)) == 1 and drawn == {Simulator.draw_noise}
+    def resolve_noise_shape(self, design_shape):
+        return self.resolve_noise(design_shape).shape
 
-    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        if not isinstance(self.noise, JoinedNoise):
-            return super().draw_noise(num, noise_shape, rng)
-        drawn = zip(self.simulators.values(), self._shapes, strict=True)
-        return np.concatenate([s.draw_noise(num, shape, rng).reshape(num, -1) for s, shape in drawn], axis=-1)
+    def draw_noise(self, num, noise_shape, rng):
+        """Draws of the law that all models share.
 
-    def _noise_of(self, noise):
-        if not isinstance(self.noise, JoinedNoise):
-            return [noise] * len(self.simulators)
-        ends = np.cumsum(self.noise.sizes).tolist()
-        pieces = zip(ends, self.noise.sizes, self._shapes, strict=True)
-        return [ops.reshape(noise[:, end - size : end], (-1, *shape)) for end, size, shape in pieces]
+        Raises:
+            ValueError: they have different laws, whose draws need the shape of the design.
+        """
+        if self.noise is None:
+            raise ValueError(
+                "The models have noise of different laws, which a shape does not tell apart; use "
+                "resolve_noise(design_shape).draw(num, rng)."
+            )
+        return super().draw_noise(num, noise_shape, rng)
+
+    def _noise_of(self, noise, design):
+        law = self.resolve_noise(design_shape(design))
+        return law.split(noise) if isinstance(law, JoinedNoise) else [noise] * len(self.simulators)
 
     # -- outcome and likelihood ---
 
@@ -204,7 +193,7 @@ class ModelChoice(Simulator):
         """The outcome of the model drawn, chosen among those of all models."""
         found = [
             simulator.measure(self.prior.of_model(key, parameters), design, own)
-            for (key, simulator), own in zip(self.simulators.items(), self._noise_of(noise), strict=True)
+            for (key, simulator), own in zip(self.simulators.items(), self._noise_of(noise, design), strict=True)
         ]
         shapes = {key: tuple(y.shape[1:]) for key, y in zip(self.simulators, found, strict=True)}
         if len(set(shapes.values())) > 1:

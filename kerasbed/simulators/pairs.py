@@ -52,9 +52,8 @@ class PairCheck:
         if not self.simulator.has_pairwise_product:
             return True
         rng = np.random.default_rng(np.append(seed, 53))
-        noise_shape = self.simulator.resolve_noise_shape(design_shape(design))
         parameters = self.simulator.prior.sample(PROBES, rng)
-        noise = self.simulator.draw_noise(PROBES, noise_shape, rng)
+        noise = self.simulator.resolve_noise(design_shape(design)).draw(PROBES, rng)
         return _agree(*self.compare(parameters, design, noise), self.tolerance)
 
 

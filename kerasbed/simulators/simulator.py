@@ -19,6 +19,7 @@ from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators.noise import JoinedNoise, Noise
 
 
 class OutcomeError(ValueError):
@@ -104,7 +105,10 @@ class Simulator:
         name: str = "FunctionSimulator",
     ) -> "Simulator":
         """A simulator from plain functions with the signatures of the methods, without `self`."""
+        arguments = prior, outcome, log_likelihood, noise, noise_shape, name
         members = {"outcome": staticmethod(outcome), "prior": prior, "noise_shape": noise_shape}
+        # Its class has no name in a module, so that a copy is made from the functions.
+        members["__reduce__"] = lambda self: (Simulator.from_functions, arguments, vars(self) or None)
         if log_likelihood is not None:
             members["log_likelihood"] = staticmethod(log_likelihood)
         if noise is not None:
@@ -136,7 +140,11 @@ class Simulator:
             )
         return tuple(design_shape)
 
-    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    def resolve_noise(self, design_shape) -> Noise | JoinedNoise:
+        """The base samples of one draw, given the design's shape; errors as for `resolve_noise_shape`."""
+        return Noise(self, self.resolve_noise_shape(design_shape))
+
+    def draw_noise(self, num: int, noise_shape, rng) -> np.ndarray:
         """Base samples of the outcome, (num, *noise_shape)."""
         return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
 
@@ -161,9 +169,9 @@ class Simulator:
         design = design_values(design)
         if not per_draw:
             design = tree.map_structure(lambda value: value[None], design)
-        noise_shape = self.resolve_noise_shape(design_shape(design))
+        law = self.resolve_noise(design_shape(design))
         parameters = self.prior.sample(num_samples, rng)
-        noise = self.draw_noise(num_samples, noise_shape, rng)
+        noise = law.draw(num_samples, rng)
         outcome = self._simulated(parameters, design, noise)
         return {"parameters": parameters, "outcome": np.array(ops.convert_to_numpy(outcome))}
 

@@ -50,7 +50,10 @@ class Coordinates:
         if self.correlation is not None:
             self.inverse_root, self.log_det_inverse_root = inverse_root_of(self.correlation)
 
-        self._to_z = backend.compile_function(lambda parameters: self.to_z(parameters)[0])
+        self._to_z = backend.compile_function(self._z_alone)
+
+    def _z_alone(self, parameters):
+        return self.to_z(parameters)[0]
 
     def z_of(self, parameters: Parameters) -> np.ndarray:
         """z of NumPy parameters, in float64: {name: (..., d)} -> (..., dim)."""

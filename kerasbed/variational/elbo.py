@@ -45,9 +45,7 @@ class NegativeELBO:
         self.value_and_gradient = backend.value_and_gradient(self)
         self._rows = backend.value_and_gradient(self._of_rows)
         self.hessian_vector_product = backend.hessian_vector_product(self)
-        self.log_weights = backend.compile_function(
-            lambda phi, base, data: self._log_weights(self._local(phi, data), base, data)
-        )
+        self.log_weights = backend.compile_function(self._log_weights_at)
         self.draws = backend.compile_function(self._draws)
         self.coordinates_of_draws = backend.compile_light(family.draw)
         self.log_prob = backend.compile_function(self._log_prob)
@@ -86,6 +84,9 @@ class NegativeELBO:
         neighbours = phi + step * np.eye(size + 1, size, k=-1)
         values, gradients = self._rows(neighbours, base, weights, data)
         return values[0], gradients[0], _symmetric((gradients[1:] - gradients[0]) / step)
+
+    def _log_weights_at(self, phi, base, data):
+        return self._log_weights(self._local(phi, data), base, data)
 
     def _log_weights(self, local, base, data):
         """log p(y | z) + log p(z) - log q(z): (..., P) -> (..., S)."""

@@ -69,6 +69,19 @@ class Flow(Family):
             keras.config.set_dtype_policy(policy)
         return network
 
+    def __getstate__(self):
+        """The network as its weights; what it is made from is here, and Keras' own way does not keep float64."""
+        state = {name: value for name, value in vars(self).items() if name not in ("network", "weights")}
+        return state | ({"network": self.network.get_weights()} if "network" in vars(self) else {})
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if "network" in state:
+            self.network = self._build()
+            with backend.precision("float64"):
+                self.network.set_weights(state["network"])
+            self.weights = self.network.trainable_variables
+
     @property
     def num_parameters(self) -> int:
         return self.affine.num_parameters + sum(int(np.prod(shape)) for shape in self.shapes)

@@ -1,7 +1,7 @@
 """What a fit is about: a likelihood with its data, a prior, and a family; checked here, at the edge."""
 
 import copy
-from collections.abc import Callable
+import functools
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ class Problem:
                 "call fit(simulator, design, outcome)."
             )
         else:
-            log_likelihood = _without_data(log_likelihood)
+            log_likelihood = functools.partial(_without_data, log_likelihood)
         family = catalogue.resolve(family)
         self._take_inputs(family, inputs)
         width = self.data["inputs"].shape[1] if "inputs" in self.data else None
@@ -144,5 +144,5 @@ def _rows(outcome):
     return outcome.reshape(len(outcome), -1)
 
 
-def _without_data(log_likelihood):
-    return lambda parameters, data: log_likelihood(parameters)
+def _without_data(log_likelihood, parameters, data):
+    return log_likelihood(parameters)

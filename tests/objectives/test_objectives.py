@@ -10,6 +10,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend, objectives
+from kerasbed.networks.posterior import REGION_DECAY
 from kerasbed.simulators import datasets
 from tests.linear_experiments import (
     DESIGN,
@@ -242,3 +243,43 @@ def test_in_batch_contrast_takes_independent_draws():
     with pytest.raises(ValueError, match="it would be no bound"):
         sobol.bind(model)
     assert sobol.bind(make("PriorContrastive, fresh")).base_samples == "sobol"
+
+
+class Recorded:
+    """How often methods of an object are called."""
+
+    def __init__(self, monkeypatch, owner, *names):
+        self.calls = dict.fromkeys(names, 0)
+        for name in names:
+            monkeypatch.setattr(owner, name, self._counted(name, getattr(owner, name)))
+
+    def _counted(self, name, method):
+        def counted(*args, **kwargs):
+            self.calls[name] += 1
+            return method(*args, **kwargs)
+
+        return counted
+
+
+@pytest.mark.parametrize("name", ["BarberAgakov", "AdaptiveContrastive", "VariationalNested"])
+def test_outcomes_are_encoded_once_and_designs_recorded_once(name, monkeypatch):
+    model = make(name)
+    recorded = Recorded(monkeypatch, kb.networks.posterior.Posterior, "conditions", "_record_region")
+    draws = backend.cast(batch_of(model))
+    design, outcome = model.design.measure(model.simulator, draws)
+    model.objective(draws, outcome, design, training=True)
+    assert recorded.calls == {"conditions": 1, "_record_region": 1}
+
+
+@pytest.mark.parametrize("name", ["InfoNCE", "NWJ"])
+def test_a_critic_encodes_a_batch_once(name, monkeypatch):
+    model = make(name)
+    recorded = Recorded(monkeypatch, kb.critics.Critic, "encode_parameters", "encode_outcome")
+    model(backend.cast(batch_of(model)))
+    assert recorded.calls == {"encode_parameters": 1, "encode_outcome": 1}
+
+
+def test_a_step_records_the_design_with_the_weight_of_one_step():
+    model = make("AdaptiveContrastive")
+    trained_step(model, batch_of(model), design_rate=0.0)
+    assert float(ops.convert_to_numpy(model.posterior.region_weight)) == pytest.approx(1.0 - REGION_DECAY)

@@ -72,6 +72,43 @@ def test_realisations_without_a_curve():
     assert set(depleting) == {"experiment 1", "settings"}
 
 
+class Rising(kb.GaussianSimulator):
+    prior = kb.Prior(slope=stats.norm())
+
+    def mean(self, parameters, design):
+        return parameters["slope"] * design
+
+    def scale(self, parameters, design):
+        return 0.1
+
+
+class Waiting(kb.Simulator):
+    """Noise of two exponential numbers for each measurement."""
+
+    prior = kb.Prior(level=stats.norm())
+    noise = stats.expon()
+
+    def resolve_noise_shape(self, design_shape):
+        return (*design_shape, 2)
+
+    def outcome(self, parameters, design, noise):
+        return parameters["level"] + design + ops.sum(noise, axis=-1)
+
+
+def test_realisations_of_models_with_noise_of_different_shapes():
+    """Each model's curve has the median of its own noise, of which one is no normal law."""
+    choice = kb.ModelChoice({"rising": Rising(), "waiting": Waiting()})
+    parameters = {
+        "model": np.array([[0.0], [1.0]]),
+        "rising.slope": np.array([[2.0], [0.0]]),
+        "waiting.level": np.array([[0.0], [3.0]]),
+    }
+    lines = _lines(kb.plots.realisations(choice, np.array([0.0, 1.0]), parameters))
+    x, rising = lines["_curve 1"].get_data()
+    np.testing.assert_allclose(rising, 2.0 * x, atol=1e-6)
+    np.testing.assert_allclose(lines["_curve 2"].get_ydata(), 3.0 + x + 2.0 * np.log(2.0), rtol=1e-6)
+
+
 def _history(path):
     history = kb.DesignHistory()
     history.designs, history.epochs = list(path), list(range(len(path)))

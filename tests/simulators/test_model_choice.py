@@ -169,7 +169,7 @@ def test_models_may_differ_in_noise_and_prior():
     simulated = mixed.simulate(200, [0.5, -0.5], seed=0)
     # The same draws, one model at a time: what each of the two would have measured.
     rng = np.random.default_rng(0)
-    parameters, noise = mixed.prior.sample(200, rng), mixed.draw_noise(200, (8,), rng)
+    parameters, noise = mixed.prior.sample(200, rng), mixed.resolve_noise((2,)).draw(200, rng)
     gaussian = parameters["gaussian.a"] * [0.5, -0.5] + NOISE * noise[:, :2]
     heavy = parameters["heavy.a"] * [0.5, -0.5] + 0.2 * noise[:, 2:].reshape(200, 2, 3).mean(axis=-1)
     expected = np.where(parameters["model"] == 0.0, gaussian, heavy)
@@ -180,6 +180,53 @@ def test_models_may_differ_in_noise_and_prior():
     estimate = model.estimate_eig(1024)
     assert estimate.lower < np.log(2.0)
     assert np.isnan(estimate.upper)
+
+
+def mixed_models():
+    return kb.ModelChoice({"gaussian": Linear(), "broad": Broad()})
+
+
+class Broad(kb.Simulator):
+    """A model whose noise is wider than its design, of which both the outcome and the noise grow with it."""
+
+    prior = kb.Prior(a=stats.norm())
+    noise = stats.expon()
+
+    def resolve_noise_shape(self, design_shape):
+        return (*design_shape, 2)
+
+    def outcome(self, parameters, design, noise):
+        return parameters["a"] * design + 0.2 * ops.mean(noise, axis=-1)
+
+
+def test_designs_of_different_shapes_do_not_disturb_each_other():
+    """Two designs of one choice: whichever was asked for last, each gets the noise of its own shape."""
+    mixed = mixed_models()
+    before = mixed.simulate(10, [0.5, -0.5], seed=0)["outcome"]
+    short, long = (kb.SimulatorDataset(mixed, kb.designs.Box((n,), -1.0, 1.0), 8, 1, seed=0) for n in (2, 3))
+    state = dict(vars(mixed))
+    assert (mixed.resolve_noise_shape((2,)), mixed.resolve_noise_shape((3,))) == ((6,), (9,))
+    assert (short[0][0]["noise"].shape, long[0][0]["noise"].shape) == ((8, 6), (8, 9))
+    assert vars(mixed) == state
+    noise = mixed.resolve_noise((2,)).draw(5, np.random.default_rng(0))
+    parameters, design = mixed.prior.sample(5, 0), np.array([[0.5, -0.5]])
+    mixed.resolve_noise_shape((3,))  # the last one asked for
+    measured = mixed.measure(*kb.backend.cast((parameters, design, noise)))
+    assert measured.shape == (5, 2)
+    np.testing.assert_array_equal(mixed.simulate(10, [0.5, -0.5], seed=0)["outcome"], before)
+
+
+def test_joined_noise_knows_the_law_of_every_part():
+    law = mixed_models().resolve_noise((2,))
+    np.testing.assert_allclose(law.median(), [0.0] * 2 + [np.log(2.0)] * 4, atol=1e-12)
+    np.testing.assert_allclose(law.transform(np.full((3, 6), 0.5)), np.tile(law.median(), (3, 1)), atol=1e-12)
+    assert law.is_continuous
+    assert not law.is_identical
+    same = choice().resolve_noise((2,))
+    assert same.shape == (2,)
+    assert same.is_identical
+    with pytest.raises(ValueError, match="different laws"):
+        mixed_models().draw_noise(3, (6,), np.random.default_rng(0))
 
 
 class Three(Linear):

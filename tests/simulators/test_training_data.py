@@ -96,6 +96,26 @@ def test_validation_data_stay_the_same_in_a_stream_of_their_own(undisturbed):
     assert data.stream == datasets.TRAINING
 
 
+def test_a_data_set_that_trained_one_model_is_still_that_of_the_user(fresh, undisturbed):
+    """A model that needs independent draws takes Monte Carlo points and a target's density, in a copy."""
+    data = data_for(fresh)
+    before, first = dict(vars(data)), keras.tree.flatten(data[0])
+    assert data.base_samples == "sobol"
+    keras.utils.set_random_seed(0)
+    space = kb.designs.Box((2,), -1.0, 1.0, seed=1)
+    other = kb.DesignModel(toys.Line(), space, kb.objectives.PriorContrastive(), target="slope", seed=0)
+    other.compile(**toys.QUICK)
+    other.fit(data, epochs=2, validation_data=data, verbose=0)
+    other.evaluate(data, verbose=0)
+    after = {name: value for name, value in vars(data).items() if not name.startswith("_block")}
+    assert after == {name: before[name] for name in after}
+    for old, new in zip(first, keras.tree.flatten(data[0]), strict=True):
+        np.testing.assert_array_equal(old, new)
+    model = fresh_model()
+    model.fit(data, epochs=3, verbose=0)
+    toys.assert_same_weights(model, undisturbed)
+
+
 def arrays_of(model):
     """The batches of epoch 0 as one dict of arrays."""
     data = data_for(model).bind(model)

@@ -1,0 +1,93 @@
+"""The base samples of an outcome at designs of one shape: their shape, and how they are drawn."""
+
+import numpy as np
+from keras import ops
+from scipy import stats
+
+
+class Noise:
+    """Base samples of one law, as `Simulator.resolve_noise` gives them.
+
+    Args:
+        simulator: `kerasbed.Simulator`, whose `noise` is the law and whose `draw_noise` draws.
+        shape: of one draw.
+    """
+
+    def __init__(self, simulator, shape):
+        self.simulator, self.law, self.shape = simulator, simulator.noise, tuple(shape)
+
+    @property
+    def size(self) -> int:
+        """Numbers in one draw."""
+        return int(np.prod(self.shape))
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the law is a continuous one of SciPy, of which Sobol points are balanced draws."""
+        return isinstance(getattr(self.law, "dist", None), stats.rv_continuous)
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether all entries have one univariate law."""
+        if not isinstance(getattr(self.law, "dist", None), stats.rv_continuous | stats.rv_discrete):
+            return False
+        return all(np.ndim(value) == 0 for value in (*self.law.args, *self.law.kwds.values()))
+
+    def draw(self, num: int, rng) -> np.ndarray:
+        """Draws, (num, *shape)."""
+        return self.simulator.draw_noise(num, self.shape, rng)
+
+    def transform(self, uniform) -> np.ndarray:
+        """Points of the unit cube, (num, size), as base samples, (num, *shape)."""
+        return self.law.ppf(uniform).reshape(-1, *self.shape)
+
+    def median(self) -> np.ndarray:
+        """The median of each entry, (*shape)."""
+        return np.broadcast_to(np.asarray(self.law.median(), "float64"), self.shape)
+
+
+class JoinedNoise:
+    """Noises side by side, flattened: draws are (num, size), whatever the shapes of the parts.
+
+    Args:
+        parts: a `Noise` or `JoinedNoise` for each.
+    """
+
+    law, is_identical = None, False
+
+    def __init__(self, parts):
+        self.parts = list(parts)
+        self.ends = np.cumsum([part.size for part in self.parts]).tolist()
+        self.size, self.shape = self.ends[-1], (self.ends[-1],)
+
+    @property
+    def is_continuous(self) -> bool:
+        return all(part.is_continuous for part in self.parts)
+
+    def draw(self, num, rng):
+        return np.concatenate([part.draw(num, rng).reshape(num, -1) for part in self.parts], axis=-1)
+
+    def transform(self, uniform):
+        pieces = np.split(uniform, self.ends[:-1], axis=-1)
+        made = [part.transform(u).reshape(len(uniform), -1) for part, u in zip(self.parts, pieces, strict=True)]
+        return np.concatenate(made, axis=-1)
+
+    def median(self):
+        return np.concatenate([part.median().ravel() for part in self.parts])
+
+    def split(self, noise) -> list:
+        """Every part's own base samples, a list of (batch, *shape of the part), of a tensor (batch, size)."""
+        found = zip(self.parts, self.ends, strict=True)
+        return [ops.reshape(noise[:, end - part.size : end], (-1, *part.shape)) for part, end in found]
+
+
+def shared_law(laws):
+    """The law that all of these are, by name and arguments; None where they differ."""
+    laws = list(laws)
+    return laws[0] if len({_kind(law) for law in laws}) == 1 else None
+
+
+def _kind(law):
+    if not hasattr(law, "dist"):
+        return id(law)
+    return law.dist.name, str(law.args), str(law.kwds)
