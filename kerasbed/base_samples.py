@@ -6,13 +6,15 @@ else: E f(z) is approximately `weights @ f(points)`.
 """
 
 import copy
-import random
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 from scipy.stats import qmc
+
+from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import positive_integer
 
 
 class BaseSamples:
@@ -51,7 +53,7 @@ class SeededSamples(BaseSamples):
     """
 
     def __init__(self, num: int, seed: int | None = 0):
-        self.num = _positive("num", num)
+        self.num = positive_integer("num", num)
         self.seed = draw_seed() if seed is None else int(seed)
 
     def weights(self, dim: int) -> np.ndarray:
@@ -110,7 +112,7 @@ class GaussHermite(BaseSamples):
     error = "none: quadrature"
 
     def __init__(self, order: int, max_points: int = 10_000_000):
-        self.order = _positive("order", order)
+        self.order = positive_integer("order", order)
         self.max_points = max_points
 
     def _rule(self):
@@ -150,9 +152,3 @@ def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -
 def open_unit(u: np.ndarray) -> np.ndarray:
     """Keep points off 0 and 1, which an inverse CDF maps to infinity; half a float64 rounding step is enough."""
     return np.clip(u, np.finfo("float64").tiny, 1.0 - np.finfo("float64").epsneg)
-
-
-def _positive(name: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise ValueError(f"{name} is {value!r}, but a rule needs a positive integer number of points.")
-    return int(value)

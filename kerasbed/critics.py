@@ -59,12 +59,12 @@ class Critic(keras.layers.Layer):
         """f for every pair: dict of (N, d), (M, *outcome_shape), (1 or M, *shape) -> (M, N)."""
         return self.pairs(self.encode_parameters(parameters), self.encode_outcome(outcome, design))
 
-    def pairs(self, of_parameters, of_outcome):
+    def pairs(self, of_parameters: Tensor, of_outcome: Tensor) -> Tensor:
         """f for every pair of encodings: (N, features + 1), (M, features + 1) -> (M, N)."""
         (g, a), (h, b) = self._split(of_parameters), self._split(of_outcome)
         return ops.matmul(h, ops.transpose(g)) / float(np.sqrt(self.features)) + ops.transpose(a) + b
 
-    def matching(self, of_parameters, of_outcome):
+    def matching(self, of_parameters: Tensor, of_outcome: Tensor) -> Tensor:
         """f of each row of encodings: (rows, features + 1) both -> (rows,)."""
         (g, a), (h, b) = self._split(of_parameters), self._split(of_outcome)
         return ops.sum(h * g, axis=-1) / float(np.sqrt(self.features)) + a[:, 0] + b[:, 0]
@@ -72,12 +72,12 @@ class Critic(keras.layers.Layer):
     def _split(self, features):
         return features[:, :-1], features[:, -1:]
 
-    def encode_parameters(self, parameters):
+    def encode_parameters(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """g and a: dict of (N, d) -> (N, features + 1)."""
         u, _ = self.prior.to_unconstrained(parameters)
         return self.parameter_network(self.standardize_parameters(u))
 
-    def encode_outcome(self, outcome, design):
+    def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
         if self.space.detach_condition:
             design = detach(design)

@@ -29,7 +29,8 @@ from scipy import linalg
 
 from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
-from kerasbed.backend import numerics
+from kerasbed.acquisition.gaussian_process import GaussianProcess
+from kerasbed.backend import Tensor, numerics
 from kerasbed.base_samples import BaseSamples, Sobol, sobol
 
 # Below this fraction of the standard deviation, values 7 deviations apart have weights below the smallest float64.

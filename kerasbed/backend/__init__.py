@@ -353,7 +353,7 @@ class Compiled:
         compiled: handed to `make`.
     """
 
-    def __init__(self, make, function, dtype, compiled=True):
+    def __init__(self, make: Callable, function: Callable, dtype: str, compiled: bool = True):
         self.make, self.function, self.dtype, self.compiled = make, function, dtype, compiled
         self._program = None
 

@@ -87,7 +87,13 @@ class Likelihood:
         precision: float type.
     """
 
-    def __init__(self, simulator, outcomes, design, precision="float64"):
+    def __init__(
+        self,
+        simulator: Simulator,
+        outcomes: np.ndarray,
+        design: np.ndarray | dict[str, np.ndarray],
+        precision: str = "float64",
+    ):
         self.simulator, self.outcomes, self.design = simulator, outcomes, design
         self.size = int(np.prod(outcomes.shape[1:]))
         self._pairs = backend.compile_function(self._pairs_of, precision)

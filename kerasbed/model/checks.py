@@ -194,7 +194,7 @@ def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int,
     )
 
 
-def depends_on_design(simulator, design) -> bool:
+def depends_on_design(simulator: Simulator, design: Design) -> bool:
     """Whether outcomes from the same base samples differ between designs."""
     parameters, _, noise = _draw(simulator, design, GRADIENT_DRAWS, 0, over_space=False)
     outcomes = []

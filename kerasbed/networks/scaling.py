@@ -10,8 +10,6 @@ are saved as non-trainable weights, and their log-determinants enter every densi
 """
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -33,7 +31,7 @@ class Standardize(keras.layers.Layer):
         **kwargs: of a Keras layer; its constants are never trained.
     """
 
-    def __init__(self, shape, wide: bool | None = None, **kwargs):
+    def __init__(self, shape: Sequence[int], wide: bool | None = None, **kwargs: Any):
         super().__init__(**(kwargs | {"trainable": False, "autocast": False}))
         self.shape = tuple(shape)
         self.mean = self._constant("mean", 0.0)
@@ -88,7 +86,7 @@ class Standardize(keras.layers.Layer):
         total = ops.sum(ops.log(self.scale))
         return total if not self.wide else backend.as_simulated(total + float(np.log(2.0)) * ops.sum(self.exponent))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"shape": self.shape, "wide": self.wide}
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasbed.backend import numerics
+from kerasbed.backend import Tensor, numerics
 from kerasbed.objectives import pool, proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 

@@ -33,17 +33,17 @@ def is_shared(design: Tensor) -> bool:
     return all(leaf.shape[0] == 1 for leaf in tree.flatten(design))
 
 
-def are_repeated(draws, design) -> bool:
+def are_repeated(draws: Mapping[str, Any], design: Tensor) -> bool:
     """Whether the rows are those of an exact sum at one design, so that every draw has the same outcomes."""
     return "outcomes" in draws and is_shared(design)
 
 
-def distinct_outcomes(draws, outcome, design):
+def distinct_outcomes(draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> Tensor:
     """Outcomes without the repetitions of an exact sum: (rows or S, *outcome_shape)."""
     return draws["outcomes"] if are_repeated(draws, design) else outcome
 
 
-def to_rows(draws, values, design):
+def to_rows(draws: Mapping[str, Any], values: Tensor, design: Tensor) -> Tensor:
     """Values of `distinct_outcomes` to one for each row: (rows or S, ...) -> (rows, ...)."""
     if not are_repeated(draws, design):
         return values
@@ -51,7 +51,7 @@ def to_rows(draws, values, design):
     return ops.reshape(ops.broadcast_to(values[None], (repeats, *values.shape)), (-1, *values.shape[1:]))
 
 
-def draws_to_rows(draws, values):
+def draws_to_rows(draws: Mapping[str, Any], values: Tensor) -> Tensor:
     """Values of the parameters of `whole` to one for each row: (batch, ...) -> (rows, ...)."""
     return ops.repeat(values, draws["outcomes"].shape[0], axis=0) if "outcomes" in draws else values
 

@@ -6,7 +6,6 @@ samples N(0, I), so that gradients reach the proposal through them. A one-dimens
 auxiliary coordinate a ~ N(0, 1), whose density multiplies the prior's.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,9 @@ def extra_draws(posterior: Posterior, num: int, num_contrastive: int, rng: np.ra
     }
 
 
-def encode(posterior, draws, outcome, design, training=False):
+def encode(
+    posterior: Posterior, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False
+) -> tuple[Tensor, Tensor]:
     """Distinct outcomes, (M, *outcome_shape), and what the proposal is conditioned on for each, (M, width).
 
     Once for each batch: summary networks are expensive, and with `training` the posterior records the designs.
@@ -62,7 +63,9 @@ def encode(posterior, draws, outcome, design, training=False):
     return distinct, posterior.conditions(distinct, design, training=training)
 
 
-def own_log_weight(posterior, log_p, draws, conditions, training=False):
+def own_log_weight(
+    posterior: Posterior, log_p: Tensor, draws: Mapping[str, Any], conditions: Tensor, training: bool = False
+) -> Tensor:
     """log p(theta) p(y | theta) / q(theta | y) of the parameters that made the outcome, (rows,).
 
     Args:
@@ -78,7 +81,14 @@ def own_log_weight(posterior, log_p, draws, conditions, training=False):
     return log_prior + log_p - log_q
 
 
-def log_evidence_sum(posterior, simulator, draws, design, encoded, training=False):
+def log_evidence_sum(
+    posterior: Posterior,
+    simulator: Any,
+    draws: Mapping[str, Any],
+    design: Tensor,
+    encoded: tuple[Tensor, Tensor],
+    training: bool = False,
+) -> Tensor:
     """log of the sum of L weights of the proposal's draws, (rows,); `encoded` is what `encode` returned."""
     distinct, conditions = encoded
     base = _base_of(draws, distinct, design)

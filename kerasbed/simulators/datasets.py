@@ -112,7 +112,7 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     # -- what kerasbed calls ---
 
-    def bind(self, model) -> "SimulatorDataset":
+    def bind(self, model: Any) -> "SimulatorDataset":
         """A copy with the extra draws that the model's objective and design ask for; this one stays as it is.
 
         Raises:

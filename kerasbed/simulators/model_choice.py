@@ -13,7 +13,7 @@ which the bound is one of I((m, theta_m); y).
 References: Cavagnaro et al. (2010) for designs that tell models apart; Barber and Agakov (2003) for the bound.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -26,7 +26,7 @@ from kerasbed.backend.finite import as_discrete
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
 from kerasbed.simulators import files
-from kerasbed.simulators.noise import JoinedNoise, shared_law
+from kerasbed.simulators.noise import JoinedNoise, Noise, shared_law
 from kerasbed.simulators.simulator import Simulator, design_shape
 
 MODEL = "model"  # the name of the index
@@ -156,7 +156,7 @@ class ModelChoice(Simulator):
         """The law that the noise of all models has; None where they differ."""
         return shared_law(simulator.noise for simulator in self.simulators.values())
 
-    def resolve_noise(self, design_shape):
+    def resolve_noise(self, design_shape: tuple[int, ...] | dict[str, tuple[int, ...]]) -> Noise | JoinedNoise:
         """The models' common noise where law and shape agree, else all of them side by side.
 
         Only one model is real in a draw, so that all of them may use the same base samples.
@@ -167,10 +167,10 @@ class ModelChoice(Simulator):
         shared = self.noise is not None and one_shape and drawn == {Simulator.draw_noise}
         return parts[0] if shared else JoinedNoise(parts)
 
-    def resolve_noise_shape(self, design_shape):
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict[str, tuple[int, ...]]) -> tuple[int, ...]:
         return self.resolve_noise(design_shape).shape
 
-    def draw_noise(self, num, noise_shape, rng):
+    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Draws of the law that all models share.
 
         Raises:

@@ -1,8 +1,13 @@
 """The base samples of an outcome at designs of one shape: their shape, and how they are drawn."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from keras import ops
 from scipy import stats
+
+from kerasbed.backend import Tensor
 
 
 class Noise:
@@ -13,7 +18,7 @@ class Noise:
         shape: of one draw.
     """
 
-    def __init__(self, simulator, shape):
+    def __init__(self, simulator: Any, shape: tuple[int, ...]):
         self.simulator, self.law, self.shape = simulator, simulator.noise, tuple(shape)
 
     @property
@@ -33,11 +38,11 @@ class Noise:
             return False
         return all(np.ndim(value) == 0 for value in (*self.law.args, *self.law.kwds.values()))
 
-    def draw(self, num: int, rng) -> np.ndarray:
+    def draw(self, num: int, rng: np.random.Generator) -> np.ndarray:
         """Draws, (num, *shape)."""
         return self.simulator.draw_noise(num, self.shape, rng)
 
-    def transform(self, uniform) -> np.ndarray:
+    def transform(self, uniform: np.ndarray) -> np.ndarray:
         """Points of the unit cube, (num, size), as base samples, (num, *shape)."""
         return self.law.ppf(uniform).reshape(-1, *self.shape)
 
@@ -55,7 +60,7 @@ class JoinedNoise:
 
     law, is_identical = None, False
 
-    def __init__(self, parts):
+    def __init__(self, parts: Iterable["Noise | JoinedNoise"]):
         self.parts = list(parts)
         self.ends = np.cumsum([part.size for part in self.parts]).tolist()
         self.size, self.shape = self.ends[-1], (self.ends[-1],)
@@ -64,24 +69,24 @@ class JoinedNoise:
     def is_continuous(self) -> bool:
         return all(part.is_continuous for part in self.parts)
 
-    def draw(self, num, rng):
+    def draw(self, num: int, rng: np.random.Generator) -> np.ndarray:
         return np.concatenate([part.draw(num, rng).reshape(num, -1) for part in self.parts], axis=-1)
 
-    def transform(self, uniform):
+    def transform(self, uniform: np.ndarray) -> np.ndarray:
         pieces = np.split(uniform, self.ends[:-1], axis=-1)
         made = [part.transform(u).reshape(len(uniform), -1) for part, u in zip(self.parts, pieces, strict=True)]
         return np.concatenate(made, axis=-1)
 
-    def median(self):
+    def median(self) -> np.ndarray:
         return np.concatenate([part.median().ravel() for part in self.parts])
 
-    def split(self, noise) -> list:
+    def split(self, noise: Tensor) -> list:
         """Every part's own base samples, a list of (batch, *shape of the part), of a tensor (batch, size)."""
         found = zip(self.parts, self.ends, strict=True)
         return [ops.reshape(noise[:, end - part.size : end], (-1, *part.shape)) for part, end in found]
 
 
-def shared_law(laws):
+def shared_law(laws: Iterable[Any]) -> Any:
     """The law that all of these are, by name and arguments; None where they differ."""
     laws = list(laws)
     return laws[0] if len({_kind(law) for law in laws}) == 1 else None

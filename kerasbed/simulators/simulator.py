@@ -140,11 +140,11 @@ class Simulator:
             )
         return tuple(design_shape)
 
-    def resolve_noise(self, design_shape) -> Noise | JoinedNoise:
+    def resolve_noise(self, design_shape: tuple[int, ...] | dict[str, tuple[int, ...]]) -> Noise | JoinedNoise:
         """The base samples of one draw, given the design's shape; errors as for `resolve_noise_shape`."""
         return Noise(self, self.resolve_noise_shape(design_shape))
 
-    def draw_noise(self, num: int, noise_shape, rng) -> np.ndarray:
+    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Base samples of the outcome, (num, *noise_shape)."""
         return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
 
