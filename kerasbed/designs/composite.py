@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.backend import functions
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, random_start
 
@@ -262,19 +263,14 @@ class Transformed(Design):
         return f"Transformed({self.space!r}, {getattr(self.fn, '__name__', self.fn)})"
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        for fn in (self.fn, self.inverse):
-            if getattr(fn, "__name__", "") == "<lambda>":
-                raise ValueError(
-                    "Transformed holds a lambda, which cannot be saved safely; use a named function registered with "
-                    "@keras.saving.register_keras_serializable()."
-                )
         config = super().get_config()
         del config["shape"]
-        inverse = None if self.inverse is None else serialize(self.inverse)
-        return config | {"space": serialize(self.space), "fn": serialize(self.fn), "inverse": inverse}
+        maps = {"fn": self.fn, "inverse": self.inverse}
+        maps = {key: None if fn is None else functions.required_config(fn, "Transformed") for key, fn in maps.items()}
+        return config | {"space": keras.saving.serialize_keras_object(self.space)} | maps
 
     @classmethod
     def from_config(cls, config):
-        parts = {part: config[part] for part in ("space", "fn", "inverse") if config[part] is not None}
-        return super().from_config(config | {p: keras.saving.deserialize_keras_object(v) for p, v in parts.items()})
+        maps = {key: functions.function_of(config[key]) for key in ("fn", "inverse") if config[key] is not None}
+        space = keras.saving.deserialize_keras_object(config["space"])
+        return super().from_config(config | {"space": space} | maps)

@@ -10,11 +10,11 @@ import functools
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.backend import functions
 from kerasbed.designs.base import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 
@@ -125,8 +125,5 @@ class Cost:
         )
 
     def config(self):
-        """What can be saved: a cost registered with Keras, and the budget."""
-        name = keras.saving.get_registered_name(self.fn)
-        if ">" not in str(name):
-            return {"cost": None, "budget": None}
-        return {"cost": keras.saving.serialize_keras_object(self.fn), "budget": self.budget}
+        """What can be saved: the function, or its name where it is not registered with Keras; and the budget."""
+        return {"cost": functions.function_config(self.fn), "budget": self.budget}
