@@ -1,5 +1,7 @@
 """Densities, draws and EIG bounds of posteriors, for every kind of network, prior and outcome."""
 
+from pathlib import Path
+
 import bayesflow as bf
 import keras
 import numpy as np
@@ -28,7 +30,7 @@ def filled(simulator, design, **kwargs):
     """An untrained network of two couplings with weights that make it depend on everything."""
     model = toys.small_model(simulator, design, depth=2, **kwargs)
     toys.fill_weights(model, scale=0.2)
-    model.posterior.region_weight.assign(1.0)
+    toys.tell_trained(model)
     return model
 
 
@@ -156,6 +158,7 @@ def test_summary_networks_train_and_see_which_setting_gave_which_outcome(name):
     model = toys.small_model(simulator, kb.designs.Box(shape, -1.0, 1.0, seed=0), build())
     toys.fill_weights(model)
     assert np.any(toys.design_step(model, toys.batch_of(model)) != 0)
+    toys.tell_trained(model)
     y = np.arange(float(np.prod(shape))).reshape(1, *shape) / 5
     theta = {"intercept": [[0.1]], "slope": [[0.3]]}
     given, swapped = (model.log_prob(theta, {"outcome": value}) for value in (y, y[:, ::-1]))
@@ -192,6 +195,50 @@ def test_a_design_outside_the_trained_region_warns(trained):
     far = -np.sign(trained.design.numpy()) * 0.9
     with pytest.warns(UserWarning, match=r"executed design differs.*extrapolation"):
         trained.sample(2, {"outcome": np.zeros((1, 2)), "design": far}, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A posterior fitted at a design that is then learned further."""
+    model = kb.DesignModel(
+        toys.Line(), kb.designs.Box((2,), -1.0, 1.0, initial=[0.2, -0.3]), kb.objectives.PriorContrastive(8), seed=0
+    )
+    model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    first = model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0)  # no warning: the design is where it was
+    model.fit(epochs=1, steps_per_epoch=8, batch_size=16, verbose=0)
+    assert set(first) == {"intercept", "slope"}
+    return model
+
+
+ASKED = {
+    "sample": lambda model: model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0),
+    "log_prob": lambda model: model.log_prob({"intercept": [[0.0]], "slope": [[0.0]]}, {"outcome": np.zeros((1, 2))}),
+    "estimate_eig": lambda model: model.estimate_eig(64),
+}
+
+
+@pytest.mark.parametrize("call", ASKED)
+def test_a_fitted_posterior_warns_where_the_design_has_moved_since(fitted, call):
+    with pytest.warns(UserWarning, match=r"differs from those.*call model.fit_posterior\(\) again") as caught:
+        ASKED[call](fitted)
+    assert any(Path(warning.filename).name == Path(__file__).name for warning in caught)
+
+
+def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
+    fitted.save(tmp_path / "model.keras")
+    loaded = kb.load(tmp_path / "model.keras", toys.Line())
+    with pytest.warns(UserWarning, match=r"call model.fit_posterior\(\) again"):
+        ASKED["sample"](loaded)
+    loaded.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    ASKED["sample"](loaded)
+
+
+def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
+    model = filled(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
+    ASKED["sample"](model)
+    model.design.assign([0.9, -0.9])
+    with pytest.warns(UserWarning, match=r"executed design differs.*model.design.assign"):
+        ASKED["sample"](model)
 
 
 @pytest.mark.parametrize("source", ["space", "arrays"])
