@@ -269,6 +269,9 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
         Returns:
             `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design.
+
+        Raises:
+            TypeError: the network has no density that can be differentiated.
         """
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(

@@ -10,7 +10,12 @@ from keras import ops
 from kerasbed import backend
 from kerasbed.base_samples import draw_seed
 
-WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
+WITHOUT_DENSITY = (
+    bf.networks.FlowMatching,
+    bf.networks.DiffusionModel,
+    bf.networks.ConsistencyModel,
+    bf.networks.StableConsistencyModel,
+)
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -58,7 +63,7 @@ def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequen
 
 
 def check_density(network):
-    """The network, if designs can be learned with it.
+    """The network, if designs can be learned with it, and posteriors fitted by maximum likelihood.
 
     Raises:
         TypeError: it is no BayesFlow inference network, or one without a density that can be differentiated.
@@ -68,7 +73,8 @@ def check_density(network):
         raise TypeError(
             f"{name} has no density that gradients can pass through on every backend, which the bound needs. "
             "Use bf.networks.CouplingFlow(transform='affine') or CouplingFlow(transform='spline'); "
-            f"{name} can be refitted as a posterior at the learned design afterwards."
+            f"{name} can be trained in BayesFlow afterwards, on draws of simulator.simulate(num, model.design) at the "
+            "learned design."
         )
     if not isinstance(network, bf.networks.InferenceNetwork):
         raise TypeError(
