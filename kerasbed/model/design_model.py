@@ -407,6 +407,10 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             "direct_pairs": self.direct_pairs,
         } | (self.cost.config() if self.cost else {})
 
+    def __deepcopy__(self, memo):
+        memo[id(self)] = copied = saving.copied(self)
+        return copied
+
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return saving.model_from_config(cls, config)

@@ -8,6 +8,7 @@ cost and of a target; `cost=` and `target=` bring those that are not registered.
 import contextlib
 import contextvars
 import json
+import tempfile
 import types
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ from pathlib import Path
 import keras
 
 from kerasbed.backend import functions
+from kerasbed.callbacks import DesignHistory
 from kerasbed.simulators import files
 
 _given = contextvars.ContextVar("given", default=types.MappingProxyType({}))
@@ -73,6 +75,23 @@ def _read_config(path) -> dict:
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"{path} is damaged: {damaged} fails its checksum. Save the model again.")
         return json.loads(archive.read("config.json"))
+
+
+def copied(model):
+    """A model of its own with the same numbers, state of the optimizer included, around the same simulator.
+
+    It goes through a file, as what Keras and BayesFlow hold cannot be copied in the process.
+    """
+    with tempfile.TemporaryDirectory() as folder, functions.kept():
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        found = load(path, simulator=model.simulator)
+    found.starts_table = None if model.starts_table is None else model.starts_table.copy()
+    if model.design_history is not None:
+        found.design_history = DesignHistory()
+        found.design_history.epochs = list(model.design_history.epochs)
+        found.design_history.designs = list(model.design_history.designs)
+    return found
 
 
 def model_from_config(cls, config):

@@ -1,3 +1,4 @@
+import copy
 import functools
 import json
 import zipfile
@@ -228,3 +229,30 @@ def test_a_posterior_is_fitted_at_a_design_of_functions_that_no_file_holds():
     model = transformed(doubled, inverse=lambda value: 0.5 * value)
     model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
     assert model.fitted_posterior.is_trained
+
+
+def test_a_deep_copy_has_the_same_numbers_and_trains_on_its_own(trained):
+    copied = copy.deepcopy(trained)
+    assert copied.simulator is trained.simulator
+    toys.assert_same_weights(copied, trained)
+    np.testing.assert_array_equal(copied.design_history.numpy(), trained.design_history.numpy())
+    for a, b in zip(copied.optimizer.variables, trained.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+    conditions, before = {"outcome": OUTCOMES}, toys.weights(trained)
+    np.testing.assert_array_equal(copied.log_prob(PARAMETERS, conditions), trained.log_prob(PARAMETERS, conditions))
+    steps = [toys.design_step(model, toys.batch_of(trained)) for model in (copied, copy.deepcopy(trained))]
+    np.testing.assert_array_equal(*steps)
+    assert np.any(steps[0] != 0.0)
+    for now, then in zip(toys.weights(trained), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_deep_copy_keeps_functions_that_no_file_holds():
+    space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), lambda design: 2.0 * design)
+    target = kb.targets.Discrete(lambda parameters: difference(parameters) > 0.0, num_classes=2)
+    model = toys.small_model(toys.Line(), space, cost=lambda design: length(design), budget=1.5, target=target)
+    copied = copy.deepcopy(model)
+    assert copied.reached_cost == model.reached_cost
+    assert (copied.cost.fn, copied.cost.budget) == (model.cost.fn, 1.5)
+    assert copied.target.fn is target
+    toys.assert_same_weights(copied, model)
