@@ -320,7 +320,9 @@ class Amortised(backend.KerasModel):
     def to_approximator(self):
         """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
 
-        It takes and gives the names and units of this model: conditions "outcome" and optionally "design".
+        It takes and gives the names and units of this model: conditions "outcome" and optionally "design". It holds a
+        copy: training it leaves this model as it is. `approximator.save(path)` and `kb.load(path, simulator=...)`, or
+        `keras.saving.load_model(path)` where the simulator's class is registered with Keras, save and load it.
 
         Raises:
             ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.

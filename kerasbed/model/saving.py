@@ -35,6 +35,8 @@ def _using(**given):
 def load(path, simulator=None, cost=None, target=None):
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
 
+    Also what `model.to_approximator().save(path)` wrote.
+
     Args:
         path: a `.keras` file.
         simulator: the simulator it was trained for; not needed if its class is registered with Keras.
@@ -53,7 +55,7 @@ def load(path, simulator=None, cost=None, target=None):
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     config = _read_config(path)
-    if config.get("registered_name", "") not in ("kerasbed>DesignModel",):
+    if config.get("registered_name", "") not in ("kerasbed>DesignModel", "kerasbed>PosteriorApproximator"):
         what = config.get("registered_name") or config.get("class_name") or "an object without a class"
         raise ValueError(
             f"{path} is a Keras file that holds {what!r}, not a kerasbed DesignModel; load it with "

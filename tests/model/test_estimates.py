@@ -305,6 +305,81 @@ def test_the_approximator_gives_the_models_numbers(trained):
             assert stats.ks_2samp(drawn[name][i, :, 0], ours[name][i, :, 0]).pvalue > 1e-4
 
 
+@keras.saving.register_keras_serializable("kerasbed_tests")
+class KnownLine(toys.Line):
+    """A line that files find by its name."""
+
+
+def adapted_draws(approximator, simulator):
+    draws = simulator.simulate(64, np.array([0.3, -0.4]), seed=0)
+    data = draws["parameters"] | {"outcome": draws["outcome"]}
+    return bf.datasets.OfflineDataset(data, batch_size=32, adapter=approximator.adapter)
+
+
+def training_moves(approximator, simulator):
+    """Whether training an approximator moves its draws."""
+    conditions = {"outcome": np.array([[0.3, -0.2]])}
+    before = approximator.sample(num_samples=3, conditions=conditions, seed=1)
+    approximator.compile(optimizer="adam")
+    approximator.fit(dataset=adapted_draws(approximator, simulator), epochs=1, verbose=0)
+    return not np.array_equal(
+        before["slope"], approximator.sample(num_samples=3, conditions=conditions, seed=1)["slope"]
+    )
+
+
+def test_training_the_approximator_leaves_the_model_alone(trained):
+    before = toys.weights(trained)
+    assert training_moves(trained.to_approximator(), trained.simulator)
+    for now, then in zip(toys.weights(trained), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def approximators(kind):
+    """An approximator of the objective's posterior, of a fitted one, and of one with a summary network."""
+    box = kb.designs.Box((2,), -1.0, 1.0, seed=0)
+    if kind == "fitted":
+        model = kb.DesignModel(KnownLine(), box, kb.objectives.PriorContrastive(8), seed=0)
+        model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    else:
+        model = toys.small_model(KnownLine(), box, None if kind == "plain" else SUMMARIES["set"][0]())
+        toys.fill_weights(model)
+        toys.tell_trained(model)
+    return model.to_approximator()
+
+
+@pytest.mark.parametrize("kind", ["plain", "fitted", "summary"])
+def test_an_approximator_is_saved_and_loaded_with_the_same_draws(kind, tmp_path):
+    approximator = approximators(kind)
+    assert approximator.trainable_variables == approximator.inference_network.trainable_variables
+    assert training_moves(approximator, KnownLine())
+    approximator.save(tmp_path / "posterior.keras")
+    conditions = {"outcome": np.array([[0.3, -0.2], [1.5, 0.4]])}
+    expected = approximator.sample(num_samples=4, conditions=conditions, seed=2)
+    for load in (keras.saving.load_model, kb.load):
+        loaded = load(tmp_path / "posterior.keras")
+        assert isinstance(loaded, bf.approximators.ContinuousApproximator)
+        found = loaded.sample(num_samples=4, conditions=conditions, seed=2)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6)
+        loaded.fit(dataset=adapted_draws(loaded, KnownLine()), epochs=1, verbose=0)  # goes on as it was compiled
+        assert int(loaded.optimizer.iterations) == 2 * int(approximator.optimizer.iterations)
+
+
+def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_path):
+    approximator = trained.to_approximator()
+    approximator.save(tmp_path / "posterior.keras")
+    with pytest.raises(ValueError, match=r"kb.load\(path, simulator=...\)"):
+        keras.saving.load_model(tmp_path / "posterior.keras")
+    conditions = {"outcome": np.array([[0.3, -0.2]])}
+    draws = [
+        a.sample(num_samples=3, conditions=conditions, seed=0)["slope"]
+        for a in (approximator, kb.load(tmp_path / "posterior.keras", simulator=toys.Line()))
+    ]
+    np.testing.assert_array_equal(*draws)
+    with pytest.raises(ValueError, match="cannot be saved by itself"):
+        approximator.adapter.get_config()
+
+
 def test_the_approximator_of_one_dimension_is_refused():
     with pytest.raises(ValueError, match="auxiliary coordinate"):
         filled(toys.Polynomial(1), box()).to_approximator()
