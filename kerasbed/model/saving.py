@@ -12,7 +12,9 @@ import tempfile
 import types
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -20,7 +22,7 @@ from kerasbed.backend import functions
 from kerasbed.callbacks import DesignHistory
 from kerasbed.simulators import files
 
-_given = contextvars.ContextVar("given", default=types.MappingProxyType({}))
+_given: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("given", default=types.MappingProxyType({}))
 
 
 @contextlib.contextmanager
