@@ -20,8 +20,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor
-from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
+from kerasbed.backend import functions
+from kerasbed.priors.base import AbstractPrior, Entropy
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8
@@ -56,26 +56,12 @@ class Discrete:
         values = values[:, None] if len(values.shape) == 1 else values
         return ops.cast(values, next(iter(parameters.values())).dtype)
 
-    def get_config(self) -> dict:
-        return {"fn": keras.saving.serialize_keras_object(_registered(self.fn)), "num_classes": self.num_classes}
+    def get_config(self):
+        return {"fn": functions.required_config(self.fn, "Discrete"), "num_classes": self.num_classes}
 
     @classmethod
-    def from_config(cls, config: dict) -> "Discrete":
-        return cls(keras.saving.deserialize_keras_object(config["fn"]), config["num_classes"])
-
-
-def _registered(fn):
-    """The function, if a file can hold it by name.
-
-    Raises:
-        ValueError: it is not registered with Keras.
-    """
-    if ">" not in str(keras.saving.get_registered_name(fn)):
-        raise ValueError(
-            "The model's target is a function that a file cannot hold; register it with "
-            "@keras.saving.register_keras_serializable() before building the model."
-        )
-    return fn
+    def from_config(cls, config):
+        return cls(functions.function_of(config["fn"]), config["num_classes"])
 
 
 class Target(AbstractPrior):
@@ -205,17 +191,12 @@ class Target(AbstractPrior):
         with np.errstate(divide="ignore"):
             self.log_frequencies = np.log(counts / FREQUENCY_DRAWS)
 
-    def config(self) -> list[str] | dict:
-        """What can be saved: names, or a function registered with Keras.
-
-        Raises:
-            ValueError: the function is not registered.
-        """
+    def config(self):
+        """What can be saved: names; a function, or its name where it is not registered with Keras."""
         if self.fn is None:
             return list(self.parts)
-        if self.classes is not None:
-            return keras.saving.serialize_keras_object(self.fn)
-        return keras.saving.serialize_keras_object(_registered(self.fn))
+        of_user = self.fn.fn if isinstance(self.fn, Discrete) else self.fn
+        return functions.function_config(self.fn if functions.is_held(of_user) else of_user)
 
     def _values(self, parameters):
         with backend.precision("float64"), backend.no_gradients():

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, number_range
-from kerasbed.backend.streams import draw_seed
+from kerasbed.backend import functions, number_range
+from kerasbed.base_samples import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
 START_SPREAD = 0.3
@@ -317,9 +317,10 @@ class Design(keras.layers.Layer):
 
     def frozen_copy(self) -> "Design":
         """The same space at its current values, with a design that stays fixed."""
-        config = keras.saving.serialize_keras_object(self)
-        config["config"]["trainable"] = False
-        copy = keras.saving.deserialize_keras_object(config)
+        with functions.kept():
+            config = keras.saving.serialize_keras_object(self)
+            config["config"]["trainable"] = False
+            copy = keras.saving.deserialize_keras_object(config)
         copy.build()
         copy.assign(self.numpy())
         return copy

@@ -9,7 +9,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor
+from kerasbed.backend import functions
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, random_start
 
@@ -277,20 +277,15 @@ class Transformed(Design):
     def __repr__(self):
         return f"Transformed({self.space!r}, {getattr(self.fn, '__name__', self.fn)})"
 
-    def get_config(self) -> dict:
-        serialize = keras.saving.serialize_keras_object
-        for fn in (self.fn, self.inverse):
-            if getattr(fn, "__name__", "") == "<lambda>":
-                raise ValueError(
-                    "Transformed holds a lambda, which cannot be saved safely; use a named function registered with "
-                    "@keras.saving.register_keras_serializable()."
-                )
+    def get_config(self):
         config = super().get_config()
         del config["shape"]
-        inverse = None if self.inverse is None else serialize(self.inverse)
-        return config | {"space": serialize(self.space), "fn": serialize(self.fn), "inverse": inverse}
+        maps = {"fn": self.fn, "inverse": self.inverse}
+        maps = {key: None if fn is None else functions.required_config(fn, "Transformed") for key, fn in maps.items()}
+        return config | {"space": keras.saving.serialize_keras_object(self.space)} | maps
 
     @classmethod
-    def from_config(cls, config: dict) -> "Transformed":
-        parts = {part: config[part] for part in ("space", "fn", "inverse") if config[part] is not None}
-        return super().from_config(config | {p: keras.saving.deserialize_keras_object(v) for p, v in parts.items()})
+    def from_config(cls, config):
+        maps = {key: functions.function_of(config[key]) for key in ("fn", "inverse") if config[key] is not None}
+        space = keras.saving.deserialize_keras_object(config["space"])
+        return super().from_config(config | {"space": space} | maps)

@@ -15,8 +15,7 @@ from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
-from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
-from kerasbed.priors.base import Parameters
+from kerasbed.networks.posterior import FIT_AGAIN, ROWS_PER_CALL
 from kerasbed.priors.draws import Draws
 
 
@@ -263,12 +262,22 @@ class Amortised(backend.KerasModel):
         """Checked outcomes (datasets, *outcome_shape) and designs, with warnings where they are unlike training."""
         self._warn_untrained(caller)
         outcome, design = self._checked_conditions(conditions)
-        if "design" in conditions:
-            with backend.no_gradients():
-                self.posterior.warn_outside_region(backend.cast(design))
+        self._warn_outside_region(self.posterior, design if "design" in conditions else None, stacklevel=6)
         if type(self.design).measure is Design.measure:
             self._kept("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=4)
         return outcome, design
+
+    def _warn_outside_region(self, posterior, design=None, stacklevel=5):
+        """Warn if a posterior was not trained at designs (num, *shape); None: at the current one.
+
+        The one chosen among designs that were learned at once may be far from most of what the network saw.
+        """
+        fitted = posterior is self.fitted_posterior
+        if posterior is None or (design is None and not fitted and self.design.explores):
+            return
+        with backend.no_gradients():
+            design = self.design() if design is None else backend.cast(design)
+            posterior.warn_outside_region(design, FIT_AGAIN if fitted else None, stacklevel)
 
     def _simulated_at(self, design):
         """The range of outcomes at executed designs, some thousand of them or fewer where one is large."""
@@ -315,7 +324,9 @@ class Amortised(backend.KerasModel):
     def to_approximator(self) -> bf.approximators.ContinuousApproximator:
         """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
 
-        It takes and gives the names and units of this model: conditions "outcome" and optionally "design".
+        It takes and gives the names and units of this model: conditions "outcome" and optionally "design". It holds a
+        copy: training it leaves this model as it is. `approximator.save(path)` and `kb.load(path, simulator=...)`, or
+        `keras.saving.load_model(path)` where the simulator's class is registered with Keras, save and load it.
 
         Raises:
             ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.

@@ -1,9 +1,9 @@
 """A trained posterior as a BayesFlow approximator, so that its workflows, diagnostics and plots apply unchanged."""
 
-from collections.abc import Mapping
-from typing import Any
+import copy
 
 import bayesflow as bf
+import keras
 import numpy as np
 from keras import ops
 
@@ -13,8 +13,10 @@ from kerasbed import backend
 class PosteriorAdapter(bf.Adapter):
     """Maps data in the user's units to what the network sees, and back.
 
+    It is saved as a part of its `PosteriorApproximator`.
+
     Args:
-        model: the trained `DesignModel`.
+        model: a trained `DesignModel`.
     """
 
     def __init__(self, model: Any):
@@ -46,8 +48,52 @@ class PosteriorAdapter(bf.Adapter):
             u = posterior.standardize_parameters.inverse(z)
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}
 
+    def get_config(self):
+        raise ValueError(
+            "The adapter of a kerasbed posterior cannot be saved by itself; save its approximator with "
+            "approximator.save(path)."
+        )
 
-def from_model(model: Any) -> bf.approximators.ContinuousApproximator:
+
+@keras.saving.register_keras_serializable("kerasbed")
+class PosteriorApproximator(bf.approximators.ContinuousApproximator):
+    """A posterior as BayesFlow's workflows take it, with a file format of its own.
+
+    It holds the whole model, since units, standardisation and summaries are the model's; training it changes the
+    inference network alone. `kb.load` and `keras.saving.load_model` load what `save` writes; the latter, where the
+    simulator's class is registered with Keras.
+
+    Args:
+        model: a trained `DesignModel`, which from now on belongs to the approximator.
+    """
+
+    def __init__(self, model, **kwargs):
+        network = model.posterior.network
+        network.trainable = True  # a posterior of `fit_posterior` is frozen
+        super().__init__(adapter=PosteriorAdapter(model), inference_network=network, standardize=None, **kwargs)
+        self.build({})  # the network is built, and nothing else depends on shapes
+
+    def save_own_variables(self, store):
+        for index, variable in enumerate(self.adapter.model.weights):
+            store[str(index)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        for index, variable in enumerate(self.adapter.model.weights):
+            variable.assign(store[str(index)])
+
+    def get_config(self):
+        model = keras.saving.serialize_keras_object(self.adapter.model)
+        return {"name": self.name, "model": model | {"compile_config": None}}
+
+    def get_compile_config(self):
+        return super().get_compile_config() if self.compiled else None  # BayesFlow's is never empty
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(keras.saving.deserialize_keras_object(config["model"]), name=config["name"])
+
+
+def from_model(model) -> PosteriorApproximator:
     """See `DesignModel.to_approximator`."""
     posterior = model.posterior
     if posterior.classifier is not None:
@@ -60,6 +106,6 @@ def from_model(model: Any) -> bf.approximators.ContinuousApproximator:
             "A one-dimensional parameter is modelled with an auxiliary coordinate, which BayesFlow's approximators "
             "cannot integrate out; use model.sample and model.log_prob, which have BayesFlow's shapes."
         )
-    return bf.approximators.ContinuousApproximator(
-        adapter=PosteriorAdapter(model), inference_network=posterior.network, standardize=None
-    )
+    held = copy.deepcopy(model)
+    held.cost = None  # of no use here, and a file would ask for its function
+    return PosteriorApproximator(held)

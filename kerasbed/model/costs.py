@@ -11,13 +11,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import Tensor
-from kerasbed.designs import Design
+from kerasbed.backend import functions
 from kerasbed.designs.base import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 
@@ -127,9 +125,6 @@ class Cost:
             stacklevel=5,
         )
 
-    def config(self) -> dict[str, Any]:
-        """What can be saved: a cost registered with Keras, and the budget."""
-        name = keras.saving.get_registered_name(self.fn)
-        if ">" not in str(name):
-            return {"cost": None, "budget": None}
-        return {"cost": keras.saving.serialize_keras_object(self.fn), "budget": self.budget}
+    def config(self):
+        """What can be saved: the function, or its name where it is not registered with Keras; and the budget."""
+        return {"cost": functions.function_config(self.fn), "budget": self.budget}

@@ -286,6 +286,9 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
         Returns:
             `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design.
+
+        Raises:
+            TypeError: the network has no density that can be differentiated.
         """
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
@@ -420,6 +423,10 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             "wide": self.wide,
             "direct_pairs": self.direct_pairs,
         } | (self.cost.config() if self.cost else {})
+
+    def __deepcopy__(self, memo):
+        memo[id(self)] = copied = saving.copied(self)
+        return copied
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:

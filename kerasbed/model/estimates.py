@@ -45,18 +45,22 @@ class Inference(backend.KerasModel):
             known density (a function of the parameters, a sampler), it is the bound of `kerasbed.eig.certificate`.
 
         Warns:
-            UserWarning: the networks are untrained, the bound is near the largest value it can take, the posterior is
-                a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds that are not finite,
-                contradict each other or lie below zero, and tails that leave an error without meaning.
+            UserWarning: the networks are untrained, or trained at other designs; the bound is near the largest value it
+                can take, the posterior is a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds
+                that are not finite, contradict each other or lie below zero, and tails that leave an error without
+                meaning.
         """
         if self._can_weigh_posterior():
+            self._warn_outside_region(self.posterior)
             return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
         by_draws = self.target is not None or self.objective.posterior is None or self._has_mass_on_edges()
         if self.has_static_likelihood() and by_draws:
             return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
         self._warn_untrained("estimate_eig")
         if self.objective.posterior is not None and not self.posterior.prior.has_density:
+            self._warn_outside_region(self.posterior)
             return certificate.certified_eig(self, num_samples, seed)
+        self._warn_outside_region(self.objective.posterior)
         return self._own_bound(num_samples, seed)
 
     def _own_bound(self, num_samples, seed):
@@ -85,6 +89,7 @@ class Inference(backend.KerasModel):
         held = self.objective.posterior
         if not learned or held is None or held.target is not self.target or not held.is_trained:
             return found
+        self._warn_outside_region(held, stacklevel=6)
         own = self._own_bound(num_samples, seed)
         method = f"below {own.method}, above {found.method}"
         joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)

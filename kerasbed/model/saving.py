@@ -1,55 +1,70 @@
 """Saving and loading: Keras' own `.keras` format, with the simulator supplied at loading.
 
 A simulator is code, and code does not belong in a file of weights. `kb.load(path, simulator=...)` brings it; a
-simulator class registered with `keras.saving.register_keras_serializable` is found by itself.
+simulator class registered with `keras.saving.register_keras_serializable` is found by itself. So are the functions of a
+cost and of a target; `cost=` and `target=` bring those that are not registered.
 """
 
 import contextlib
 import contextvars
 import json
+import tempfile
+import types
+import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from kerasbed.backend import functions
+from kerasbed.callbacks import DesignHistory
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
 
-_simulator = contextvars.ContextVar("simulator", default=None)
+_given: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("given", default=types.MappingProxyType({}))
 
 
 @contextlib.contextmanager
-def _using(simulator):
-    token = _simulator.set(simulator)
+def _using(**given):
+    token = _given.set(given)
     try:
         yield
     finally:
-        _simulator.reset(token)
+        _given.reset(token)
 
 
-def load(path: str | Path, simulator: Simulator | None = None) -> Any:
+def load(path, simulator=None, cost=None, target=None):
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
+
+    Also what `model.to_approximator().save(path)` wrote.
 
     Args:
         path: a `.keras` file.
         simulator: the simulator it was trained for; not needed if its class is registered with Keras.
+        cost: its function of designs, `DesignModel(..., cost=)`; not needed if that is registered with Keras.
+        target: its function of the parameters or `kerasbed.targets.Discrete`, likewise.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds something other than a kerasbed model.
+        ValueError: the file is damaged or holds something other than a kerasbed model; the model was trained for a
+            simulator, cost or target that is neither given nor registered, or without the cost or target given.
+
+    Warns:
+        UserWarning: the file is of an earlier kerasbed, which left out a cost that was not registered.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     config = _read_config(path)
-    if config.get("registered_name", "") not in ("kerasbed>DesignModel",):
+    if config.get("registered_name", "") not in ("kerasbed>DesignModel", "kerasbed>PosteriorApproximator"):
         what = config.get("registered_name") or config.get("class_name") or "an object without a class"
         raise ValueError(
             f"{path} is a Keras file that holds {what!r}, not a kerasbed DesignModel; load it with "
             "keras.saving.load_model."
         )
-    with _using(simulator):
+    with _using(simulator=simulator, cost=cost, target=target):
         return keras.saving.load_model(path)
 
 
@@ -67,11 +82,29 @@ def _read_config(path) -> dict:
         return json.loads(archive.read("config.json"))
 
 
-def model_from_config(cls: type, config: dict[str, Any]) -> Any:
+def copied(model):
+    """A model of its own with the same numbers, state of the optimizer included, around the same simulator.
+
+    It goes through a file, as what Keras and BayesFlow hold cannot be copied in the process.
+    """
+    with tempfile.TemporaryDirectory() as folder, functions.kept():
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        found = load(path, simulator=model.simulator)
+    found.starts_table = None if model.starts_table is None else model.starts_table.copy()
+    if model.design_history is not None:
+        found.design_history = DesignHistory()
+        found.design_history.epochs = list(model.design_history.epochs)
+        found.design_history.designs = list(model.design_history.designs)
+    return found
+
+
+def model_from_config(cls, config):
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
     saved, fits = config.pop("simulator"), config.pop("fits")
-    simulator = _simulator.get() or files.registered_simulator(saved)
+    given = _given.get()
+    simulator = given.get("simulator") or files.registered_simulator(saved)
     if simulator is None:
         raise ValueError(
             f"The model was trained for the simulator {saved['class']}, which is not part of the file. "
@@ -82,9 +115,46 @@ def model_from_config(cls: type, config: dict[str, Any]) -> Any:
             f"The model was trained for parameters {saved['parameters']} (name: dimension), but the prior of the "
             f"simulator given has {simulator.prior.dims}; pass the simulator it was trained for."
         )
-    for part in ("design", "objective", "fitted_posterior", "cost", "target"):
+    _warn_of_lost_cost(config, given)
+    for part in ("cost", "target"):
+        config[part] = _function(part, config, given.get(part))
+    for part in ("design", "objective", "fitted_posterior"):
         if isinstance(config.get(part), dict):
             config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
     model.fits = fits
     return model
+
+
+def _function(part, config, given):
+    """The cost or the target: the one given to `load`, a registered one, or the names of a target."""
+    saved = config.get(part)
+    name = functions.unregistered_name(saved)
+    if given is not None:
+        if not isinstance(saved, dict) and not _lost_its_cost(part, config):
+            trained = f"with the {part} {saved}" if saved else f"without a {part}"
+            raise ValueError(f"{part}= was given, but the model was trained {trained}; load it without {part}=.")
+        return given
+    if name is not None:
+        raise ValueError(
+            f"The model was trained with the {part} function {name}, which is not part of the file. Load it with "
+            f"kb.load(path, {part}=...), or register the function with @keras.saving.register_keras_serializable() "
+            "before the model is saved."
+        )
+    return functions.function_of(saved) if isinstance(saved, dict) else saved
+
+
+def _lost_its_cost(part, config) -> bool:
+    """Whether an earlier kerasbed wrote nothing in the place of an unregistered cost."""
+    return part == "cost" and "cost" in config and config["cost"] is None
+
+
+def _warn_of_lost_cost(config, given):
+    if _lost_its_cost("cost", config):
+        warnings.warn(
+            "The model was trained with a cost that was not registered with Keras, and the version of kerasbed that "
+            "saved it left function and budget out. "
+            + ("Its budget is lost." if given.get("cost") else "Pass the function as kb.load(path, cost=...)."),
+            UserWarning,
+            stacklevel=2,
+        )

@@ -11,7 +11,12 @@ from keras import ops
 from kerasbed import backend
 from kerasbed.backend.streams import draw_seed
 
-WITHOUT_DENSITY = (bf.networks.FlowMatching, bf.networks.DiffusionModel, bf.networks.ConsistencyModel)
+WITHOUT_DENSITY = (
+    bf.networks.FlowMatching,
+    bf.networks.DiffusionModel,
+    bf.networks.ConsistencyModel,
+    bf.networks.StableConsistencyModel,
+)
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -58,8 +63,8 @@ def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequen
     return keras.Sequential([keras.layers.Dense(width, "silu", kernel_initializer=initial) for _ in range(2)])
 
 
-def check_density(network: Any) -> bf.networks.InferenceNetwork:
-    """The network, if designs can be learned with it.
+def check_density(network):
+    """The network, if designs can be learned with it, and posteriors fitted by maximum likelihood.
 
     Raises:
         TypeError: it is no BayesFlow inference network, or one without a density that can be differentiated.
@@ -69,7 +74,8 @@ def check_density(network: Any) -> bf.networks.InferenceNetwork:
         raise TypeError(
             f"{name} has no density that gradients can pass through on every backend, which the bound needs. "
             "Use bf.networks.CouplingFlow(transform='affine') or CouplingFlow(transform='spline'); "
-            f"{name} can be refitted as a posterior at the learned design afterwards."
+            f"{name} can be trained in BayesFlow afterwards, on draws of simulator.simulate(num, model.design) at the "
+            "learned design."
         )
     if not isinstance(network, bf.networks.InferenceNetwork):
         raise TypeError(

@@ -24,6 +24,15 @@ REGION_DECAY = 0.99  # memory of the designs seen in training: the last few hund
 REGION_TOLERANCE = 0.05  # of an encoded design, whose space spans about [-1, 1]
 ROWS_PER_CALL = 2**16
 
+TRAIN_THERE = (
+    "Train at it: model.design.assign(executed), then model.fit with trainable=False, or train on designs drawn over "
+    "the space with SimulatorDataset(..., designs='space')."
+)
+FIT_AGAIN = (
+    "model.fit_posterior() had trained it at the design of that time, which a later fit or assign has moved unless "
+    "another one was asked for: call model.fit_posterior() again."
+)
+
 
 @keras.saving.register_keras_serializable("kerasbed")
 class Posterior(keras.layers.Layer):
@@ -218,9 +227,17 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
-    def warn_outside_region(self, design: Tensor | dict[str, Tensor]) -> None:
-        """Warn if designs (num, *shape) lie where the network was not trained."""
-        weight = np.maximum(ops.convert_to_numpy(self.region_weight), np.finfo("float32").tiny)
+    def warn_outside_region(self, design, cure: str | None = None, stacklevel: int = 4) -> None:
+        """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
+
+        Args:
+            design: tensors in the user's units.
+            cure: what to do; None: train at them, or over the space.
+            stacklevel: of the warning, from here.
+        """
+        if not self.is_trained:
+            return
+        weight = ops.convert_to_numpy(self.region_weight)
         mean = ops.convert_to_numpy(self.region_mean) / weight
         spread = np.sqrt(np.maximum(ops.convert_to_numpy(self.region_square) / weight - mean**2, 0.0))
         features = ops.convert_to_numpy(self.space.encode(design))
@@ -228,11 +245,10 @@ class Posterior(keras.layers.Layer):
         if np.any(distance > 2.0 * spread + REGION_TOLERANCE):
             warnings.warn(
                 f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} "
-                "in encoded units, where the space is about 2 wide); its posterior is an extrapolation. Train at it: "
-                "model.design.assign(executed), then model.fit with trainable=False, or train on designs drawn over "
-                "the space with SimulatorDataset(..., designs='space').",
+                "in encoded units, where the space is about 2 wide); its posterior is an extrapolation. "
+                + (cure or TRAIN_THERE),
                 UserWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def get_config(self) -> dict:

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from kerasbed import backend, eig
-from kerasbed.backend import numerics
-from kerasbed.backend.streams import draw_seed
-from kerasbed.designs import Design
+from kerasbed.backend import functions, numerics
+from kerasbed.base_samples import draw_seed
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.model.design_model import DesignModel
@@ -129,7 +128,9 @@ def _by_gradient(simulator, design, stored, separate, training):
     """The design learned on a learned likelihood, and a bound by real simulations."""
     likelihood = learned.fit_likelihood(simulator, design, stored, separate, **training)
     surrogate = learned.LearnedSimulator(likelihood)
-    space = type(design).from_config(design.get_config() | {"initial": None, "seed": training["seed"], "name": None})
+    with functions.kept():
+        config = design.get_config() | {"initial": None, "seed": training["seed"], "name": None}
+        space = type(design).from_config(config)
     with backend.wide_simulation(likelihood.wide):
         model = DesignModel(surrogate, space, seed=training["seed"])
     model.compile(steps_per_execution=FUSED_STEPS)

@@ -106,7 +106,7 @@ def test_outcomes_outside_the_outcome_space():
 def model():
     """Untrained, but told that it is trained."""
     found = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
-    found.posterior.region_weight.assign(1.0)
+    toys.tell_trained(found)
     return found
 
 
@@ -183,7 +183,7 @@ def uniform_model():
     )
     found = toys.small_model(simulator, kb.designs.Box((1,), 0.5, 2.0, trainable=False, initial=[1.0]))
     toys.fill_weights(found, scale=0.2)
-    found.posterior.region_weight.assign(1.0)
+    toys.tell_trained(found)
     return found
 
 

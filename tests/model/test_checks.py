@@ -67,12 +67,38 @@ def test_outcomes_that_are_never_finite_are_refused():
         model_of(lambda p, design, noise: ops.log(-ops.abs(p["a"]) - 1.0) * design + noise)
 
 
-@pytest.mark.parametrize(
-    "network", [bf.networks.FlowMatching, bf.networks.DiffusionModel, lambda: bf.networks.ConsistencyModel(100)]
-)
-def test_networks_without_a_density_are_refused_and_those_with_one_named(network):
+WITHOUT_DENSITY = {
+    "flow_matching": bf.networks.FlowMatching,
+    "diffusion": bf.networks.DiffusionModel,
+    "consistency": lambda: bf.networks.ConsistencyModel(100),
+    "stable_consistency": bf.networks.StableConsistencyModel,
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_DENSITY)
+def test_networks_without_a_density_are_refused_and_those_with_one_named(name):
     with pytest.raises(TypeError, match=r"has no density.*CouplingFlow\(transform='affine'\)"):
-        kb.objectives.BarberAgakov(network())
+        kb.objectives.BarberAgakov(WITHOUT_DENSITY[name]())
+
+
+@pytest.mark.parametrize("name", WITHOUT_DENSITY)
+def test_no_posterior_is_fitted_with_a_network_without_a_density(name):
+    model = toys.line_model()
+    with pytest.raises(TypeError, match=r"can be trained in BayesFlow.*simulator.simulate\(num, model.design\)"):
+        model.fit_posterior(WITHOUT_DENSITY[name]())
+
+
+@pytest.mark.one_backend
+def test_bayesflow_trains_a_network_without_a_density_at_the_learned_design():
+    model = toys.line_model()
+    draws = model.simulator.simulate(64, model.design, seed=0)
+    network = bf.networks.FlowMatching(subnet_kwargs={"widths": (8,)})
+    adapter = bf.approximators.ContinuousApproximator.build_adapter(["intercept", "slope"], ["outcome"])
+    approximator = bf.approximators.ContinuousApproximator(inference_network=network, adapter=adapter)
+    data = bf.datasets.OfflineDataset(draws["parameters"] | {"outcome": draws["outcome"]}, 32, adapter)
+    approximator.compile(optimizer="adam")
+    history = approximator.fit(dataset=data, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
 
 
 def test_a_layer_that_is_no_inference_network_is_refused():

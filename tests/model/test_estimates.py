@@ -1,5 +1,7 @@
 """Densities, draws and EIG bounds of posteriors, for every kind of network, prior and outcome."""
 
+from pathlib import Path
+
 import bayesflow as bf
 import keras
 import numpy as np
@@ -28,7 +30,7 @@ def filled(simulator, design, **kwargs):
     """An untrained network of two couplings with weights that make it depend on everything."""
     model = toys.small_model(simulator, design, depth=2, **kwargs)
     toys.fill_weights(model, scale=0.2)
-    model.posterior.region_weight.assign(1.0)
+    toys.tell_trained(model)
     return model
 
 
@@ -157,6 +159,7 @@ def test_summary_networks_train_and_see_which_setting_gave_which_outcome(name):
     model = toys.small_model(simulator, kb.designs.Box(shape, -1.0, 1.0, seed=0), build())
     toys.fill_weights(model)
     assert np.any(toys.design_step(model, toys.batch_of(model)) != 0)
+    toys.tell_trained(model)
     y = np.arange(float(np.prod(shape))).reshape(1, *shape) / 5
     theta = {"intercept": [[0.1]], "slope": [[0.3]]}
     given, swapped = (model.log_prob(theta, {"outcome": value}) for value in (y, y[:, ::-1]))
@@ -193,6 +196,50 @@ def test_a_design_outside_the_trained_region_warns(trained):
     far = -np.sign(trained.design.numpy()) * 0.9
     with pytest.warns(UserWarning, match=r"executed design differs.*extrapolation"):
         trained.sample(2, {"outcome": np.zeros((1, 2)), "design": far}, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A posterior fitted at a design that is then learned further."""
+    model = kb.DesignModel(
+        toys.Line(), kb.designs.Box((2,), -1.0, 1.0, initial=[0.2, -0.3]), kb.objectives.PriorContrastive(8), seed=0
+    )
+    model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    first = model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0)  # no warning: the design is where it was
+    model.fit(epochs=1, steps_per_epoch=8, batch_size=16, verbose=0)
+    assert set(first) == {"intercept", "slope"}
+    return model
+
+
+ASKED = {
+    "sample": lambda model: model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0),
+    "log_prob": lambda model: model.log_prob({"intercept": [[0.0]], "slope": [[0.0]]}, {"outcome": np.zeros((1, 2))}),
+    "estimate_eig": lambda model: model.estimate_eig(64),
+}
+
+
+@pytest.mark.parametrize("call", ASKED)
+def test_a_fitted_posterior_warns_where_the_design_has_moved_since(fitted, call):
+    with pytest.warns(UserWarning, match=r"differs from those.*call model.fit_posterior\(\) again") as caught:
+        ASKED[call](fitted)
+    assert any(Path(warning.filename).name == Path(__file__).name for warning in caught)
+
+
+def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
+    fitted.save(tmp_path / "model.keras")
+    loaded = kb.load(tmp_path / "model.keras", toys.Line())
+    with pytest.warns(UserWarning, match=r"call model.fit_posterior\(\) again"):
+        ASKED["sample"](loaded)
+    loaded.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    ASKED["sample"](loaded)
+
+
+def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
+    model = filled(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
+    ASKED["sample"](model)
+    model.design.assign([0.9, -0.9])
+    with pytest.warns(UserWarning, match=r"executed design differs.*model.design.assign"):
+        ASKED["sample"](model)
 
 
 @pytest.mark.parametrize("source", ["space", "arrays"])
@@ -257,6 +304,81 @@ def test_the_approximator_gives_the_models_numbers(trained):
         assert drawn[name].shape == (2, 2000, 1)
         for i in range(2):  # false alarm 1e-4 each
             assert stats.ks_2samp(drawn[name][i, :, 0], ours[name][i, :, 0]).pvalue > 1e-4
+
+
+@keras.saving.register_keras_serializable("kerasbed_tests")
+class KnownLine(toys.Line):
+    """A line that files find by its name."""
+
+
+def adapted_draws(approximator, simulator):
+    draws = simulator.simulate(64, np.array([0.3, -0.4]), seed=0)
+    data = draws["parameters"] | {"outcome": draws["outcome"]}
+    return bf.datasets.OfflineDataset(data, batch_size=32, adapter=approximator.adapter)
+
+
+def training_moves(approximator, simulator):
+    """Whether training an approximator moves its draws."""
+    conditions = {"outcome": np.array([[0.3, -0.2]])}
+    before = approximator.sample(num_samples=3, conditions=conditions, seed=1)
+    approximator.compile(optimizer="adam")
+    approximator.fit(dataset=adapted_draws(approximator, simulator), epochs=1, verbose=0)
+    return not np.array_equal(
+        before["slope"], approximator.sample(num_samples=3, conditions=conditions, seed=1)["slope"]
+    )
+
+
+def test_training_the_approximator_leaves_the_model_alone(trained):
+    before = toys.weights(trained)
+    assert training_moves(trained.to_approximator(), trained.simulator)
+    for now, then in zip(toys.weights(trained), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def approximators(kind):
+    """An approximator of the objective's posterior, of a fitted one, and of one with a summary network."""
+    box = kb.designs.Box((2,), -1.0, 1.0, seed=0)
+    if kind == "fitted":
+        model = kb.DesignModel(KnownLine(), box, kb.objectives.PriorContrastive(8), seed=0)
+        model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    else:
+        model = toys.small_model(KnownLine(), box, None if kind == "plain" else SUMMARIES["set"][0]())
+        toys.fill_weights(model)
+        toys.tell_trained(model)
+    return model.to_approximator()
+
+
+@pytest.mark.parametrize("kind", ["plain", "fitted", "summary"])
+def test_an_approximator_is_saved_and_loaded_with_the_same_draws(kind, tmp_path):
+    approximator = approximators(kind)
+    assert approximator.trainable_variables == approximator.inference_network.trainable_variables
+    assert training_moves(approximator, KnownLine())
+    approximator.save(tmp_path / "posterior.keras")
+    conditions = {"outcome": np.array([[0.3, -0.2], [1.5, 0.4]])}
+    expected = approximator.sample(num_samples=4, conditions=conditions, seed=2)
+    for load in (keras.saving.load_model, kb.load):
+        loaded = load(tmp_path / "posterior.keras")
+        assert isinstance(loaded, bf.approximators.ContinuousApproximator)
+        found = loaded.sample(num_samples=4, conditions=conditions, seed=2)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6)
+        loaded.fit(dataset=adapted_draws(loaded, KnownLine()), epochs=1, verbose=0)  # goes on as it was compiled
+        assert int(loaded.optimizer.iterations) == 2 * int(approximator.optimizer.iterations)
+
+
+def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_path):
+    approximator = trained.to_approximator()
+    approximator.save(tmp_path / "posterior.keras")
+    with pytest.raises(ValueError, match=r"kb.load\(path, simulator=...\)"):
+        keras.saving.load_model(tmp_path / "posterior.keras")
+    conditions = {"outcome": np.array([[0.3, -0.2]])}
+    draws = [
+        a.sample(num_samples=3, conditions=conditions, seed=0)["slope"]
+        for a in (approximator, kb.load(tmp_path / "posterior.keras", simulator=toys.Line()))
+    ]
+    np.testing.assert_array_equal(*draws)
+    with pytest.raises(ValueError, match="cannot be saved by itself"):
+        approximator.adapter.get_config()
 
 
 def test_the_approximator_of_one_dimension_is_refused():

@@ -1,5 +1,6 @@
 """Files that released versions have written load, and say the same numbers."""
 
+import contextlib
 import json
 import zipfile
 
@@ -25,7 +26,11 @@ def files(request, tmp_path_factory):
 def test_a_file_of_every_kind_loads_and_says_the_same(files, name):
     expected = json.loads((files / "numbers.json").read_text(encoding="utf-8"))[name]
     kind = saved_models.MODELS[name][1]
-    found = saved_models.numbers(kb.load(files / f"{name}.keras", kind and kind()))
+    loaded = kb.load(files / f"{name}.keras", kind and kind())
+    # Its design was trained on after the posterior was fitted.
+    moved = name == "refitted"
+    with pytest.warns(UserWarning, match="call model.fit_posterior") if moved else contextlib.nullcontext():
+        found = saved_models.numbers(loaded)
     # Written on JAX: other backends round float32 in another order.
     np.testing.assert_allclose(found["design"], expected["design"], rtol=1e-6)
     np.testing.assert_allclose(found["sums"], expected["sums"], rtol=1e-5, atol=1e-5)

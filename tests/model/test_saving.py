@@ -1,8 +1,12 @@
+import copy
+import functools
 import json
+import zipfile
 
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import kerasbed as kb
 from tests import toys
@@ -117,3 +121,139 @@ def test_a_simulator_with_other_parameters_is_refused(saved):
 
 def test_the_config_is_plain_json(trained):
     json.dumps(trained.get_config())
+
+
+@keras.saving.register_keras_serializable("kerasbed_tests")
+def registered_length(design):
+    return ops.sum(ops.abs(design), axis=-1)
+
+
+def length(design):
+    return ops.sum(ops.abs(design), axis=-1)
+
+
+def difference(parameters):
+    return parameters["slope"] - parameters["intercept"]
+
+
+def saved_with(tmp_path, **kwargs):
+    model = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1), **kwargs)
+    model.save(tmp_path / "model.keras")
+    return model, tmp_path / "model.keras"
+
+
+@pytest.mark.parametrize("cost", [length, lambda design: length(design), functools.partial(length)])
+def test_a_cost_that_is_not_registered_is_asked_for(tmp_path, cost):
+    model, path = saved_with(tmp_path, cost=cost, budget=1.5)
+    with pytest.raises(ValueError, match=r"test_saving.*(length|lambda).*kb.load\(path, cost=...\)"):
+        kb.load(path, toys.Line())
+    loaded = kb.load(path, toys.Line(), cost=cost)
+    assert loaded.reached_cost == model.reached_cost
+    assert loaded.cost.budget == 1.5
+
+
+def test_a_registered_cost_is_in_the_file(tmp_path):
+    model, path = saved_with(tmp_path, cost=registered_length, budget=1.5)
+    assert kb.load(path, toys.Line()).reached_cost == model.reached_cost
+
+
+def test_a_cost_or_target_that_the_model_never_had_is_refused(saved, tmp_path):
+    with pytest.raises(ValueError, match="cost= was given, but the model was trained without a cost"):
+        kb.load(saved, toys.Line(), cost=length)
+    with pytest.raises(ValueError, match="target= was given, but the model was trained without a target"):
+        kb.load(saved, toys.Line(), target=difference)
+    _, path = saved_with(tmp_path, target="slope")
+    with pytest.raises(ValueError, match=r"trained with the target \['slope'\]"):
+        kb.load(path, toys.Line(), target=difference)
+
+
+def test_a_file_that_lost_its_cost_says_so(tmp_path):
+    """An earlier kerasbed wrote nothing in the place of a cost that was not registered."""
+    model, path = saved_with(tmp_path, cost=length)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(content["config.json"])
+    config["config"] |= {"cost": None, "budget": None}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (content | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, data)
+    with pytest.warns(UserWarning, match=r"left function and budget out.*cost=..."):
+        assert kb.load(path, toys.Line()).cost is None
+    with pytest.warns(UserWarning, match="Its budget is lost"):
+        assert kb.load(path, toys.Line(), cost=length).reached_cost == model.reached_cost
+
+
+TARGETS = {
+    "named": difference,
+    "lambda": lambda parameters: difference(parameters),
+    "discrete": kb.targets.Discrete(lambda parameters: difference(parameters) > 0.0, num_classes=2),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_function_that_is_not_registered_is_asked_for(tmp_path, name):
+    model, path = saved_with(tmp_path, target=TARGETS[name])
+    with pytest.raises(ValueError, match=r"target function tests.*test_saving.*kb.load\(path, target=...\)"):
+        kb.load(path, toys.Line())
+    loaded = kb.load(path, toys.Line(), target=TARGETS[name])
+    toys.tell_trained(model)
+    toys.tell_trained(loaded)
+    found, expected = (m.sample(3, {"outcome": OUTCOMES}, seed=0)["target"] for m in (loaded, model))
+    np.testing.assert_array_equal(found, expected)
+
+
+@keras.saving.register_keras_serializable("kerasbed_tests")
+def halved(design):
+    return 0.5 * design
+
+
+def doubled(design):
+    return 2.0 * design
+
+
+def transformed(fn, **kwargs):
+    space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), fn, **kwargs)
+    return toys.small_model(toys.Line(), space)
+
+
+def test_a_function_of_a_transformed_space_is_saved_or_refused(tmp_path):
+    model = transformed(halved)
+    model.save(tmp_path / "model.keras")
+    found = kb.load(tmp_path / "model.keras", toys.Line())
+    np.testing.assert_array_equal(found.design.numpy(), model.design.numpy())
+    for fn in (doubled, lambda design: 0.5 * design, functools.partial(halved)):
+        with pytest.raises(ValueError, match=r"Transformed holds.*register_keras_serializable"):
+            transformed(fn).save(tmp_path / "other.keras")
+
+
+def test_a_posterior_is_fitted_at_a_design_of_functions_that_no_file_holds():
+    model = transformed(doubled, inverse=lambda value: 0.5 * value)
+    model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
+    assert model.fitted_posterior.is_trained
+
+
+def test_a_deep_copy_has_the_same_numbers_and_trains_on_its_own(trained):
+    copied = copy.deepcopy(trained)
+    assert copied.simulator is trained.simulator
+    toys.assert_same_weights(copied, trained)
+    np.testing.assert_array_equal(copied.design_history.numpy(), trained.design_history.numpy())
+    for a, b in zip(copied.optimizer.variables, trained.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+    conditions, before = {"outcome": OUTCOMES}, toys.weights(trained)
+    np.testing.assert_array_equal(copied.log_prob(PARAMETERS, conditions), trained.log_prob(PARAMETERS, conditions))
+    steps = [toys.design_step(model, toys.batch_of(trained)) for model in (copied, copy.deepcopy(trained))]
+    np.testing.assert_array_equal(*steps)
+    assert np.any(steps[0] != 0.0)
+    for now, then in zip(toys.weights(trained), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_deep_copy_keeps_functions_that_no_file_holds():
+    space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), lambda design: 2.0 * design)
+    target = kb.targets.Discrete(lambda parameters: difference(parameters) > 0.0, num_classes=2)
+    model = toys.small_model(toys.Line(), space, cost=lambda design: length(design), budget=1.5, target=target)
+    copied = copy.deepcopy(model)
+    assert copied.reached_cost == model.reached_cost
+    assert (copied.cost.fn, copied.cost.budget) == (model.cost.fn, 1.5)
+    assert copied.target.fn is target
+    toys.assert_same_weights(copied, model)
