@@ -20,8 +20,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import functions
-from kerasbed.priors.base import AbstractPrior, Entropy
+from kerasbed.backend import Seed, Tensor, functions
+from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 NAME = "target"  # under which a function's values are sampled and reported
 PROBES = 8
@@ -60,7 +60,7 @@ class Discrete:
         return {"fn": functions.required_config(self.fn, "Discrete"), "num_classes": self.num_classes}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Discrete":
         return cls(functions.function_of(config["fn"]), config["num_classes"])
 
 

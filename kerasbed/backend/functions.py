@@ -26,25 +26,25 @@ def kept():
         _kept.reset(token)
 
 
-def is_registered(fn) -> bool:
+def is_registered(fn: Any) -> bool:
     """Whether Keras finds a function, or the class of a callable object, by the name it is registered under."""
     named = fn if hasattr(fn, "__name__") else type(fn)
     return keras.saving.get_registered_object(keras.saving.get_registered_name(named)) is not None
 
 
-def is_held(fn) -> bool:
+def is_held(fn: Any) -> bool:
     """Whether a configuration made here holds the function, not only its name."""
     return _kept.get() is not None or is_registered(fn)
 
 
-def qualified_name(fn) -> str:
+def qualified_name(fn: Any) -> str:
     """Module and name of a function, of the one within a `functools.partial`, or of a callable object's class."""
     fn = getattr(fn, "func", fn)
     named = fn if hasattr(fn, "__qualname__") else type(fn)
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def function_config(fn) -> dict[str, Any]:
+def function_config(fn: Any) -> dict[str, Any]:
     """What a file says of a function."""
     functions = _kept.get()
     if functions is not None:
@@ -55,7 +55,7 @@ def function_config(fn) -> dict[str, Any]:
     return {UNREGISTERED: qualified_name(fn)}
 
 
-def required_config(fn, owner: str) -> dict[str, Any]:
+def required_config(fn: Any, owner: str) -> dict[str, Any]:
     """What a file says of a function without which its owner cannot be loaded.
 
     Raises:
@@ -70,7 +70,7 @@ def required_config(fn, owner: str) -> dict[str, Any]:
     return config
 
 
-def function_of(config):
+def function_of(config: Any) -> Any:
     """The function of a configuration by `function_config` that holds one."""
     functions = _kept.get()
     if KEPT in config and functions is not None:
@@ -78,7 +78,7 @@ def function_of(config):
     return keras.saving.deserialize_keras_object(config)
 
 
-def unregistered_name(config) -> str | None:
+def unregistered_name(config: Any) -> str | None:
     """Name of a function that a file only names; None where it holds the function, or none.
 
     Earlier files hold the code of lambdas, which Keras does not load.

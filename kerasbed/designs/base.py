@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import functions, number_range
-from kerasbed.base_samples import draw_seed
+from kerasbed.backend import Seed, Tensor, functions, number_range
+from kerasbed.backend.streams import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
 START_SPREAD = 0.3

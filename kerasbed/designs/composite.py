@@ -9,7 +9,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import functions
+from kerasbed.backend import Seed, Tensor, functions
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design, random_start
 
@@ -285,7 +285,7 @@ class Transformed(Design):
         return config | {"space": keras.saving.serialize_keras_object(self.space)} | maps
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Transformed":
         maps = {key: functions.function_of(config[key]) for key in ("fn", "inverse") if config[key] is not None}
         space = keras.saving.deserialize_keras_object(config["space"])
         return super().from_config(config | {"space": space} | maps)

@@ -15,7 +15,8 @@ from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
-from kerasbed.networks.posterior import FIT_AGAIN, ROWS_PER_CALL
+from kerasbed.networks.posterior import FIT_AGAIN, ROWS_PER_CALL, Posterior
+from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
 
 

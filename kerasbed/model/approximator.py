@@ -1,6 +1,8 @@
 """A trained posterior as a BayesFlow approximator, so that its workflows, diagnostics and plots apply unchanged."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import bayesflow as bf
 import keras
@@ -48,7 +50,7 @@ class PosteriorAdapter(bf.Adapter):
             u = posterior.standardize_parameters.inverse(z)
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}
 
-    def get_config(self):
+    def get_config(self) -> dict:
         raise ValueError(
             "The adapter of a kerasbed posterior cannot be saved by itself; save its approximator with "
             "approximator.save(path)."
@@ -67,21 +69,21 @@ class PosteriorApproximator(bf.approximators.ContinuousApproximator):
         model: a trained `DesignModel`, which from now on belongs to the approximator.
     """
 
-    def __init__(self, model, **kwargs):
+    def __init__(self, model: Any, **kwargs: Any):
         network = model.posterior.network
         network.trainable = True  # a posterior of `fit_posterior` is frozen
         super().__init__(adapter=PosteriorAdapter(model), inference_network=network, standardize=None, **kwargs)
         self.build({})  # the network is built, and nothing else depends on shapes
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         for index, variable in enumerate(self.adapter.model.weights):
             store[str(index)] = ops.convert_to_numpy(variable)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         for index, variable in enumerate(self.adapter.model.weights):
             variable.assign(store[str(index)])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         model = keras.saving.serialize_keras_object(self.adapter.model)
         return {"name": self.name, "model": model | {"compile_config": None}}
 
@@ -89,11 +91,11 @@ class PosteriorApproximator(bf.approximators.ContinuousApproximator):
         return super().get_compile_config() if self.compiled else None  # BayesFlow's is never empty
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "PosteriorApproximator":
         return cls(keras.saving.deserialize_keras_object(config["model"]), name=config["name"])
 
 
-def from_model(model) -> PosteriorApproximator:
+def from_model(model: Any) -> PosteriorApproximator:
     """See `DesignModel.to_approximator`."""
     posterior = model.posterior
     if posterior.classifier is not None:

@@ -15,7 +15,8 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import functions
+from kerasbed.backend import Tensor, functions
+from kerasbed.designs import Design
 from kerasbed.designs.base import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 

@@ -12,7 +12,7 @@ import tempfile
 import types
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ def _using(**given):
         _given.reset(token)
 
 
-def load(path, simulator=None, cost=None, target=None):
+def load(
+    path: str | Path,
+    simulator: Simulator | None = None,
+    cost: Callable | None = None,
+    target: Callable | None = None,
+) -> Any:
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
 
     Also what `model.to_approximator().save(path)` wrote.
@@ -82,7 +87,7 @@ def _read_config(path) -> dict:
         return json.loads(archive.read("config.json"))
 
 
-def copied(model):
+def copied(model: Any) -> Any:
     """A model of its own with the same numbers, state of the optimizer included, around the same simulator.
 
     It goes through a file, as what Keras and BayesFlow hold cannot be copied in the process.
@@ -99,7 +104,7 @@ def copied(model):
     return found
 
 
-def model_from_config(cls, config):
+def model_from_config(cls: type, config: dict) -> Any:
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
     saved, fits = config.pop("simulator"), config.pop("fits")

@@ -63,7 +63,7 @@ def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequen
     return keras.Sequential([keras.layers.Dense(width, "silu", kernel_initializer=initial) for _ in range(2)])
 
 
-def check_density(network):
+def check_density(network: Any) -> Any:
     """The network, if designs can be learned with it, and posteriors fitted by maximum likelihood.
 
     Raises:

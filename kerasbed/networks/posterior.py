@@ -227,7 +227,7 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
-    def warn_outside_region(self, design, cure: str | None = None, stacklevel: int = 4) -> None:
+    def warn_outside_region(self, design: Tensor, cure: str | None = None, stacklevel: int = 4) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
 
         Args:

@@ -10,6 +10,8 @@ are saved as non-trainable weights, and their log-determinants enter every densi
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np

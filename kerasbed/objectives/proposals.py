@@ -6,6 +6,7 @@ samples N(0, I), so that gradients reach the proposal through them. A one-dimens
 auxiliary coordinate a ~ N(0, 1), whose density multiplies the prior's.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np

@@ -24,6 +24,7 @@ import numpy as np
 from kerasbed import backend, eig
 from kerasbed.backend import functions, numerics
 from kerasbed.base_samples import draw_seed
+from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.model.design_model import DesignModel
