@@ -12,6 +12,8 @@ import kerasbed as kb
 from tests import toys
 
 DESIGN = np.array([-0.8, 0.9])
+# A program of TensorFlow's for any number of draws, made at the second number, rounds otherwise than one for the first.
+ROUNDING = 1e-12 if kb.backend.NAME == "tensorflow" else 0.0
 
 
 def spread_of(level):
@@ -201,7 +203,7 @@ def test_pickles_and_copies_give_the_same_numbers(make, numbers):
     expected = numbers(value)
     for twin in (*copies, by_pickle(value), copy.deepcopy(value)):
         for old, new in zip(tree.flatten(expected), tree.flatten(numbers(twin)), strict=True):
-            np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
+            np.testing.assert_allclose(np.asarray(new), np.asarray(old), rtol=ROUNDING, atol=0.0)
 
 
 class Counted:

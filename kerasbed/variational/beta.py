@@ -46,7 +46,7 @@ class Beta(Family):
 
     def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self._shapes(phi)
-        shape = (*a.shape[:-2], *base.shape)
+        shape = (*ops.shape(a)[:-2], *ops.shape(base))  # TensorFlow knows no number of draws once it has seen two
         base, *full = (ops.broadcast_to(values, shape) for values in (base, a, b))
         z = special.beta_logit_quantile(base, *full)
         return z, ops.sum(special.beta_logit_log_density(z, a, b), axis=-1)

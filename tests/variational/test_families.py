@@ -56,6 +56,17 @@ def test_the_density_of_a_draw_is_the_same_both_ways(name):
     np.testing.assert_allclose(log_q, backend.compile_function(family.log_density)(some_phi(family), z), atol=1e-9)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_number_of_draws_is_transformed(name):
+    """By one compiled function, of which TensorFlow makes a second program for every number of draws."""
+    family = bound(name)
+    transform, base = backend.compile_function(family.transform), some_base(family, 7)
+    expected = transform(some_phi(family), base)
+    for num in (5, 3):
+        for found, all_of_them in zip(transform(some_phi(family), base[:num]), expected, strict=True):
+            np.testing.assert_allclose(found, all_of_them[:num], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", SQUARE)
 def test_the_density_is_that_of_the_change_of_variables(name):
     family = bound(name)
