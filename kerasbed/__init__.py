@@ -17,6 +17,7 @@ from kerasbed import (
     targets,
     variational,
 )
+from kerasbed.backend.versions import VERSION
 from kerasbed.callbacks import DesignHistory
 from kerasbed.eig import EIGEstimate
 from kerasbed.model.design_model import DesignModel
@@ -28,7 +29,7 @@ from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
 del _backend
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "DesignHistory",

@@ -26,7 +26,7 @@ def main() -> int:
     options = parser.parse_args()
     version = tomllib.loads(_read("pyproject.toml"))["project"]["version"]
     found = {
-        "kerasbed.__version__": _first(r'^__version__ = "(.+)"', "kerasbed/__init__.py"),
+        "kerasbed.__version__": _first(r'^VERSION = "(.+?)"', "kerasbed/backend/versions.py"),
         "CITATION.cff": _first(r"^version: (.+)", "CITATION.cff"),
         "README.md, citation": _first(r"version = {(.+?)}", "README.md"),
         "CHANGELOG.md, newest": _first(r"^## (\S+)", "CHANGELOG.md"),

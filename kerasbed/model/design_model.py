@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, versions
 from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
@@ -422,6 +422,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             "target": None if self.target is None else self.target.config(),
             "wide": self.wide,
             "direct_pairs": self.direct_pairs,
+            "written_by": versions.written_by(),
         } | (self.cost.config() if self.cost else {})
 
     def __deepcopy__(self, memo):

@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from kerasbed.backend import functions
+from kerasbed.backend import functions, versions
 from kerasbed.callbacks import DesignHistory
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
@@ -54,10 +54,12 @@ def load(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or holds something other than a kerasbed model; the model was trained for a
-            simulator, cost or target that is neither given nor registered, or without the cost or target given.
+            simulator, cost or target that is neither given nor registered, or without the cost or target given; a
+            later kerasbed wrote it.
 
     Warns:
-        UserWarning: the file is of an earlier kerasbed, which left out a cost that was not registered.
+        UserWarning: the file is of an earlier kerasbed, which left out a cost that was not registered, or of another
+            series of BayesFlow.
     """
     path = Path(path)
     if not path.exists():
@@ -69,8 +71,15 @@ def load(
             f"{path} is a Keras file that holds {what!r}, not a kerasbed DesignModel; load it with "
             "keras.saving.load_model."
         )
+    versions.check_readable(path, _written_by(config))
     with _using(simulator=simulator, cost=cost, target=target):
         return keras.saving.load_model(path)
+
+
+def _written_by(config) -> dict | None:
+    """The record of a model's file, or of an approximator's that holds the model."""
+    own = config["config"]
+    return own.get("model", {}).get("config", own).get("written_by")
 
 
 def _read_config(path) -> dict:
@@ -107,7 +116,7 @@ def copied(model: Any) -> Any:
 def model_from_config(cls: type, config: dict) -> Any:
     """Rebuild a model around the simulator of `load`, or a registered one."""
     config = dict(config)
-    saved, fits = config.pop("simulator"), config.pop("fits")
+    saved, fits, _ = config.pop("simulator"), config.pop("fits"), config.pop("written_by", None)
     given = _given.get()
     simulator = given.get("simulator") or files.registered_simulator(saved)
     if simulator is None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kerasbed.backend import versions
+
 FORMAT = "kerasbed black-box search, version 1"
 
 
@@ -84,7 +86,8 @@ def table(records: list[Record], to_design: Callable) -> pd.DataFrame:
 def write(path: str | Path, state: dict) -> None:
     """Write the state atomically; the state that was there is kept beside it, with the suffix `.previous`."""
     path = Path(path)
-    text = json.dumps({"format": FORMAT, "checksum": _checksum(state), "state": state}, indent=1)
+    content = {"format": FORMAT, "written_by": versions.written_by(), "checksum": _checksum(state), "state": state}
+    text = json.dumps(content, indent=1)
     temporary = path.with_name(path.name + ".writing")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)

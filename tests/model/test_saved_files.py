@@ -4,11 +4,13 @@ import contextlib
 import json
 import zipfile
 
+import bayesflow
+import keras
 import numpy as np
 import pytest
 
 import kerasbed as kb
-from tests import saved_models
+from tests import saved_models, toys
 
 VERSIONS = sorted(saved_models.FOLDER.glob("*.zip"))
 
@@ -43,3 +45,35 @@ def test_a_search_goes_on_from_its_file(files):
     search = kb.search.BlackBoxSearch.load(files / "search.json")
     assert search.records == saved_models.searched().records
     assert len(search.ask(2)) == 2
+
+
+def rewritten(path, target, **changes):
+    """A copy of a model's file whose record of versions differs."""
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                config["config"]["written_by"] |= changes
+                content = json.dumps(config).encode()
+            copy.writestr(name, content)
+    return target
+
+
+@pytest.mark.one_backend
+def test_a_file_says_which_versions_wrote_it(trained, tmp_path):
+    trained.save(tmp_path / "line.keras")
+    with zipfile.ZipFile(tmp_path / "line.keras") as archive:
+        record = json.loads(archive.read("config.json"))["config"]["written_by"]
+    assert record == {
+        "kerasbed": kb.__version__,
+        "keras": keras.__version__,
+        "bayesflow": bayesflow.__version__,
+        "format": 1,
+    }
+    later = rewritten(tmp_path / "line.keras", tmp_path / "later.keras", format=2, kerasbed="9.0.0")
+    with pytest.raises(ValueError, match=r"written by kerasbed 9.0.0 in file format 2.*Update kerasbed"):
+        kb.load(later, toys.Line())
+    series = rewritten(tmp_path / "line.keras", tmp_path / "series.keras", bayesflow="1.9.3")
+    with pytest.warns(UserWarning, match=r"written with BayesFlow 1.9.3.*install bayesflow==1.9.3"):
+        toys.assert_same_weights(kb.load(series, toys.Line()), trained)
