@@ -304,11 +304,12 @@ class Design(keras.layers.Layer):
             self.choose(u[0])
 
     def frozen_copy(self) -> "Design":
-        """The same space at its current values, with a design that stays fixed."""
+        """The same space at its current values, with one design that stays fixed and explores nothing."""
         with functions.kept():
             config = keras.saving.serialize_keras_object(self)
-            config["config"]["trainable"] = False
+            config["config"] |= {"trainable": False, "starts": 1}
             copy = keras.saving.deserialize_keras_object(config)
+        copy.choice_draws = _no_draws
         copy.build()
         copy.assign(self.numpy())
         return copy
@@ -341,6 +342,10 @@ class Design(keras.layers.Layer):
         space = cls(**config)
         space.starts = starts  # before the weight exists
         return space
+
+
+def _no_draws(num: int, rng) -> dict[str, np.ndarray]:
+    return {}
 
 
 def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
