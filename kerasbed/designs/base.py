@@ -316,11 +316,12 @@ class Design(keras.layers.Layer):
             self.choose(u[0])
 
     def frozen_copy(self) -> "Design":
-        """The same space at its current values, with a design that stays fixed."""
+        """The same space at its current values, with one design that stays fixed and explores nothing."""
         with functions.kept():
             config = keras.saving.serialize_keras_object(self)
-            config["config"]["trainable"] = False
+            config["config"] |= {"trainable": False, "starts": 1}
             copy = keras.saving.deserialize_keras_object(config)
+        copy.choice_draws = _no_draws
         copy.build()
         copy.assign(self.numpy())
         return copy
@@ -355,7 +356,11 @@ class Design(keras.layers.Layer):
         return space
 
 
-def random_start(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _no_draws(num: int, rng) -> dict[str, np.ndarray]:
+    return {}
+
+
+def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
     """Unconstrained coordinates to start from, (*shape): normal, stratified over the entries.
 
     Each of n entries takes one of n strata of equal probability, so that measurements begin on both sides of the middle

@@ -234,6 +234,28 @@ def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
     ASKED["sample"](loaded)
 
 
+@pytest.mark.parametrize("kind", ["starts", "choices", "parts"])
+def test_a_fitted_posterior_sees_the_chosen_design_alone(kind):
+    box, options = kb.designs.Box((2,), -1.0, 1.0, seed=1), kb.designs.Choice((2,), [-1.0, 0.0, 1.0], seed=1)
+    space = {"starts": box, "choices": options, "parts": kb.designs.Product(x=options)}[kind]
+    simulator = toys.Line()
+    if kind == "parts":
+        simulator = kb.Simulator.from_functions(
+            toys.Line.prior, lambda p, d, noise: p["intercept"] + p["slope"] * d["x"] + 0.5 * noise, noise_shape=(2,)
+        )
+    model = toys.small_model(simulator, space, starts=3 if kind == "starts" else 1)
+    model.fit(epochs=1, steps_per_epoch=3, batch_size=12, verbose=0)
+    model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=3, batch_size=8, verbose=0)
+    posterior = model.fitted_posterior
+    weight, mean, square = (
+        ops.convert_to_numpy(v) for v in (posterior.region_weight, posterior.region_mean, posterior.region_square)
+    )
+    encoded = ops.convert_to_numpy(model.design.encode(model.design()))[0]
+    np.testing.assert_allclose(mean / weight, encoded, atol=1e-5)
+    np.testing.assert_allclose(square / weight, encoded**2, atol=1e-5)
+    ASKED["sample"](model)
+
+
 def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
     model = filled(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
     ASKED["sample"](model)
