@@ -43,8 +43,8 @@ def check_readable(path: object, written: dict[str, str | int] | None) -> None:
     if then != now:
         warnings.warn(
             f"{path} was written with BayesFlow {written['bayesflow']}, but {bayesflow.__version__} is installed, "
-            "whose networks may compute other numbers from the same weights. Compare model.estimate_eig() with what it was "
-            f"when the file was written, or install bayesflow=={written['bayesflow']}.",
+            "whose networks may compute other numbers from the same weights. Compare model.estimate_eig() with what it "
+            f"was when the file was written, or install bayesflow=={written['bayesflow']}.",
             UserWarning,
             stacklevel=3,
         )

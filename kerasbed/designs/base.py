@@ -360,7 +360,7 @@ def _no_draws(num: int, rng) -> dict[str, np.ndarray]:
     return {}
 
 
-def random_start(shape: tuple[int, ...], rng) -> np.ndarray:
+def random_start(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Unconstrained coordinates to start from, (*shape): normal, stratified over the entries.
 
     Each of n entries takes one of n strata of equal probability, so that measurements begin on both sides of the middle
