@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -192,3 +193,12 @@ def test_a_search_is_judged_by_its_worst_design_and_its_time():
     assert judging.search("a", lambda: ([0.98, 1.0], 5.0), 1.0, 0.97, 10.0)["passed"]
     assert not judging.search("a", lambda: ([0.96, 1.0], 5.0), 1.0, 0.97, 10.0)["passed"]
     assert not judging.search("a", lambda: ([1.0], 15.0), 1.0, 0.97, 10.0)["passed"]
+
+
+def test_planted_mutations_are_of_code_that_is_there():
+    root = Path(__file__).parents[1]
+    planted = tomllib.loads((root / "benchmarks" / "mutations.toml").read_text(encoding="utf-8"))["mutation"]
+    assert len(planted) == 30
+    for mutation in planted:
+        assert (root / mutation["file"]).read_text(encoding="utf-8").count(mutation["old"]) == 1, mutation["id"]
+        assert all((root / name.split("::")[0]).exists() for name in mutation["tests"].split()), mutation["id"]
