@@ -206,6 +206,9 @@ class Posterior(keras.layers.Layer):
     def freeze(self) -> None:
         """Keep the networks as they are in later training, without touching the design."""
         for part in self._parts():
+            # Through True: on TensorFlow, Keras skips a value that is set already, as a file may have done before the
+            # weights were there.
+            part.trainable = True
             part.trainable = False
 
     # -- where it was trained ---
