@@ -11,6 +11,8 @@ from scipy import stats
 import kerasbed as kb
 from tests import toys
 
+pytestmark = pytest.mark.one_backend
+
 DESIGN = np.array([-0.8, 0.9])
 # A program of TensorFlow's for any number of draws, made at the second number, rounds otherwise than one for the first.
 ROUNDING = 1e-12 if kb.backend.NAME == "tensorflow" else 0.0

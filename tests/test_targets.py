@@ -48,7 +48,7 @@ def best(weights):
 CASES = {"nuisance": ("a", [1.0, 0.0]), "prediction": (prediction, [0.5, 0.75])}
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=["nuisance", pytest.param("prediction", marks=pytest.mark.one_backend)])
 def learned(request):
     target, weights = CASES[request.param]
     design = kb.designs.Box((2,), -0.8, 0.8, initial=[-0.1, 0.2])

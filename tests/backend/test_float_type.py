@@ -1,6 +1,7 @@
 """What an experiment in float64 computes, it computes in float64."""
 
 import numpy as np
+import pytest
 
 from tests import toys
 
@@ -40,6 +41,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.one_backend
 def test_certificates_costs_and_exchanges_follow_the_float_type():
     found = toys.run_python(FLOAT64, JAX_ENABLE_X64="1")
     np.testing.assert_allclose(found["ratios"], found["exact"], rtol=1e-11)

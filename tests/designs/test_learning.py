@@ -58,6 +58,7 @@ def test_the_best_subset_is_chosen():
     np.testing.assert_allclose(best, BEST_SUBSET)  # the problem's claim, by enumeration
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_parts_of_a_product_are_learned_together():
     design = kb.designs.Product(

@@ -234,6 +234,7 @@ def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
     ASKED["sample"](loaded)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("kind", ["starts", "choices", "parts"])
 def test_a_fitted_posterior_sees_the_chosen_design_alone(kind):
     box, options = kb.designs.Box((2,), -1.0, 1.0, seed=1), kb.designs.Choice((2,), [-1.0, 0.0, 1.0], seed=1)
@@ -370,6 +371,7 @@ def approximators(kind):
     return model.to_approximator()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("kind", ["plain", "fitted", "summary"])
 def test_an_approximator_is_saved_and_loaded_with_the_same_draws(kind, tmp_path):
     approximator = approximators(kind)

@@ -77,6 +77,7 @@ def test_a_hierarchy_is_learned_from_training_to_the_certificate():
     assert found.upper - found.lower < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_a_sampler_with_discrete_parameters_is_learned_without_a_density():
     """The certificate needs none: InfoNCE of the classifier and the flow. Truth: kind is 0 or 1, read with noise."""

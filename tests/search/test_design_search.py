@@ -152,6 +152,7 @@ def test_learned_likelihoods_sum_over_their_rows(separate):
     assert likelihood.sample(noise, *backend.cast((parameters, design))).shape == (5, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_rounds_value_designs_again_without_simulating_again():
     class Counted(Sensors):

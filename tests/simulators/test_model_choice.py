@@ -125,6 +125,7 @@ def test_the_gradient_of_the_design_is_that_of_finite_differences():
     np.testing.assert_allclose(slope, expected, rtol=1e-2, atol=3e-4 + 1e-2 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_parameters_are_learned_along(tmp_path):
     """I((m, theta); y) between the bounds of the bracket; draws of the other model are missing, not invented."""
