@@ -47,9 +47,8 @@ class FittedPrior(PosteriorPrior):
         limits: name -> (low, high), each (d,); see `draw_checks.limits`.
 
     Attributes:
-        held_out: `kerasbed.priors.fitted_density.HeldOut`, how the density does on draws it was not fitted to; None for
-        fewer
-            than 50 distinct draws.
+        held_out: `kerasbed.priors.fitted_density.HeldOut`, how the density does on draws it was not fitted to; None
+            for fewer than 50 distinct draws.
 
     Raises:
         ValueError: unequal numbers of draws, too few, outside the supports or many on their edge, or without a density.
