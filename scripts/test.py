@@ -27,8 +27,8 @@ PIECES = tuple((backend, part) for backend in BACKENDS for part in ("models", "o
 MODELS = ("model", "objectives", "eig", "designs")  # folders that cost as much as all others
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, and LLVM
-# does not optimise. Every test still runs what it compiled. (Flags of the tested version; XLA refuses unknown ones.)
-XLA_FLAGS = {"jax": "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"}
+# optimises less. Every test still runs what it compiled. (Flags of the tested version; XLA refuses unknown ones.)
+XLA_FLAGS = {"jax": "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"}
 
 
 def main() -> int:
