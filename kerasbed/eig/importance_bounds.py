@@ -29,11 +29,10 @@ from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.networks.posterior import Posterior
+from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
-ROWS_PER_CALL = 2**16  # of draws of the posterior
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average
 FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
 MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is then wrong

@@ -44,8 +44,6 @@ from kerasbed.targets import Target
 
 # Outcome entries x pairs in memory at once: 16 MB for each intermediate array in float64.
 BLOCK_ENTRIES = 2**21
-# The lower bound reaches 95% of an EIG of I nats when L + 1 is about ten times exp(I).
-HEADROOM = float(np.log(10.0))
 CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
@@ -161,7 +159,7 @@ def _carried(terms, upper, num_inner) -> str | None:
 
 def _near_ceiling(lower, upper, num_inner) -> str | None:
     ceiling = float(np.log(num_inner + 1.0))
-    if lower <= ceiling - HEADROOM:
+    if lower <= ceiling - reliability.HEADROOM:
         return None
     return (
         f"The lower bound, {lower:.3f} nats, is near its ceiling log(L + 1) = {ceiling:.3f}, so the EIG may be well "

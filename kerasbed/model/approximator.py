@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.model.amortised_posterior import AmortisedPosterior
 
 
 class PosteriorAdapter(bf.Adapter):
@@ -34,13 +35,18 @@ class PosteriorAdapter(bf.Adapter):
         names = self.model.posterior.prior.names
         if "outcome" in data:
             conditions = {key: data[key] for key in ("outcome", "design") if key in data}
-            adapted["inference_conditions"] = self.model._encoded_conditions(conditions, "to_approximator")
+            with backend.wide_simulation(self.model.wide):
+                adapted["inference_conditions"] = self._encoded(conditions)
         if all(name in data for name in names):
             parameters = {name: np.asarray(data[name]) for name in names}
             with backend.wide_simulation(self.model.wide), backend.no_gradients():
                 z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(backend.cast(parameters)))
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
+
+    def _encoded(self, conditions):
+        asked = AmortisedPosterior(self.model.study, self.model.posterior, {})
+        return asked.encoded(*asked.data(conditions, "to_approximator"))
 
     def inverse(self, data: Mapping[str, Any], **kwargs: Any) -> dict[str, np.ndarray]:
         """{"inference_variables": (..., dim)} -> {name: (..., d)}."""

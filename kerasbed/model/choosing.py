@@ -12,12 +12,12 @@ The plan is logged before the comparisons start (logger "kerasbed"), in seconds 
 
 import time
 import warnings
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from kerasbed.backend.reporting import LOGGER
+from kerasbed.eig.study import Study
 from kerasbed.model import comparisons, exchange
 from kerasbed.model.comparisons import CHUNK, CONTRASTS, Comparison
 from kerasbed.model.polish import Polish
@@ -27,10 +27,10 @@ LAPLACE_STARTS, POLISHED, POLISHED_ROUNDS = 3, 16, 4
 
 
 class ChoiceSearch:
-    """Searches the choices of a model's design space.
+    """Searches the choices of a study's design space.
 
     Args:
-        model: a trained `DesignModel` whose space is discrete, at least in part.
+        study: whose space is discrete, at least in part.
         seed: list of integers.
         effort: share of `MOST_ENTRIES` that may be spent.
 
@@ -39,12 +39,12 @@ class ChoiceSearch:
         comparison: the bound by which they are compared.
     """
 
-    def __init__(self, model: Any, seed: list[int], effort: float = 1.0):
-        self.model, self.space, self.seed = model, model.design, seed
+    def __init__(self, study: Study, seed: list[int], effort: float = 1.0):
+        self.study, self.space, self.seed = study, study.design, seed
         self.effort = exchange.Effort(MOST_ENTRIES * effort)
-        self.exchanges = exchange.Exchanges(self.space, model.cost, seed)
-        proposals = _proposals(model)
-        self.criterion = comparisons.fisher_criterion(model, self.space.values(proposals[:3]))
+        self.exchanges = exchange.Exchanges(self.space, study.cost, seed)
+        proposals = _proposals(study)
+        self.criterion = comparisons.fisher_criterion(study, self.space.values(proposals[:3]))
         self.laplace = None if self.criterion is None else exchange.Scores(self._laplace_of)
         affordable = self._affordable(proposals)
         leaders = self._laplace_leaders(affordable)
@@ -66,7 +66,7 @@ class ChoiceSearch:
             return proposals
         over = proposals[~inside][: 2 * LAPLACE_STARTS]
         repaired = [self.exchanges.repaired(u, self._rate) for u in over]
-        found = [*proposals[inside], *(u for u in repaired if u is not None), self.model.cost.cheapest.u]
+        found = [*proposals[inside], *(u for u in repaired if u is not None), self.study.cost.cheapest.u]
         return np.stack(found).astype(proposals.dtype)
 
     def _rate(self, u):
@@ -96,14 +96,14 @@ class ChoiceSearch:
 
     def _choose_comparison(self, leaders) -> Comparison:
         """The first bound with room for the leaders' EIG; what comes next where none has."""
-        model = self.model
-        if not comparisons.has_cheap_pairs(model):
-            own = comparisons.by_objective(model)
-            if not self._saturated(own, leaders) or not comparisons.has_likelihood(model):
+        study = self.study
+        if not study.has_cheap_pairs:
+            own = comparisons.by_objective(study)
+            if not self._saturated(own, leaders) or not study.has_likelihood:
                 return own
         expected = np.max(self._rate(leaders))
         for contrasts in CONTRASTS:
-            found = comparisons.by_contrast(model, contrasts)
+            found = comparisons.by_contrast(study, contrasts)
             if found.ceiling(CHUNK) < expected:  # not worth a look
                 self.level = found.ceiling(CHUNK)
                 continue
@@ -120,7 +120,7 @@ class ChoiceSearch:
 
     def _without_room(self) -> Comparison:
         """The Laplace approximation, or a bound of networks without a ceiling, where no contrastive bound has room."""
-        own = comparisons.by_objective(self.model)
+        own = comparisons.by_objective(self.study)
         if np.isinf(own.ceiling(CHUNK)):
             return own
         if self.criterion is None:
@@ -160,8 +160,8 @@ class ChoiceSearch:
 
     def _polish(self):
         roomy = self.comparison.ceiling(CHUNK) <= np.log(CONTRASTS[0] + 1.0)
-        gaussian = self.criterion is not None and comparisons.is_gaussian(self.model)
-        return Polish(self.model, self.criterion if gaussian and not roomy else None, [*self.seed, 5])
+        gaussian = self.criterion is not None and comparisons.is_gaussian(self.study)
+        return Polish(self.study, self.criterion if gaussian and not roomy else None, [*self.seed, 5])
 
     # -- what it costs ---
 
@@ -183,16 +183,16 @@ class ChoiceSearch:
         if self.effort.cut_short:
             warnings.warn(
                 f"The search among choices was cut short after {self.effort.spent:.2g} evaluations of pairs or rows, "
-                "so that a better choice may be one exchange away. Call kerasbed.ranking.rank(model, effort=4) to go "
-                "on from the best one, or learn longer.",
+                "so that a better choice may be one exchange away. Call kerasbed.model.ranking.rank(model.study, "
+                "effort=4) to go on from the best one, or learn longer.",
                 UserWarning,
                 stacklevel=5,
             )
 
 
-def _proposals(model):
+def _proposals(study):
     """What training proposes, and what an earlier search has chosen."""
-    proposals = np.asarray(model.design.proposals(seed=model.seed))
-    if float(ops.convert_to_numpy(model.design.is_chosen)) > 0:
-        proposals = np.concatenate([ops.convert_to_numpy(model.design.chosen), proposals])
+    proposals = np.asarray(study.design.proposals(seed=study.seed))
+    if float(ops.convert_to_numpy(study.design.is_chosen)) > 0:
+        proposals = np.concatenate([ops.convert_to_numpy(study.design.chosen), proposals])
     return proposals

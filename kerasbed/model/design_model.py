@@ -2,7 +2,7 @@
 
 The mathematics of a training step stands here once: `call` simulates at the current design and evaluates the
 objective's contributions, `compute_loss` averages them. Keras differentiates it, design included; `backend.Trainer`
-carries it to the device; `inference.py` holds estimates of a trained model, `amortised.py` its posterior.
+carries it to the device; `estimates.py` says what a model tells of the EIG, `amortised.py` what of parameters.
 """
 
 import warnings
@@ -19,6 +19,7 @@ from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
+from kerasbed.eig.study import Study
 from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
@@ -161,8 +162,23 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     @property
     def needs_independent_draws(self) -> bool:
         """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-        sampled_scores = self.gradient == "score" and gradients.rows_per_draw(self.gradient, self.simulator) == 1
-        return self.objective.needs_independent_draws or sampled_scores
+        return self.study.needs_independent_draws
+
+    @property
+    def study(self) -> Study:
+        """What this model knows of the experiment, for functions that need no model."""
+        posterior = self.objective.posterior if self.fitted_posterior is None else self.fitted_posterior
+        return Study(
+            self.simulator,
+            self.objective,
+            self.design,
+            self.outcome_shape,
+            self.gradient,
+            self.target,
+            posterior,
+            self.cost,
+            self.seed,
+        )
 
     # -- the mathematics of a training step ---
 
@@ -170,15 +186,14 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        contributions = gradients.contributions(
-            self.gradient, self.simulator, self.objective, self.design, draws, training
-        )
+        terms = gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient, training)
         if not training:
-            return contributions
-        if self.cost is not None:  # here and not by add_loss, which torch's recorded step does not carry
-            contributions = contributions - self.cost.penalty(self.design(draws))
+            return terms.values
         self.design.advance()
-        return contributions
+        if self.cost is None:
+            return terms.values
+        # Here and not by add_loss, which torch's recorded step does not carry.
+        return terms.values - self.cost.penalty(terms.design)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Tensor = None, sample_weight: Any = None, training: bool = True
@@ -269,7 +284,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         )
         self.fits += 1
         if self.design.explores:
-            self.starts_table = ranking.rank(self)
+            self.starts_table = ranking.rank(self.study, repeat=self.fits)
         self._warn_over_budget()
         return history
 

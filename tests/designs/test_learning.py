@@ -195,7 +195,7 @@ def test_a_saturated_comparison_of_choices_gets_more_contrastive_draws(monkeypat
     simulator = Quadratic(noise_scale=0.03)
     model = kb.DesignModel(simulator, kb.designs.Subset(CANDIDATES, size=3, seed=0), seed=0)
     two = model.design.proposals(seed=0)[:2]
-    table = ranking.rank_coordinates(model, two, comparison=ranking._comparison(model))
+    table = ranking.rank_coordinates(model.study, two, comparison=ranking._comparison(model.study))
     exact = np.array([simulator.exact_eig(design) for design in table["design"]])
     assert exact.max() > np.log(4097.0) - np.log(10.0)
     # 65,536 draws leave a bias of exp(EIG) / 65,536; at 4 standard errors a false alarm once in 15,000 seeds.
