@@ -22,7 +22,8 @@ from keras import tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend.finite import joint_values, nearest
+from kerasbed.backend.finite import cell as cell_index
+from kerasbed.backend.finite import joint_values
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.targets import Target
 
@@ -76,7 +77,7 @@ def by_values(
         of_blocks, sizes = contributions.block_sums(outcome, design, sample)
         sums.append(of_blocks)
         last[:, s] = contributions.evidence_sum(outcome, design, sample, 1)
-    rows, truth = np.arange(len(own)), _cell_of(target, parameters)
+    rows, truth = np.arange(len(own)), cell_index(parameters, target.discrete)
     last[rows, truth] = own
     pieces = dict(zip(names, np.split(cells, ends, axis=1), strict=True))
     log_prior = target.log_prob(pieces)
@@ -87,14 +88,6 @@ def by_values(
         return lower, inside[rows, truth] - special.logsumexp(out + log_prior, axis=1)
 
     return function, np.stack(sums, axis=-1), sizes
-
-
-def _cell_of(target, parameters):
-    cell = 0
-    for name, coordinates in target.discrete.items():
-        for i, values in enumerate(coordinates):
-            cell = cell * len(values) + nearest(parameters[name][:, i], values)
-    return cell
 
 
 def log_likelihood(
