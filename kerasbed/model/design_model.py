@@ -20,7 +20,7 @@ from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
-from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
+from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
@@ -33,8 +33,6 @@ from kerasbed.targets import Target
 
 PILOT_DRAWS = 4096
 PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form
-BATCH_SIZE = 128
-STEPS_PER_EPOCH = 100
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -265,7 +263,8 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         """
         if not self.compiled:
             self.compile()
-        data, steps, batch_size = self._training_data(x, steps_per_epoch, batch_size, shuffle)
+        study, seed = self.study, [self.seed, self.fits]
+        data, steps, batch_size = training_data.for_training(study, x, seed, steps_per_epoch, batch_size, shuffle)
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
@@ -276,7 +275,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             epochs=epochs,
             steps_per_epoch=None if online else steps_per_epoch,
             batch_size=batch_size if isinstance(data, dict) else None,
-            validation_data=self._validation_data(validation_data),
+            validation_data=training_data.for_validation(study, validation_data, seed),
             callbacks=added + list(callbacks or []),
             initial_epoch=initial_epoch,
             shuffle=shuffle and isinstance(data, dict),
@@ -328,58 +327,8 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
         if not self.compiled:
             self.compile()
-        if x is None or isinstance(x, datasets.SimulatorDataset):
-            x = None if x is None else x.in_stream(datasets.VALIDATION)
-            x, steps, batch_size = self._online(x, steps, batch_size), None, None
-            x.stream = datasets.VALIDATION
-        elif isinstance(x, dict):
-            x = self._arrays(x, batch_size or BATCH_SIZE)
-            batch_size = batch_size if isinstance(x, dict) else None
-        return super().evaluate(backend.dicts_as_batches(x), steps=steps, batch_size=batch_size, **kwargs)
-
-    def _training_data(self, x, steps_per_epoch, batch_size, shuffle):
-        """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
-        if x is None or isinstance(x, datasets.SimulatorDataset):
-            data = self._online(x, steps_per_epoch, batch_size)
-            return data, len(data), data.batch_size
-        batch_size = batch_size or BATCH_SIZE
-        if isinstance(x, dict):
-            data = self._arrays(x, batch_size, shuffle)
-            return data, steps_per_epoch or -(-len(x["noise"]) // batch_size), batch_size
-        x = backend.dicts_as_batches(x)
-        try:
-            return x, steps_per_epoch or len(x), batch_size
-        except TypeError:  # a stream of unknown length
-            return x, None, batch_size
-
-    def _online(self, dataset, steps, batch_size):
-        if dataset is None:
-            dataset = datasets.SimulatorDataset(
-                self.simulator,
-                self.design,
-                batch_size=batch_size or BATCH_SIZE * self.design.starts,
-                num_batches=steps or STEPS_PER_EPOCH,
-                seed=[self.seed, self.fits],
-            )
-        elif batch_size not in (None, dataset.batch_size):
-            raise ValueError(
-                f"batch_size={batch_size} was passed, but the SimulatorDataset has batches of {dataset.batch_size}; "
-                "set it there."
-            )
-        return dataset.with_steps(steps).bind(self)
-
-    def _arrays(self, arrays, batch_size, shuffle=False):
-        """A dict of arrays as Keras gets it."""
-        data = self._complete(arrays)
-        return datasets.ArrayDataset(data, batch_size, shuffle, [self.seed, self.fits]) if self.wide else data
-
-    def _complete(self, arrays):
-        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)
-
-    def _validation_data(self, data):
-        if isinstance(data, datasets.SimulatorDataset):
-            return data.in_stream(datasets.VALIDATION).bind(self)
-        return self._arrays(data, BATCH_SIZE) if isinstance(data, dict) else backend.dicts_as_batches(data)
+        data, steps, batch_size = training_data.for_evaluation(self.study, x, [self.seed, self.fits], steps, batch_size)
+        return super().evaluate(data, steps=steps, batch_size=batch_size, **kwargs)
 
     def _plan(self, epochs, steps, initial_epoch):
         """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
