@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend.files import SavedWhole
 from kerasbed.model.amortised_posterior import AmortisedPosterior
 
 
@@ -64,7 +65,7 @@ class PosteriorAdapter(bf.Adapter):
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class PosteriorApproximator(bf.approximators.ContinuousApproximator):
+class PosteriorApproximator(SavedWhole, bf.approximators.ContinuousApproximator):
     """A posterior as BayesFlow's workflows take it, with a file format of its own.
 
     It holds the whole model, since units, standardisation and summaries are the model's; training it changes the

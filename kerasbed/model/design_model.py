@@ -15,6 +15,7 @@ from keras import ops
 
 from kerasbed import backend, objectives
 from kerasbed.backend import Tensor, versions
+from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
@@ -36,7 +37,7 @@ PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct f
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model):
+class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, keras.Model):
     """Learns the design that is most informative about a simulator's parameters, together with its objective.
 
     Args:
