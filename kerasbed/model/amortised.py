@@ -12,7 +12,6 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
-from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
 from kerasbed.networks.posterior import FIT_AGAIN, ROWS_PER_CALL, Posterior
@@ -264,7 +263,7 @@ class Amortised(backend.KerasModel):
         self._warn_untrained(caller)
         outcome, design = self._checked_conditions(conditions)
         self._warn_outside_region(self.posterior, design if "design" in conditions else None, stacklevel=6)
-        if type(self.design).measure is Design.measure:
+        if self.design.is_static:
             self._kept("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=4)
         return outcome, design
 

@@ -8,7 +8,6 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import numerics
-from kerasbed.designs import Design
 from kerasbed.eig import certificate, reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance_bounds import MOST_ON_EDGES, importance
@@ -119,7 +118,7 @@ class Inference(backend.KerasModel):
     def has_static_likelihood(self) -> bool:
         """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""
         target, prior = self.target, self.simulator.prior
-        static = type(self.design).measure is Design.measure and self.simulator.has_likelihood
+        static = self.design.is_static and self.simulator.has_likelihood
         return static and (target is None or (target.fn is None and prior.can_sample_given(list(target.dims))))
 
     def _warn_saturated(self, value, ceiling):

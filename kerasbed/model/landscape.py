@@ -15,6 +15,7 @@ from scipy import optimize
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.model import ranking
 
 
@@ -71,7 +72,7 @@ class Landscape:
         Raises:
             ValueError: the space is discrete, where nothing can be climbed.
         """
-        if self.design.choice_draws(1, np.random.default_rng(0)):
+        if self.design.is_discrete:
             raise ValueError(
                 f"{self.design!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
             )
@@ -102,11 +103,8 @@ class Landscape:
         shape = (1, *self.design.unconstrained_shape)
 
         def flat(u):
-            self.design.detach_condition = False
-            try:
+            with followed_conditions():
                 value, gradient = evaluate(u.reshape(shape), draws)
-            finally:
-                self.design.detach_condition = True
             return float(value), np.asarray(gradient, "float64").ravel()
 
         return flat

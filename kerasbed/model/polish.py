@@ -20,6 +20,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
@@ -83,11 +84,8 @@ class Polish:
         return flat
 
     def _value(self, u):
-        self.space.detach_condition = False  # here the design that a network is told is part of the function
-        try:
+        with followed_conditions():
             value, slope = self.evaluate(u[None], *self.arguments)
-        finally:
-            self.space.detach_condition = True
         return SCALE * value, SCALE * slope[0]
 
     def _left(self, u):

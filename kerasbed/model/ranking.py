@@ -15,7 +15,6 @@ from keras import ops, tree
 
 from kerasbed.backend import numerics
 from kerasbed.backend.reporting import LOGGER
-from kerasbed.designs import Design
 from kerasbed.model import comparisons
 from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
 from kerasbed.model.comparisons import CONTRASTS, Comparison
@@ -46,7 +45,7 @@ def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFr
         UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
     begin, seed = time.perf_counter(), [model.seed, model.fits, 1]
-    if not is_discrete(model.design):
+    if not model.design.is_discrete:
         proposals, comparison = model.design.proposals(seed=model.seed), _comparison(model)
         LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
         table = _compare(model, proposals, num_samples, seed, comparison)
@@ -61,11 +60,6 @@ def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFr
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
     table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
-
-
-def is_discrete(space: Design) -> bool:
-    """Whether a space has choices."""
-    return bool(space.choice_draws(1, np.random.default_rng(0)))
 
 
 def _compare(model, u, num_samples, seed, comparison):
@@ -163,6 +157,6 @@ def _comparison(model) -> Comparison:
     Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
     the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
     """
-    if is_discrete(model.design) and comparisons.has_cheap_pairs(model):
+    if model.design.is_discrete and comparisons.has_cheap_pairs(model):
         return comparisons.by_contrast(model, CONTRASTS[0])
     return comparisons.by_objective(model)
