@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor
-from kerasbed.designs import Design, detach
+from kerasbed.designs import Space
+from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.scaling import Standardize
 
 
@@ -39,7 +40,7 @@ class Critic(keras.layers.Layer):
         hidden = [keras.layers.Dense(width, activation="silu") for width in self.widths]
         return keras.Sequential([*hidden, keras.layers.Dense(self.features + 1)], name=name)
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: Sequence[int]) -> None:
+    def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int]) -> None:
         """Create every weight for a problem."""
         if self.built:
             return
@@ -79,8 +80,7 @@ class Critic(keras.layers.Layer):
 
     def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
-        if self.space.detach_condition:
-            design = detach(design)
+        design = as_condition(design)
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
         features = ops.cast(self.space.encode(design), encoded.dtype)
         features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))

@@ -10,18 +10,13 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
-from kerasbed.designs.base import Design, entries, flatten, short
+from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space, entries, flatten, short
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Free(Design):
-    """Any real values.
-
-    Args:
-        shape: shape of one design.
-        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
-            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
-    """
+class FreeSpace(Space):
+    """The geometry of `Free`: the unconstrained coordinate is (value - center) / scale."""
 
     def __init__(self, shape: int | Sequence[int], center: ArrayLike = 0.0, scale: ArrayLike = 1.0, **kwargs: Any):
         self.center, self.scale = entries("center", center, shape), entries("scale", scale, shape)
@@ -45,23 +40,30 @@ class Free(Design):
         return np.isfinite(value)
 
     def __repr__(self):
-        return f"Free(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
+        return f"{self.kind}(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
 
     def get_config(self) -> dict:
         return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Box(Design):
-    """Values between bounds, low + (high - low) * sigmoid(u).
+class Free(FreeSpace, Design):
+    """Any real values.
 
     Args:
         shape: shape of one design.
-        low, high: bounds in the user's units; numbers or (*shape).
-
-    Raises:
-        ValueError: low >= high, or a bound is not finite.
+        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
+            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
+        **kwargs: what every `Design` takes.
     """
+
+    def _bare_space(self):
+        return FreeSpace(self.shape, self.center, self.scale)
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class BoxSpace(Space):
+    """The geometry of `Box`: low + (high - low) * sigmoid(u)."""
 
     def __init__(self, shape: int | Sequence[int], low: ArrayLike, high: ArrayLike, **kwargs: Any):
         self.low, self.high = entries("low", low, shape), entries("high", high, shape)
@@ -96,7 +98,24 @@ class Box(Design):
         return (value >= self.low - slack) & (value <= self.high + slack)
 
     def __repr__(self):
-        return f"Box(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
+        return f"{self.kind}(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
 
     def get_config(self) -> dict:
         return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Box(BoxSpace, Design):
+    """Values between bounds, low + (high - low) * sigmoid(u).
+
+    Args:
+        shape: shape of one design.
+        low, high: bounds in the user's units; numbers or (*shape).
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: low >= high, or a bound is not finite.
+    """
+
+    def _bare_space(self):
+        return BoxSpace(self.shape, self.low, self.high)

@@ -9,19 +9,12 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Simplex(Design):
-    """Positive weights that sum to `total`, total * softmax(u); zero weights lie at the boundary, at u = -infinity.
-
-    Args:
-        size: number of weights.
-        total: their sum.
-
-    Raises:
-        ValueError: fewer than one weight, or a total that is not positive.
-    """
+class SimplexSpace(Space):
+    """The geometry of `Simplex`: total * softmax(u); zero weights lie at the boundary, at u = -infinity."""
 
     def __init__(self, size: int, total: float = 1.0, **kwargs: Any):
         if np.ndim(size) != 0 or int(size) != size or size < 1:
@@ -65,9 +58,26 @@ class Simplex(Design):
         return np.maximum(super().check(value), 0.0)
 
     def __repr__(self):
-        return f"Simplex(size={self.size}, total={self.total:g})"
+        return f"{self.kind}(size={self.size}, total={self.total:g})"
 
     def get_config(self) -> dict:
         config = super().get_config() | {"size": self.size, "total": self.total}
         del config["shape"]
         return config
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Simplex(SimplexSpace, Design):
+    """Positive weights that sum to `total`.
+
+    Args:
+        size: number of weights.
+        total: their sum.
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: fewer than one weight, or a total that is not positive.
+    """
+
+    def _bare_space(self):
+        return SimplexSpace(self.size, self.total)

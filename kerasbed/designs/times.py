@@ -18,20 +18,12 @@ from keras import ops
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Times(Design):
-    """Values in increasing order between bounds, neighbours never closer than a gap.
-
-    Args:
-        count: number of values.
-        low, high: bounds, in the user's units.
-        min_gap: least distance of neighbours, in the same units.
-
-    Raises:
-        ValueError: low >= high, a negative gap, or `count` values that do not fit.
-    """
+class TimesSpace(Space):
+    """The geometry of `Times`."""
 
     def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs: Any):
         if np.ndim(count) != 0 or int(count) != count or count < 1:
@@ -85,9 +77,27 @@ class Times(Design):
         return bool(np.all(inside) and np.all(np.diff(value, axis=-1) >= self.min_gap - slack))
 
     def __repr__(self):
-        return f"Times(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
+        return f"{self.kind}(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
 
     def get_config(self) -> dict:
         config = super().get_config()
         del config["shape"]
         return config | {"count": self.count, "low": self.low, "high": self.high, "min_gap": self.min_gap}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Times(TimesSpace, Design):
+    """Values in increasing order between bounds, neighbours never closer than a gap.
+
+    Args:
+        count: number of values.
+        low, high: bounds, in the user's units.
+        min_gap: least distance of neighbours, in the same units.
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: low >= high, a negative gap, or `count` values that do not fit.
+    """
+
+    def _bare_space(self):
+        return TimesSpace(self.count, self.low, self.high, self.min_gap)

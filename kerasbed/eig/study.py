@@ -86,7 +86,7 @@ class Study:
     def has_static_likelihood(self) -> bool:
         """Whether what is asked about has a known likelihood, of one measurement; a policy's is one of histories."""
         target, prior = self.target, self.simulator.prior
-        static = type(self.design).measure is Design.measure and self.simulator.has_likelihood
+        static = self.design.is_static and self.simulator.has_likelihood
         return static and (target is None or (target.fn is None and prior.can_sample_given(list(target.dims))))
 
     @property

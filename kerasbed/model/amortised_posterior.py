@@ -16,7 +16,6 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend.number_range import with_room
-from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.eig.study import Study
 from kerasbed.model import conditions as given_data
@@ -89,7 +88,7 @@ class AmortisedPosterior:
         warn_untrained(study, caller)
         outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
         warn_outside_region(study, self.posterior, design if "design" in conditions else None, stacklevel=7)
-        if type(study.design).measure is Design.measure:
+        if study.design.is_static:
             self._at_design("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=5)
         return outcome, design
 

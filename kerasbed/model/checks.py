@@ -9,7 +9,6 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range
-from kerasbed.backend.validation import positive_integer
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
@@ -59,21 +58,6 @@ def set_target(
     found = target if isinstance(target, Target) else Target(prior, target)
     objective.set_target(found)
     return found
-
-
-def set_starts(design: Design, starts: int) -> None:
-    """Tell a space how many designs to learn side by side.
-
-    Raises:
-        ValueError: no positive integer, or the space already owns a weight for another number.
-    """
-    starts = positive_integer("starts", starts)
-    if design.built and design.starts != starts:
-        raise ValueError(
-            f"starts={starts} was passed, but this design already belongs to a model with starts={design.starts}; "
-            "make a new design space for every model."
-        )
-    design.starts = starts
 
 
 def probe_outcome(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> tuple[int, ...]:

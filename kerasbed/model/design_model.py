@@ -97,7 +97,6 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
-        checks.set_starts(design, starts)
         self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
         self.starts_table = None
         self.simulator = simulator
@@ -111,7 +110,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
         self.fits = 0
         self.design_history = None
-        self.design.build()
+        self.design.set_starts(starts)
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
         if pilot:
@@ -127,7 +126,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         simulator = pairs.with_direct_pairs(self.simulator) if self.direct_pairs else self.simulator
         self.objective.setup(simulator, self.design, self.outcome_shape)
         if self.fitted_posterior is not None:
-            self.fitted_posterior.setup(self.simulator, self.design, self.outcome_shape)
+            self.fitted_posterior.setup(self.simulator, self.design.space, self.outcome_shape)
             self.fitted_posterior.freeze()
 
     def _set_up_by_pilot(self):
@@ -222,7 +221,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
-        optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
+        design = self.design
+        optimizer.attach(design.placed_variables, self.objective.descending_variables, design.network_variables)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         config = super().get_compile_config()
@@ -318,7 +318,6 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         history = refit.fit(**fit_arguments)
         posterior = objective.posterior
         posterior.freeze()  # a result: later fits of the design leave it alone
-        posterior.space = self.design
         self.fitted_posterior = posterior
         self.train_function = self.test_function = None  # a compiled step holds the old list of weights
         return history

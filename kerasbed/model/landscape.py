@@ -16,6 +16,7 @@ from scipy import optimize
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig import learned_bound
 from kerasbed.eig.study import Study, without_auxiliary
 from kerasbed.model import ranking
@@ -84,7 +85,7 @@ def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, se
 def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples: int, seed: int) -> pd.DataFrame:
     """Climb the landscape from several designs; see `Landscape.ascend`."""
     space = study.design
-    if ranking.is_discrete(space):
+    if space.is_discrete:
         raise ValueError(
             f"{space!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
         )
@@ -113,11 +114,8 @@ def _negative_bound(study, num_samples, seed):
     shape = (1, *study.design.unconstrained_shape)
 
     def flat(u):
-        study.design.detach_condition = False
-        try:
+        with followed_conditions():
             value, gradient = evaluate(u.reshape(shape), draws)
-        finally:
-            study.design.detach_condition = True
         return float(value), np.asarray(gradient, "float64").ravel()
 
     return flat

@@ -18,6 +18,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
@@ -82,11 +83,8 @@ class Polish:
         return flat
 
     def _value(self, u):
-        self.space.detach_condition = False  # here the design that a network is told is part of the function
-        try:
+        with followed_conditions():
             value, slope = self.evaluate(u[None], *self.arguments)
-        finally:
-            self.space.detach_condition = True
         return SCALE * value, SCALE * slope[0]
 
     def _left(self, u):

@@ -14,7 +14,6 @@ from keras import ops, tree
 
 from kerasbed.backend import numerics
 from kerasbed.backend.reporting import LOGGER
-from kerasbed.designs import Design
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
 from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
@@ -47,7 +46,7 @@ def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: in
         UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
     begin, seed = time.perf_counter(), [study.seed, repeat, 1]
-    if not is_discrete(study.design):
+    if not study.design.is_discrete:
         proposals, comparison = study.design.proposals(seed=study.seed), _comparison(study)
         LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
         table = _compare(study, proposals, num_samples, seed, comparison)
@@ -62,11 +61,6 @@ def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: in
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
     table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
-
-
-def is_discrete(space: Design) -> bool:
-    """Whether a space has choices."""
-    return bool(space.choice_draws(1, np.random.default_rng(0)))
 
 
 def _compare(study, u, num_samples, seed, comparison):
@@ -164,6 +158,6 @@ def _comparison(study) -> Comparison:
     Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
     the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
     """
-    if is_discrete(study.design) and study.has_cheap_pairs:
+    if study.design.is_discrete and study.has_cheap_pairs:
         return comparisons.by_contrast(study, CONTRASTS[0])
     return comparisons.by_objective(study)

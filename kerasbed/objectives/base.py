@@ -53,7 +53,7 @@ class Objective(keras.layers.Layer):
             )
         self.posterior.target = target
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
+    def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
         """Create every weight for a problem.
 
         Raises:
@@ -65,9 +65,10 @@ class Objective(keras.layers.Layer):
                 "log_likelihood(outcome, parameters, design). Define it, or use an objective for implicit likelihoods: "
                 "kb.objectives.BarberAgakov, InfoNCE or NWJ."
             )
-        self.simulator, self.space = simulator, space
+        self.simulator, self.space = simulator, design.space
+        self.starts_of = design.starts_of  # the function alone: a layer would bring its weight along
         if self.posterior is not None:
-            self.posterior.setup(simulator, space, outcome_shape)
+            self.posterior.setup(simulator, design.space, outcome_shape)
         self.built = True
 
     def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
@@ -101,9 +102,9 @@ class Objective(keras.layers.Layer):
         """The scalar to minimise; minus the bound, or something that differs from it by a constant."""
         return -keras.ops.mean(contributions)
 
-    def warn_about_search(self, space: Design) -> None:
+    def warn_about_search(self, design: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""
-        if self.direction == "upper bound" and space.trainable:
+        if self.direction == "upper bound" and design.trainable:
             warnings.warn(
                 f"{type(self).__name__} is an upper bound, whose bias differs from design to design: a search climbs "
                 "the bias together with the EIG. Learn the design on a lower bound (PriorContrastive, "

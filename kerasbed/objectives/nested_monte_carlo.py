@@ -58,7 +58,7 @@ class NestedMonteCarlo(LikelihoodObjective):
         log_p = self.log_likelihood(draws, outcome, design)
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
-        starts = self.space.starts_of(draws)
+        starts = self.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 

@@ -74,7 +74,7 @@ class PriorContrastive(LikelihoodObjective):
         in_batch = self.num_contrastive is None
         contrast = pool.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
-        starts = self.space.starts_of(draws)
+        starts = self.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
         log_sum = pool.to_rows(draws, ops.logsumexp(pairs, axis=1), design)
         if in_batch:  # the draw's own parameters are among them

@@ -38,7 +38,7 @@ class VariationalNested(ProposalObjective):
 
     @property
     def descending_variables(self) -> list:
-        return self.posterior.network_variables
+        return self.posterior.trainable_variables
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)

@@ -111,7 +111,7 @@ class LearnedLikelihood(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.prior, self.space, self.outcome_shape = simulator.prior, design, tuple(outcome_shape)
+        self.prior, self.space, self.outcome_shape = simulator.prior, design.space, tuple(outcome_shape)
         self.entries = int(np.prod(self.outcome_shape)) if separate else 1
         self.size = int(np.prod(self.outcome_shape)) // self.entries
         self.dim = max(2, self.size)
@@ -184,7 +184,7 @@ def posterior_over(simulator: Simulator, design: Design, stored: Stored) -> Post
     """An untrained posterior network, amortised over designs, its inputs standardised by stored simulations."""
     posterior = Posterior(name="posterior")
     with backend.wide_simulation(_need_float64(simulator, design, stored)), backend.no_gradients():
-        posterior.setup(simulator, design, stored.outcome.shape[1:])
+        posterior.setup(simulator, design.space, stored.outcome.shape[1:])
         posterior.adapt(stored.parameters, stored.outcome)
     return posterior
 
