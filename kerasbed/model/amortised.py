@@ -1,6 +1,5 @@
 """The amortised posterior of a trained model: draws, densities and probabilities for observed outcomes."""
 
-import warnings
 from collections.abc import Mapping
 
 import bayesflow as bf
@@ -10,6 +9,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
@@ -77,7 +77,7 @@ class Amortised(backend.KerasModel):
                 for name, values in draws.items():
                     found[name][row] = values[picked]
                 corrected[row] = True
-            possible.warn_impossible(share, np.where(corrected, 0, left), corrected, stacklevel=2)
+            possible.warn_impossible(share, np.where(corrected, 0, left), corrected)
         else:
             found = draw(0)
         _warn_not_finite(found, has_branches=bool(self.posterior.head.branches))
@@ -204,7 +204,7 @@ class Amortised(backend.KerasModel):
             log_evidence = special.logsumexp(log_weights) - np.log(len(log_weights))
             density = possible.log_joint(self.simulator, y, theta, executed) - log_evidence
             found[row], corrected[row] = density.reshape(shape[1:]), True
-        possible.warn_impossible(1.0 - allowed, allowed == 0.0, corrected, stacklevel=3)
+        possible.warn_impossible(1.0 - allowed, allowed == 0.0, corrected)
         return found
 
     @backend.simulates
@@ -263,12 +263,12 @@ class Amortised(backend.KerasModel):
         """Checked outcomes (datasets, *outcome_shape) and designs, with warnings where they are unlike training."""
         self._warn_untrained(caller)
         outcome, design = self._checked_conditions(conditions)
-        self._warn_outside_region(self.posterior, design if "design" in conditions else None, stacklevel=6)
+        self._warn_outside_region(self.posterior, design if "design" in conditions else None)
         if type(self.design).measure is Design.measure:
-            self._kept("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=4)
+            self._kept("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome)
         return outcome, design
 
-    def _warn_outside_region(self, posterior, design=None, stacklevel=5):
+    def _warn_outside_region(self, posterior, design=None):
         """Warn if a posterior was not trained at designs (num, *shape); None: at the current one.
 
         The one chosen among designs that were learned at once may be far from most of what the network saw.
@@ -278,7 +278,7 @@ class Amortised(backend.KerasModel):
             return
         with backend.no_gradients():
             design = self.design() if design is None else backend.cast(design)
-            posterior.warn_outside_region(design, FIT_AGAIN if fitted else None, stacklevel)
+            posterior.warn_outside_region(design, FIT_AGAIN if fitted else None)
 
     def _simulated_at(self, design):
         """The range of outcomes at executed designs, some thousand of them or fewer where one is large."""
@@ -316,10 +316,9 @@ class Amortised(backend.KerasModel):
 
     def _warn_untrained(self, caller):
         if self.objective.posterior is not None and not self.posterior.is_trained:
-            warnings.warn(
+            errors.warn(
                 f"{caller} was called before training; the posterior network is as initialised. Call model.fit first.",
-                UserWarning,
-                stacklevel=4,
+                errors.OutOfTrainingWarning,
             )
 
     def to_approximator(self) -> bf.approximators.ContinuousApproximator:
@@ -340,12 +339,11 @@ def _warn_not_finite(draws, has_branches) -> None:
     is_bad = np.isinf if has_branches else lambda values: ~np.isfinite(values)
     bad = np.any([np.any(is_bad(values), axis=-1) for values in draws.values()], axis=0)
     if bad.any():
-        warnings.warn(
+        errors.warn(
             f"{bad.sum()} of {bad.size} draws of the amortised posterior are not finite, for "
             f"{bad.any(axis=1).sum()} of {len(bad)} data sets (the first is {int(np.argmax(bad.any(axis=1)))}): "
             "the network overflowed. Are these data far from what it was trained on?",
-            UserWarning,
-            stacklevel=3,
+            errors.OutOfTrainingWarning,
         )
 
 

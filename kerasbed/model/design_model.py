@@ -5,7 +5,6 @@ objective's contributions, `compute_loss` averages them. Keras differentiates it
 carries it to the device; `inference.py` holds estimates of a trained model, `amortised.py` its posterior.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, versions
+from kerasbed.backend import Tensor, errors, versions
 from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
@@ -393,17 +392,24 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         if self.cost is None or self.cost.budget is None:
             return
         if (reached := self.reached_cost) > self.cost.budget * (1.0 + TOLERANCE):
-            warnings.warn(
+            errors.warn(
                 f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or "
                 "with a design rate that decays to zero.",
-                UserWarning,
-                stacklevel=3,
+                errors.OverBudgetWarning,
             )
 
     @backend.simulates
     def explain_nonfinite(self) -> str:
         """The likely cause of draws without a finite log density, in words."""
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
+
+    def warn_nonfinite(self, what: str) -> None:
+        """Warn of draws without a finite log density, with their likely cause.
+
+        Args:
+            what: happened to how many of them.
+        """
+        errors.warn(f"{what} {self.explain_nonfinite()}", errors.NumberRangeWarning)
 
     # -- serialization ---
 

@@ -1,13 +1,11 @@
 """Estimates of the EIG with a trained model, from fresh draws."""
 
-import warnings
-
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.designs import Design
 from kerasbed.eig import certificate, reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -78,9 +76,9 @@ class Inference(backend.KerasModel):
         cure = "Train the networks longer, or raise num_samples."
         if objective.direction == "upper bound":
             estimate = EIGEstimate(upper=value, upper_se=error, method=method)
-            return reliability.checked(estimate, upper_terms=contributions, cure=cure, stacklevel=5)
+            return reliability.checked(estimate, upper_terms=contributions, cure=cure)
         estimate = EIGEstimate(lower=value, lower_se=error, method=method)
-        return reliability.checked(estimate, contributions, cure=cure, stacklevel=5)
+        return reliability.checked(estimate, contributions, cure=cure)
 
     def _bracket(self, num_samples, num_inner, seed):
         """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
@@ -89,11 +87,11 @@ class Inference(backend.KerasModel):
         held = self.objective.posterior
         if not learned or held is None or held.target is not self.target or not held.is_trained:
             return found
-        self._warn_outside_region(held, stacklevel=6)
+        self._warn_outside_region(held)
         own = self._own_bound(num_samples, seed)
         method = f"below {own.method}, above {found.method}"
         joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
-        return reliability.checked(joined, stacklevel=4)
+        return reliability.checked(joined)
 
     def _can_weigh_posterior(self) -> bool:
         """Whether the importance weights of a trained posterior network are known."""
@@ -124,11 +122,10 @@ class Inference(backend.KerasModel):
 
     def _warn_saturated(self, value, ceiling):
         if value > ceiling - HEADROOM:
-            warnings.warn(
+            errors.warn(
                 f"The bound, {value:.3f} nats, is near {ceiling:.3f}, the largest value it can take, so the EIG may be "
                 "well above it. Use more contrastive draws, or train a posterior with model.fit_posterior().",
-                UserWarning,
-                stacklevel=3,
+                errors.SaturatedWarning,
             )
 
     @backend.simulates
