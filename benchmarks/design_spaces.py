@@ -24,7 +24,8 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.base_samples import open_unit, sobol
+from kerasbed.backend.numerics import open_unit
+from kerasbed.base_samples import sobol
 from kerasbed.eig.integration import parameter_grid
 from kerasbed.problems import location_finding, michaelis_menten
 from kerasbed.problems.quadratic import CANDIDATES, Quadratic

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
+from kerasbed.backend import numerics
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import positive_integer
 
@@ -24,7 +25,7 @@ class BaseSamples:
 
     def uniform(self, dim: int) -> np.ndarray:
         """Points in the open unit cube, (num, dim)."""
-        return open_unit(special.ndtr(self.normal(dim)))
+        return numerics.open_unit(special.ndtr(self.normal(dim)))
 
     def normal(self, dim: int) -> np.ndarray:
         """Points of the standard normal, (num, dim)."""
@@ -74,7 +75,7 @@ class MonteCarlo(SeededSamples):
     """
 
     def uniform(self, dim: int) -> np.ndarray:
-        return open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
+        return numerics.open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
 
     def normal(self, dim: int) -> np.ndarray:
         return np.random.default_rng(self.seed).standard_normal((self.num, dim))
@@ -146,9 +147,4 @@ def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -
     with warnings.catch_warnings():
         # SciPy warns that the cut of a non-power of two loses balance; the points stay uniform, each on its own.
         warnings.filterwarnings("ignore", "The balance properties of Sobol'", UserWarning)
-        return open_unit(qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(num))
-
-
-def open_unit(u: np.ndarray) -> np.ndarray:
-    """Keep points off 0 and 1, which an inverse CDF maps to infinity; half a float64 rounding step is enough."""
-    return np.clip(u, np.finfo("float64").tiny, 1.0 - np.finfo("float64").epsneg)
+        return numerics.open_unit(qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(num))

@@ -1,6 +1,5 @@
 """Callbacks: the path of the design, and what `fit` adds by itself."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,11 +75,9 @@ class NonFiniteGuard(keras.callbacks.Callback):
             self._check(*self._seen)
         count = int(float((logs or {}).get("nonfinite", 0)))
         if count and not self.model.stop_training:
-            warnings.warn(
+            self.model.warn_nonfinite(
                 f"{count} draws of epoch {epoch + 1} had no finite log density; their steps were skipped and no weight "
-                f"was harmed. {self.model.explain_nonfinite()}",
-                RuntimeWarning,
-                stacklevel=2,
+                "was harmed."
             )
 
     def _check(self, batch, logs):
@@ -89,9 +86,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
         if count <= self.threshold * draws or self.model.stop_training:
             return
         self.model.stop_training = True
-        warnings.warn(
+        self.model.warn_nonfinite(
             f"Training stopped: {int(count)} of {draws} draws had no finite log density, more than "
-            f"{self.threshold:.0%}. The weights are those of the last finite step. {self.model.explain_nonfinite()}",
-            RuntimeWarning,
-            stacklevel=2,
+            f"{self.threshold:.0%}. The weights are those of the last finite step."
         )

@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, functions
+from kerasbed.backend import Seed, Tensor, errors, functions
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 NAME = "target"  # under which a function's values are sampled and reported
@@ -153,7 +153,7 @@ class Target(AbstractPrior):
         """Log density, or log probability, where the target has one."""
         if self.classes is None:
             if self.law is None:
-                raise ValueError("The target has no density in closed form.")
+                raise errors.NoDensityError("The target has no density in closed form.")
             return self.law.log_prob(parameters)
         return self.log_frequencies[self._cells(self.check(parameters)[NAME])]
 
@@ -240,7 +240,7 @@ class Target(AbstractPrior):
                 "differentiable function of them, in keras.ops."
             )
         if max(ranks) < width:
-            raise ValueError(
+            raise errors.NoDensityError(
                 f"The target returns {width} coordinates, but they have only {max(ranks)} degrees of freedom: it "
                 "has no density; return fewer, independent ones."
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # Lowest first; rooms between bars do not import each other.
 LAYERS = (
-    "backend | base_samples | designs | networks | critics priors | targets objectives | simulators | "
+    "backend | base_samples errors | designs | networks | critics priors | targets objectives | simulators | "
     "eig variational acquisition | reference | plots | callbacks | model | search problems | lab | cli | __init__"
 )
 RANKS = {room: rank for rank, layer in enumerate(LAYERS.split(" | ")) for room in layer.split()}

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kerasbed.base_samples import GaussHermite, MonteCarlo, Sobol, open_unit
+from kerasbed.backend.numerics import open_unit
+from kerasbed.base_samples import GaussHermite, MonteCarlo, Sobol
 
 RULES = {"monte_carlo": MonteCarlo(4096, seed=0), "sobol": Sobol(4096, seed=0), "quadrature": GaussHermite(16)}
 

@@ -26,7 +26,7 @@ from scipy import linalg, optimize
 
 from kerasbed import backend
 from kerasbed.acquisition.kernels import correlation, padded
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 
 # Bounds of log(lengthscale, variance, noise) for inputs on [0, 1] and outcomes of unit variance.
 BOUNDS = np.log([[0.01, 100.0], [1e-2, 1e3], [1e-8, 2.0]])
@@ -88,7 +88,7 @@ def fit(
 
     points, values = zip(*[_descend(value_and_gradient, start, bounds) for start in starts], strict=True)
     if not np.any(np.isfinite(values)):
-        raise ValueError(
+        raise errors.NotConvergedError(
             "The marginal likelihood is not finite at any start. Check X and y for extreme values, or pass the "
             "hyperparameters lengthscale=, variance=, noise=."
         )

@@ -99,6 +99,8 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
 
+from kerasbed.backend import errors  # noqa: E402
+
 NAME = keras.backend.backend()
 if NAME == "jax":
     import jax
@@ -682,11 +684,10 @@ class Trainer(KerasModel):
         except Exception as error:
             with torch.no_grad():
                 self(x)  # data that do not fit fail here too: their error says more than a warning about recording
-            warnings.warn(
+            errors.warn(
                 f"The training step could not be recorded as a graph ({type(error).__name__}: {error}), so it runs "
                 "eagerly, several times slower. Data-dependent Python branches in outcome() and dropout are causes.",
-                RuntimeWarning,
-                stacklevel=2,
+                errors.SlowWarning,
             )
             return None
         graph.graph.eliminate_dead_code()

@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from kerasbed.backend import errors
+
 UNREGISTERED = "unregistered_function"
 KEPT = "kept_function"
 
@@ -63,7 +65,7 @@ def required_config(fn: Any, owner: str) -> dict[str, Any]:
     """
     config = function_config(fn)
     if UNREGISTERED in config:
-        raise ValueError(
+        raise errors.FileError(
             f"{owner} holds the function {qualified_name(fn)}, which a file cannot hold; use a named function "
             "registered with @keras.saving.register_keras_serializable()."
         )

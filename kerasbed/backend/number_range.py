@@ -14,7 +14,6 @@ An outcome that does not spread at all at fixed parameters, but changes with con
 is infinite, and every finite figure says more about rounding or the network than about the experiment.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend import errors
 
 TOLERANCE = 0.02  # rounding errors, in units of the spread that they disturb: 2e-4 nats
 SHARE = 0.01  # of the draws that may be disturbed more: tails, edges of a support
@@ -49,7 +49,7 @@ def design_needs_float64(space: Any) -> bool:
         part = np.asarray(part, "float64")
         spread = _deviation(part)
         if _disturbed(np.spacing(np.abs(part)), spread):
-            raise ValueError(
+            raise errors.NumberRangeError(
                 f"Designs {f'{name!r} ' if name else ''}of {space!r} are about {np.abs(part).max():.3g} large, where "
                 f"neighbouring float64 numbers are {np.spacing(np.abs(part).max()):.3g} apart, but spread by only "
                 f"{spread.max():.3g}. Choose another origin or unit for the design."
@@ -75,7 +75,7 @@ def parameters_need_float64(prior: Any, parameters: Mapping[str, np.ndarray]) ->
         with np.errstate(invalid="ignore", over="ignore"):
             here, there = np.spacing(np.abs(values)) * slope, _rounding(values) * slope
         if _disturbed(here, spread) or not np.all(spread > 0):
-            raise ValueError(
+            raise errors.NumberRangeError(
                 f"Draws of the parameter {name!r} lie between {values.min():.17g} and {values.max():.17g}, where "
                 "float64 cannot tell them from each other or from an edge of the support. Choose another origin or "
                 "unit, or a prior with less mass at its edges."
@@ -113,7 +113,7 @@ def refuse_rounded(simulator: Any, outcome: np.ndarray) -> None:
         spread = _quartiles(values)
         spread = np.where(spread > 0, spread, np.maximum(_deviation(values), np.finfo("float64").tiny))
         if name not in simulator.prior.discrete and _disturbed(np.spacing(np.abs(values)), spread):
-            raise ValueError(
+            raise errors.NumberRangeError(
                 f"Draws of the parameter {name!r} lie between {values.min():.17g} and {values.max():.17g}, where "
                 f"neighbouring float64 numbers are {np.spacing(np.abs(values).max()):.3g} apart. Choose another origin "
                 "or unit."
@@ -212,11 +212,10 @@ def choose(
     try:
         exact, by_parameter = _simulate(simulator, target, parameters, values, noise, probes)
     except Exception as error:  # each backend has its own type for types that do not fit together
-        warnings.warn(
+        errors.warn(
             f"{type(simulator).__name__}.outcome raises {type(error).__name__} in float64 ({error}), so whether "
             "float32 holds its outcomes could not be found out. Let it compute in the type of its arguments.",
-            RuntimeWarning,
-            stacklevel=4,
+            errors.NumberRangeWarning,
         )
         return wide
     _refuse_constant(simulator, exact)
@@ -237,7 +236,7 @@ def choose(
 
 def _refuse_constant(simulator, outcome):
     if np.all(outcome == outcome[:1, :1]):
-        raise ValueError(
+        raise errors.NumberRangeError(
             f"{type(simulator).__name__}.outcome returned the same values, such as {outcome[0, 0, 0]:.17g}, for all "
             "parameters, designs and noise. If they should differ, they are lost in rounding: neighbouring float64 "
             f"numbers are {np.spacing(abs(outcome[0, 0, 0])):.3g} apart there. Subtract a constant, or choose another "
@@ -283,7 +282,7 @@ def _refuse_without_noise(simulator, spread, by_parameter):
     """An entry that is the same for every noise, and another for nearly every parameter."""
     for entry in np.flatnonzero(np.all(spread == 0, axis=0)):
         if len(np.unique(by_parameter[:, entry])) > len(by_parameter) // 2:
-            raise ValueError(
+            raise errors.NumberRangeError(
                 f"Entry {entry} of {type(simulator).__name__}.outcome has no noise: at fixed parameters and design it "
                 "never changes, while other parameters give other values. It would determine them exactly, so the "
                 "expected information gain is infinite. Add the noise of the measurement, or the resolution of the "
@@ -304,7 +303,7 @@ def _refuse_shared_noise(simulator, exact, by_parameter):
     for direction in directions[sizes < NO_NOISE * sizes[0]]:
         combined = values @ direction
         if np.ptp(combined) > 1e6 * NO_NOISE * np.abs(values).max() and len(np.unique(combined)) > len(combined) // 2:
-            raise ValueError(
+            raise errors.NumberRangeError(
                 f"The noise cancels from a combination of the entries of {type(simulator).__name__}.outcome, with "
                 f"weights {np.array2string((direction / unit)[:8], precision=3)} on entries "
                 f"{np.flatnonzero(noisy)[:8].tolist()}, while the parameters do not: it would determine them exactly, "
@@ -327,24 +326,23 @@ def _warn_beside_design(simulator, first, spread):
     overall = _deviation(first - first.mean(axis=0))
     if _disturbed(np.broadcast_to(np.finfo("float32").eps * overall, spread.shape), np.median(spread, axis=0)):
         worst = int(np.argmax(overall / np.maximum(np.median(spread, axis=0), np.finfo("float64").tiny)))
-        warnings.warn(
+        errors.warn(
             f"Entry {worst} of {type(simulator).__name__}.outcome varies by {overall[worst]:.3g} over parameters and "
             f"designs, but by {np.median(spread[:, worst]):.3g} at fixed ones, less than a network can resolve in "
             "float32: bounds will be loose. Subtract what the design alone explains from the outcome, or narrow the "
             "design space.",
-            UserWarning,
-            stacklevel=5,
+            errors.NumberRangeWarning,
         )
 
 
 def _outcome_needs_float64(simulator, first, rounded, spread) -> bool:
     if _disturbed(np.spacing(np.abs(first)), spread):
-        raise ValueError(
+        raise errors.NumberRangeError(
             f"Outcomes of {type(simulator).__name__} are about {np.abs(first).max():.3g} large, where neighbouring "
             f"float64 numbers are {np.spacing(np.abs(first).max()):.3g} apart, but at fixed parameters their standard "
             f"deviation is only {np.median(spread):.3g}. Subtract a constant from the outcome, or choose another unit."
         )
     with np.errstate(invalid="ignore"):
-        errors = np.abs(rounded - first)
-    disturbed = _disturbed(np.where(np.isnan(errors), np.inf, errors), spread)
+        rounding = np.abs(rounded - first)
+    disturbed = _disturbed(np.where(np.isnan(rounding), np.inf, rounding), spread)
     return disturbed or _squares_are_lost(np.median(spread, axis=0))

@@ -137,3 +137,8 @@ def mean_decay(x: Tensor) -> Tensor:
     series = 1.0 - x / 2.0 + ops.square(x) / 6.0
     inner = ops.where(small, ops.ones_like(x), x)
     return ops.where(small, series, -ops.expm1(-inner) / inner)
+
+
+def open_unit(u: np.ndarray) -> np.ndarray:
+    """Keep points off 0 and 1, which an inverse CDF maps to infinity; half a float64 rounding step is enough."""
+    return np.clip(u, np.finfo("float64").tiny, 1.0 - np.finfo("float64").epsneg)

@@ -1,9 +1,9 @@
 """Which versions write a file, and what to say where other ones read it."""
 
-import warnings
-
 import bayesflow
 import keras
+
+from kerasbed.backend import errors
 
 VERSION = "0.1.0"  # of kerasbed
 FILE_FORMAT = 1  # of what kerasbed's own parts of a file mean
@@ -35,18 +35,17 @@ def check_readable(path: object, written: dict[str, str | int] | None) -> None:
     if written is None:
         return
     if int(written["format"]) > FILE_FORMAT:
-        raise ValueError(
+        raise errors.FileError(
             f"{path} was written by kerasbed {written['kerasbed']} in file format {written['format']}, but this is "
             f"kerasbed {VERSION}, which knows formats up to {FILE_FORMAT}. Update kerasbed."
         )
     then, now = (_series(str(version)) for version in (written["bayesflow"], bayesflow.__version__))
     if then != now:
-        warnings.warn(
+        errors.warn(
             f"{path} was written with BayesFlow {written['bayesflow']}, but {bayesflow.__version__} is installed, "
             "whose networks may compute other numbers from the same weights. Compare model.estimate_eig() with what it "
             f"was when the file was written, or install bayesflow=={written['bayesflow']}.",
-            UserWarning,
-            stacklevel=3,
+            errors.FileWarning,
         )
 
 

@@ -1,5 +1,6 @@
 """Whether an experiment can be integrated over its parameters."""
 
+from kerasbed.backend import errors
 from kerasbed.priors.atlas import is_finite
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators.simulator import Simulator
@@ -24,7 +25,9 @@ def check_grid_applies(simulator: Simulator, mixed: bool = False) -> None:
     if not mixed and not is_finite(prior):
         prior.require_continuous("A grid")
     if not prior.has_density:
-        raise ValueError("The prior has no density, which a grid needs; pass log_prob= to Prior.from_sampler.")
+        raise errors.NoDensityError(
+            "The prior has no density, which a grid needs; pass log_prob= to Prior.from_sampler."
+        )
     if (num := continuous_coordinates(prior)) > MAX_PARAMETERS:
         raise ValueError(
             f"The prior has {num} coordinates, but a grid holds up to {MAX_PARAMETERS}; use kb.eig.bracket for bounds "

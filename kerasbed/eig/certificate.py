@@ -21,13 +21,11 @@ The two terms are means over experiments of their own: the first, cheap and nois
 second, which evaluates every pair and hardly varies where the critic is good, over as many as `PAIRS` allows.
 """
 
-import warnings
-
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
@@ -78,7 +76,7 @@ def certified_eig(study: Study, num_samples: int, seed: int, contrasts: int = CO
     )
     estimate = EIGEstimate(lower=value, lower_se=float(np.hypot(plain_error, total_error)), method=method)
     cure = "Train the posterior longer, or raise num_samples."
-    return reliability.checked(estimate, plain - total, cure=cure, stacklevel=4)
+    return reliability.checked(estimate, plain - total, cure=cure)
 
 
 class _Bound:
@@ -191,9 +189,8 @@ def _marginal(posterior, rng):
 
 def _warn_saturated(value, contrasts):
     if value > np.log(contrasts + 1) - SATURATION:
-        warnings.warn(
+        errors.warn(
             f"The bound of {value:.3f} nats is close to log({contrasts + 1}) = {np.log(contrasts + 1):.3f}, the most "
             f"that {contrasts} contrasts can show; the EIG may be larger.",
-            RuntimeWarning,
-            stacklevel=4,
+            errors.SaturatedWarning,
         )

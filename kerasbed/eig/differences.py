@@ -7,13 +7,13 @@ bound's rare outcomes. In the same way the two bounds of one design share their 
 posterior network and the marginal likelihood: `bound_gap` reports how far apart they are.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
@@ -141,8 +141,9 @@ def bound_gap(
     total = np.logaddexp.reduce(sums, axis=0)
     terms = gap(total, num_inner)
     if np.any(np.isposinf(terms)):
-        warnings.warn(
-            "Some outcomes are impossible under all inner draws; the gap is infinite.", UserWarning, stacklevel=2
+        errors.warn(
+            "Some outcomes are impossible under all inner draws; the gap is infinite.",
+            errors.UnreliableWarning,
         )
         return BoundGap(np.inf, np.inf, np.inf)
     left_out = [gap(rest, num_inner - size) for rest, size in zip(reliability.without_each(sums), sizes, strict=True)]

@@ -6,7 +6,6 @@ derivation and the formulas; this file checks the input, streams over blocks of 
 """
 
 import functools
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.base_samples import BaseSamples
 from kerasbed.designs import Design
 from kerasbed.eig import gaussian_draws, reliability, weighted_noise
@@ -256,24 +255,22 @@ class DoubleLoop:
                 f"{np.flatnonzero(w == 0).tolist()} have it; move inside the simplex or drop those sensors."
             )
         if self.total is not None and w.size > 1 and abs(w.sum() - self.total) > 0.01 * self.total:
-            warnings.warn(
+            errors.warn(
                 f"The weights sum to {w.sum():.4g}, not to {self.total:.4g}: the estimate is for that much more or "
                 "less measuring effort. Divide them by their sum, or pass total=None if that is meant.",
-                UserWarning,
-                stacklevel=3,
+                errors.SettingWarning,
             )
         return w
 
     def _warn_if_saturated(self, value):
         needed = INNER_DRAWS_PER_EXP_EIG * np.exp(min(value, 700.0))
         if len(self.draws.inner) < needed:
-            warnings.warn(
+            errors.warn(
                 f"The double-loop estimate is {value:.3f} nats from {len(self.draws.inner)} inner draws; it is biased "
                 f"high, and about {needed:.0f} inner draws are needed to bring it within a quarter, "
                 f"{reliability.INNER_FOR_ONE_PERCENT / INNER_DRAWS_PER_EXP_EIG * needed:.0f} within 1%. Raise "
                 "num_inner.",
-                UserWarning,
-                stacklevel=3,
+                errors.SaturatedWarning,
             )
 
 

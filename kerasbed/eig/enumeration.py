@@ -13,7 +13,6 @@ until the EIG at no setting moves; the last move is the error reported. Beside t
 """
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import check_grid_applies
@@ -149,11 +149,10 @@ def enumerate(
         return Enumeration(eig, ROUNDING * (1.0 + eig), designs, len(outcomes), len(log_w), simulator)
     eig, error, num = _on_grid(simulator, outcomes, designs, target, max_terms)
     if np.max(error) > UNSETTLED:
-        warnings.warn(
+        errors.warn(
             f"A grid of {num} points over the continuous parameters leaves the EIG uncertain by up to "
             f"{np.max(error):.2g} nats: the likelihood or the target changes faster than it resolves.",
-            RuntimeWarning,
-            stacklevel=2,
+            errors.UnreliableWarning,
         )
     return Enumeration(eig, error, designs, len(outcomes), num, simulator)
 

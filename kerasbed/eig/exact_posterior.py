@@ -7,7 +7,6 @@ each outcome refines cells where its own posterior is, all modes of it. Draws ar
 Discrete parameters are summed over all their joint values, beside continuous ones or alone.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend import errors
+from kerasbed.backend.errors import MissingMethodError
 from kerasbed.backend.validation import finite_values
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import Likelihood, over_prior
@@ -24,7 +25,7 @@ from kerasbed.priors.atlas import is_finite, listed
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.table import TablePrior
-from kerasbed.simulators.simulator import MissingMethodError, Simulator, design_values
+from kerasbed.simulators.simulator import Simulator, design_values
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
@@ -125,7 +126,7 @@ def _outcome_axes(simulator, conditions):
 def _posteriors(simulator, conditions) -> list:
     """The posterior of every data set, as priors."""
     outcomes, design = _checked(simulator, conditions)
-    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True, stacklevel=5)
+    log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True)
     if is_finite(simulator.prior):
         values, log_joint = parts
         return [TablePrior(values, np.exp(row - row.max()), supports=simulator.prior.supports()) for row in log_joint]
@@ -135,7 +136,7 @@ def _posteriors(simulator, conditions) -> list:
     ]
 
 
-def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
+def _evidence(simulator, outcomes, design, keep=False):
     """log p(y), (datasets,), the charts with their cells (or the table with joint probabilities), the likelihood."""
     likelihood = Likelihood(simulator, outcomes, design)
     if is_finite(simulator.prior):
@@ -146,7 +147,7 @@ def _evidence(simulator, outcomes, design, keep=False, stacklevel=4):
         return log_evidence, (values, log_joint), likelihood
     found, parts = over_prior(simulator.prior, likelihood, keep)
     _refuse_impossible(found.log_value)
-    _judge(found, stacklevel)
+    _judge(found)
     return found.log_value, parts, likelihood
 
 
@@ -158,25 +159,24 @@ def _refuse_impossible(log_evidence):
         )
 
 
-def _judge(found, stacklevel):
+def _judge(found):
     """Refuse posteriors that the grid cannot hold, warn of those it holds in part."""
     if np.any(beyond := found.ends > AT_ENDS):
-        raise ValueError(
+        raise errors.UnreliableError(
             f"The posterior of outcome {int(np.argmax(beyond))} reaches beyond the ends of the grid, which lie as far "
             f"out in the prior's tails as its law can be evaluated ({found.ends.max():.2g} of its mass is there); "
             "check the outcome and its units, or widen the prior."
         )
     if (worst := found.error.max()) > REFUSED:
-        raise ValueError(
+        raise errors.UnreliableError(
             f"The posterior of outcome {int(np.argmax(found.error))} is too rugged for the grid: its evidence has a "
             f"relative error of about {worst:.2g}. Write the likelihood without jumps, or use kb.variational.fit."
         )
     if worst > WARNED:
-        warnings.warn(
+        errors.warn(
             f"The evidence of outcome {int(np.argmax(found.error))} has a relative error of about {worst:.2g}: the "
             "likelihood jumps or varies faster than the grid resolves.",
-            RuntimeWarning,
-            stacklevel=stacklevel,
+            errors.UnreliableWarning,
         )
 
 
@@ -197,4 +197,4 @@ def _warn_impossible(simulator, outcomes, design):
     except (MissingMethodError, ValueError):
         return  # an exact posterior needs the likelihood alone
     if simulated.shape[1:] == outcomes.shape[1:]:
-        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes, stacklevel=5)
+        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes)

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor
+from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.eig.cubature import Cells, Integrals, Likelihood
 from kerasbed.priors.atlas import Chart
 from kerasbed.priors.base import Parameters
@@ -198,7 +198,7 @@ class InverseCdf:
         log_p = chart.points(t.reshape(-1, chart.dim))[1]
         mass = np.exp(log_p + sum(np.log(edges[1] - edges[0]) for edges in self.edges)).reshape((size,) * chart.dim)
         if not abs(mass.sum() - 1.0) < INVERSE_TOLERANCE:
-            raise ValueError(
+            raise errors.UnreliableError(
                 f"A grid of {size} points for each parameter holds {mass.sum():.4g} of the posterior's mass, but 1 was "
                 "expected: it is too narrow or has modes too far apart for an inverse CDF. Use Monte Carlo draws."
             )

@@ -16,14 +16,12 @@ rests on the luckiest draw.
 References: Foster et al. (2019) and (2020); Kong (1992) for the effective number.
 """
 
-import warnings
-
 import numpy as np
 from keras import ops, tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import nearest
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
@@ -83,7 +81,7 @@ def importance(
     if is_infinite or _is_poor_proposal(log_weights, log_sum):
         return reliability.presentable(estimate)  # what is wrong has been said
     cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."
-    return reliability.checked(estimate, lower_terms, upper_terms, cure, stacklevel=4)
+    return reliability.checked(estimate, lower_terms, upper_terms, cure)
 
 
 def importance_terms(
@@ -201,12 +199,11 @@ def _coordinate_block(simulator, posterior):
 def _warn_edges(prior, parameters):
     share = prior.share_on_edges(parameters)
     if share > MOST_ON_EDGES:
-        warnings.warn(
+        errors.warn(
             f"{share:.0%} of the draws of the prior lie within rounding of an edge of its support, where their density "
             "cannot be told, so the bounds are not to be trusted. Use kb.eig.bracket, which needs no density, or write "
             "the simulator in terms of a coordinate that spreads these values, such as a logit.",
-            UserWarning,
-            stacklevel=5,
+            errors.UnreliableWarning,
         )
 
 
@@ -214,12 +211,11 @@ def _warn_impossible(log_sum, num_inner) -> bool:
     """Warn where no draw of the posterior is possible for an outcome; the upper bound is infinite then."""
     if not (count := int(np.sum(np.isneginf(log_sum)))):
         return False
-    warnings.warn(
+    errors.warn(
         f"For {count} of {len(log_sum)} outcomes all {num_inner} draws of the posterior network are impossible under "
         "the likelihood: the support of the posterior depends on the data, and the network reaches beyond it. The "
         "upper bound is infinite, the lower one holds. Raise num_inner, train longer, or use kb.eig.bracket.",
-        UserWarning,
-        stacklevel=4,
+        errors.UnreliableWarning,
     )
     return True
 
@@ -232,10 +228,9 @@ def _is_poor_proposal(log_weights, log_sum) -> bool:
     if np.mean(effective) >= LEAST_EFFECTIVE * log_weights.shape[1]:
         return False
     counted = f"only {np.mean(effective):.1f} count" if np.all(np.isfinite(effective)) else "too few count to be told"
-    warnings.warn(
+    errors.warn(
         f"Of {log_weights.shape[1]} draws of the posterior network {counted} on average, so it is far from the "
         "posterior and the bounds are loose. Train it longer, or at this design (model.fit_posterior()).",
-        UserWarning,
-        stacklevel=4,
+        errors.PoorFitWarning,
     )
     return True

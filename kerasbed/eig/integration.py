@@ -17,14 +17,13 @@ Discrete parameters are summed over, and where outcomes can be listed as well th
 
 import itertools
 import time
-import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import number_range, numerics
+from kerasbed.backend import errors, number_range, numerics
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
@@ -48,7 +47,7 @@ AGREE = 1e-3  # nats
 LONG = 300.0  # seconds from which a grid says before it starts how long it takes
 
 
-class GridMassError(ValueError):
+class GridMassError(errors.UnreliableError):
     """A plain grid that does not hold the prior's mass."""
 
 
@@ -118,7 +117,7 @@ def _contributions(simulator, design, num_samples, grid_size, seed, precision):
     evidence = _by_tensor_grid if grid_size or is_finite(simulator.prior) else _refined
     own, log_evidence, checks = evidence(simulator, parameters, noise, values, grid_size, precision)
     if np.any(bad := ~np.isfinite(own)):
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"log_likelihood is not finite at {int(bad.sum())} of {num_samples} simulated outcomes; an outcome must be "
             "possible under its own parameters. Check scales, supports and logs."
         )
@@ -163,11 +162,10 @@ def _announced(simulator, parameters, noise, design, precision):
     parts, seconds = [], 0.0
     for first, last in itertools.pairwise(ends):
         if (expected := seconds * (last - first) / PILOT) > LONG:
-            warnings.warn(
+            errors.warn(
                 f"The grid will take about {expected / 60:.0f} minutes for {num} experiments, whose posteriors need "
                 "many cells. Stop it and lower num_samples, or use kb.eig.bracket.",
-                RuntimeWarning,
-                stacklevel=6,
+                errors.SlowWarning,
             )
         start = time.perf_counter()
         some = {name: values[first:last] for name, values in parameters.items()}
@@ -244,11 +242,10 @@ def _judged(contributions, checks, grid_size) -> float:
     error = numerics.mean_and_error(contributions)[1] if len(contributions) > 1 else 0.0
     if effect > max(0.3 * error, 1e-3):
         cure = "raise grid_size, or leave it out for a grid that refines itself" if grid_size else "use kb.eig.bracket"
-        warnings.warn(
+        errors.warn(
             f"{coarse.mean():.1%} of the posteriors are too narrow for the grid and {wide.mean():.1%} reach beyond its "
             f"ends: the EIG is uncertain by about {effect:.2g} nats, which its error includes; {cure}.",
-            RuntimeWarning,
-            stacklevel=4,
+            errors.UnreliableWarning,
         )
     return effect
 

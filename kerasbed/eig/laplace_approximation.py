@@ -26,14 +26,13 @@ Where an experiment determines u, the EIG tends to H(u) + E log det(F / (2 pi e)
 with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy, which is warned about.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, number_range, numerics
+from kerasbed.backend import Tensor, errors, number_range, numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
@@ -87,7 +86,7 @@ def laplace(
     if criterion.covariance.draws is not None:
         error = float(np.hypot(error, criterion.covariance_error(design)))
         method += f", prior covariance from {len(criterion.covariance.draws)} draws"
-    reliability.checked(EIGEstimate(lower=value, lower_se=error), terms, cure="Raise num_samples.", stacklevel=3)
+    reliability.checked(EIGEstimate(lower=value, lower_se=error), terms, cure="Raise num_samples.")
     _warn_not_normal(value, *criterion.negentropy())
     return LaplaceEstimate(value, error, method)
 
@@ -275,12 +274,11 @@ def _mean_product(scores):
 def _warn_not_normal(value, negentropy, error):
     """Warn where a normal prior in place of the true one decides the value."""
     if negentropy > NOT_NORMAL + STANDARD_ERRORS * error and value > negentropy:
-        warnings.warn(
+        errors.warn(
             f"The prior is far from normal in unconstrained coordinates: its entropy is {negentropy:.2f} nats below "
             f"that of a normal law of its covariance. By up to as much Laplace's {value:.3f} is too large where the "
             "experiment tells modes or tails apart, which the standard error does not hold; use kb.eig.bracket.",
-            UserWarning,
-            stacklevel=3,
+            errors.UnreliableWarning,
         )
 
 

@@ -4,13 +4,12 @@ What an objective learned does not know of the draws that it is evaluated on, so
 whatever the networks; training only decides how tight it is (Barber and Agakov, 2003).
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from keras import tree
 
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
@@ -52,16 +51,15 @@ def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
     cure = "Train the networks longer, or raise num_samples."
     if objective.direction == "upper bound":
         found = EIGEstimate(upper=value, upper_se=error, method=method)
-        return reliability.checked(found, upper_terms=terms, cure=cure, stacklevel=6)
+        return reliability.checked(found, upper_terms=terms, cure=cure)
     found = EIGEstimate(lower=value, lower_se=error, method=method)
-    return reliability.checked(found, terms, cure=cure, stacklevel=6)
+    return reliability.checked(found, terms, cure=cure)
 
 
 def _warn_saturated(value, ceiling):
     if value > ceiling - reliability.HEADROOM:
-        warnings.warn(
+        errors.warn(
             f"The bound, {value:.3f} nats, is near {ceiling:.3f}, the largest value it can take, so the EIG may be "
             "well above it. Use more contrastive draws, or train a posterior with model.fit_posterior().",
-            UserWarning,
-            stacklevel=6,
+            errors.SaturatedWarning,
         )

@@ -23,7 +23,7 @@ from keras import ops, tree
 from scipy import special, stats
 
 from kerasbed import backend
-from kerasbed.backend import number_range
+from kerasbed.backend import errors, number_range
 from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
@@ -121,23 +121,23 @@ def _check_broadcasting(simulator, outcome, parameters, design):
     try:
         crossed = _log_likelihood(simulator, outcome[:, None], spread, lifted)
     except Exception as error:
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"{type(simulator).__name__}.log_likelihood does not broadcast: outcomes with leading axes ({num}, 1) and "
             f"parameters with (1, {num}) raised {type(error).__name__}: {error}. Sum over axis=-1."
         ) from error
     if paired.shape != (num,) or crossed.shape != (num, num):
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"{type(simulator).__name__}.log_likelihood returned shape {paired.shape} for leading axes ({num},) and "
             f"{crossed.shape} for ({num}, 1) against (1, {num}), but exactly the broadcast leading axes were expected; "
             "sum over the axes of one outcome and no others."
         )
     if not np.allclose(np.diag(crossed), paired, rtol=1e-6, atol=1e-6, equal_nan=True):
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"{type(simulator).__name__}.log_likelihood gives other values when its arguments are broadcast; the "
             f"largest difference is {np.max(np.abs(np.diag(crossed) - paired)):.3g}. Sum over trailing axes only."
         )
     if np.any(np.isnan(paired)):
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"{type(simulator).__name__}.log_likelihood is NaN for {int(np.sum(np.isnan(paired)))} of {num} simulated "
             "outcomes; look for a scale that is zero or negative, or the log of a negative number."
         )
@@ -150,8 +150,8 @@ def _check_possible(simulator, own):
     if impossible.mean() > IMPOSSIBLE:
         name = f"{type(simulator).__name__}.log_likelihood"
         if impossible.all():
-            raise ValueError(f"{name} is zero wherever outcomes were simulated.")
-        raise ValueError(
+            raise errors.LikelihoodError(f"{name} is zero wherever outcomes were simulated.")
+        raise errors.LikelihoodError(
             f"{name} does not match outcome: {impossible.sum()} of {values.size} simulated outcomes have likelihood "
             "zero under the parameters that they were simulated with. Check that both have the same support."
         )
@@ -213,7 +213,7 @@ def _check_all(simulator, pairs):
         moment = _moment_that_is_off(pair, weights) if effective >= LEAST_EFFECTIVE else ""
         if disagree or moment:
             name = f"{type(simulator).__name__}.log_likelihood"
-            raise ValueError(f"{name} does not match outcome: {moment or DISAGREE}")
+            raise errors.LikelihoodError(f"{name} does not match outcome: {moment or DISAGREE}")
 
 
 def differs(
@@ -275,7 +275,7 @@ def _check_probabilities(simulator, law, outcomes, fresh, own):
     off = np.abs(claimed - count / num) > NEGLIGIBLE * np.maximum(claimed, count / num)
     worst = int(np.argmin(np.where(off, tails, 1.0) - (claimed > 1.0 + NEGLIGIBLE)))
     if off[worst] and (tails[worst] < ALARM_TAIL or claimed[worst] > 1.0 + NEGLIGIBLE):
-        raise ValueError(
+        raise errors.LikelihoodError(
             f"{type(simulator).__name__}.log_likelihood does not match outcome: a value seen with frequency "
             f"{count[worst] / num:.4f} in {num} simulations has probability {claimed[worst]:.4g}. Check constants such "
             "as binomial coefficients, and that both use the same law."
@@ -363,7 +363,7 @@ def _check_contrasts(simulator, singles, partners, outcomes, own, design, rng):
         features = _contrast_features(left, right, (log_p, log_q), (log_p_of_q, log_q_of_q))
         found = differs(log_p, log_q, log_p_of_q, log_q_of_q, *features)
         if found is not None:
-            raise ValueError(
+            raise errors.LikelihoodError(
                 f"{type(simulator).__name__}.log_likelihood does not match outcome: between the parameters "
                 f"{_told(theta)} and {_told(partner)} simulated outcomes change in another way than it says "
                 f"(by a share of {found[0]:.3f} +- {found[1]:.2g}). Check that both use the same parameters, scale and "

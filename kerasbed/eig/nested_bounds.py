@@ -24,7 +24,6 @@ For a target, some of the parameters by name, p(y | theta) becomes p(y | t); see
 The sum over n runs through blocks and is kept as a running log-sum-exp, so that memory depends on the block alone.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
@@ -114,24 +113,24 @@ def summarise(terms: Terms, num_inner: int, note: str = "") -> EIGEstimate:
         f"{lower.corrected:.4f} +- {lower.corrected_error:.4f}, an estimate and not a bound"
     )
     estimate = EIGEstimate(lower.value, lower.error, upper_value, upper_error, method)
-    if doubt := _near_ceiling(lower.value, upper_value, num_inner) or _carried(terms, upper_value, num_inner):
-        warnings.warn(doubt, UserWarning, stacklevel=3)
+    near_ceiling = _near_ceiling(lower.value, upper_value, num_inner)
+    if doubt := near_ceiling or _carried(terms, upper_value, num_inner):
+        errors.warn(doubt, errors.SaturatedWarning if near_ceiling else errors.UnreliableWarning)
         if lower.value < 0.0:  # the doubt is about the upper bound, and this one is none either
             alone = EIGEstimate(lower.value, lower.error, method=method)
-            reliability.checked(alone, terms.lower, cure="Raise num_outer.", stacklevel=4)
+            reliability.checked(alone, terms.lower, cure="Raise num_outer.")
         return estimate
-    return reliability.checked(estimate, terms.lower, terms.upper, "Raise num_outer.", stacklevel=4)
+    return reliability.checked(estimate, terms.lower, terms.upper, "Raise num_outer.")
 
 
 def _upper(terms, num_inner) -> tuple[float, float]:
     """Value and error of the upper bound; infinite where outcomes are impossible under all inner draws."""
     impossible = int(np.sum(np.isposinf(terms.upper)))
     if impossible:
-        warnings.warn(
+        errors.warn(
             f"{impossible} of {len(terms.upper)} outcomes have likelihood zero under all {num_inner} inner draws, so "
             "the upper bound is infinite. Raise num_inner, or take proposals from a posterior network.",
-            UserWarning,
-            stacklevel=4,
+            errors.UnreliableWarning,
         )
         return np.inf, np.inf
     if np.any(np.isposinf(terms.upper_left_out)):  # an outcome that one block alone makes possible: no finite variance
@@ -261,7 +260,7 @@ class Contributions:
         outcome = self.measure(parameters, values, noise)
         own = self.own(outcome, parameters, values)
         if not np.all(np.isfinite(own)):
-            raise ValueError(
+            raise errors.LikelihoodError(
                 f"log_likelihood is not finite at {int(np.sum(~np.isfinite(own)))} of {self.num_outer} simulated "
                 "outcomes; an outcome must be possible under its own parameters. Check scales, supports and logs."
             )
@@ -302,7 +301,7 @@ class Contributions:
                 found = self.add_block(outcome[of_outer], padded, design, log_weights)
                 total[real] = np.logaddexp(total[real], found[: len(real)])
         if np.any(np.isnan(totals)):
-            raise ValueError(
+            raise errors.LikelihoodError(
                 f"log_likelihood is NaN for pairs of {int(np.sum(np.any(np.isnan(totals), axis=0)))} outcomes with "
                 "other parameters; it must be -inf where an outcome is impossible. Look for 0 * inf and logs of "
                 "negative numbers."

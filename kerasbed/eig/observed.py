@@ -1,9 +1,8 @@
 """Data that cannot be right: observed outcomes that are unlike anything that was simulated."""
 
-import warnings
-
 import numpy as np
 
+from kerasbed.backend import errors
 from kerasbed.eig.imitation import atoms_of, on_lattice
 
 NUM_SIMULATED = 4096
@@ -49,17 +48,17 @@ class SeenOutcomes:
         ratio = np.divide(farthest, usual, out=np.ones_like(farthest), where=usual > 0)
         return farthest * np.maximum(FAR, ratio**2)
 
-    def warn(self, outcomes: np.ndarray, stacklevel: int) -> None:
+    def warn(self, outcomes: np.ndarray) -> None:
         """Warn about outcomes (datasets, *outcome_shape) that are far from all simulated ones, or no possible value."""
         flat = outcomes.reshape(len(outcomes), -1)
         for problem in (self._far(flat), self._impossible(flat)):
             if problem:
-                warnings.warn(problem, UserWarning, stacklevel=stacklevel + 1)
+                errors.warn(problem, errors.OutOfTrainingWarning)
 
-    def warn_impossible(self, outcomes: np.ndarray, stacklevel: int) -> None:
+    def warn_impossible(self, outcomes: np.ndarray) -> None:
         """Warn about outcomes that are no possible value only: an exact posterior may be far from the prior."""
         if problem := self._impossible(outcomes.reshape(len(outcomes), -1)):
-            warnings.warn(problem, UserWarning, stacklevel=stacklevel + 1)
+            errors.warn(problem, errors.OutOfTrainingWarning)
 
     def _far(self, flat) -> str:
         if not self.num:

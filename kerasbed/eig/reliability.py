@@ -18,14 +18,13 @@ the variance is infinite, above 0.7 a standard error says nothing at any practic
 degrees of freedom; it is stretched here so that two of it hold the 95.45% that two standard errors are read as.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.eig.estimate import EIGEstimate
 
 # A contrastive bound reaches 95% of an EIG of I nats when L + 1 is about ten times exp(I): this far from its ceiling.
@@ -138,7 +137,6 @@ def checked(
     lower_terms: np.ndarray | None = None,
     upper_terms: np.ndarray | None = None,
     cure: str = "Raise the number of draws.",
-    stacklevel: int = 3,
 ) -> EIGEstimate:
     """An estimate as it may be shown: with a warning for each reason not to believe it.
 
@@ -155,7 +153,7 @@ def checked(
             error without meaning, or an error that leaves nothing of the figure.
     """
     for reason in reasons(estimate, lower_terms, upper_terms, cure):
-        warnings.warn(reason, UserWarning, stacklevel=stacklevel)
+        errors.warn(reason, errors.UnreliableWarning)
     return presentable(estimate)
 
 

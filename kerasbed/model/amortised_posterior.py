@@ -5,7 +5,6 @@ q leaks to them is taken away; where much leaks, q becomes a proposal for the ex
 `kerasbed.model.possible`.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.backend.number_range import with_room
 from kerasbed.eig import observed
 from kerasbed.eig.study import Study
@@ -87,9 +87,9 @@ class AmortisedPosterior:
         study = self.study
         warn_untrained(study, caller)
         outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
-        warn_outside_region(study, self.posterior, design if "design" in conditions else None, stacklevel=7)
+        warn_outside_region(study, self.posterior, design if "design" in conditions else None)
         if study.design.is_static:
-            self._at_design("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome, stacklevel=5)
+            self._at_design("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome)
         return outcome, design
 
     def encoded(self, outcome: np.ndarray, design: np.ndarray | dict) -> np.ndarray:
@@ -153,7 +153,7 @@ class AmortisedPosterior:
             for name, values in draws.items():
                 found[name][row] = values[picked]
             corrected[row] = True
-        possible.warn_impossible(share, np.where(corrected, 0, left), corrected, stacklevel=5)
+        possible.warn_impossible(share, np.where(corrected, 0, left), corrected)
         return found
 
     # -- densities ---
@@ -227,7 +227,7 @@ class AmortisedPosterior:
             log_evidence = special.logsumexp(log_weights) - np.log(len(log_weights))
             density = possible.log_joint(self.simulator, y, theta, given_data.of_dataset(design, row)) - log_evidence
             found[row], corrected[row] = density.reshape(shape[1:]), True
-        possible.warn_impossible(1.0 - allowed, allowed == 0.0, corrected, stacklevel=5)
+        possible.warn_impossible(1.0 - allowed, allowed == 0.0, corrected)
         return found
 
     def _possible_cells(self, log_probabilities, cells, outcome, design):
@@ -246,10 +246,9 @@ def _warn_not_finite(draws, has_branches) -> None:
     is_bad = np.isinf if has_branches else lambda values: ~np.isfinite(values)
     bad = np.any([np.any(is_bad(values), axis=-1) for values in draws.values()], axis=0)
     if bad.any():
-        warnings.warn(
+        errors.warn(
             f"{bad.sum()} of {bad.size} draws of the amortised posterior are not finite, for "
             f"{bad.any(axis=1).sum()} of {len(bad)} data sets (the first is {int(np.argmax(bad.any(axis=1)))}): "
             "the network overflowed. Are these data far from what it was trained on?",
-            UserWarning,
-            stacklevel=5,
+            errors.OutOfTrainingWarning,
         )

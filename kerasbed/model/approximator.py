@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.backend.files import SavedWhole
 from kerasbed.model.amortised_posterior import AmortisedPosterior
 
@@ -58,7 +59,7 @@ class PosteriorAdapter(bf.Adapter):
             return {name: ops.convert_to_numpy(v) for name, v in posterior.prior.from_unconstrained(u).items()}
 
     def get_config(self) -> dict:
-        raise ValueError(
+        raise errors.FileError(
             "The adapter of a kerasbed posterior cannot be saved by itself; save its approximator with "
             "approximator.save(path)."
         )

@@ -9,12 +9,13 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import number_range
+from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
-from kerasbed.simulators.simulator import MissingMethodError, OutcomeError, Simulator
+from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
 GRADIENT_DRAWS = 64

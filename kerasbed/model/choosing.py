@@ -11,11 +11,11 @@ The plan is logged before the comparisons start (logger "kerasbed"), in seconds 
 """
 
 import time
-import warnings
 
 import numpy as np
 from keras import ops
 
+from kerasbed.backend import errors
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons, exchange
@@ -125,12 +125,11 @@ class ChoiceSearch:
             return own
         if self.criterion is None:
             return own  # saturated, of which the ranking warns
-        warnings.warn(
+        errors.warn(
             f"At {self.level:.1f} nats or more no contrastive bound that can be afforded tells choices apart, so they "
             "were compared by the Laplace approximation, which is exact for linear-Gaussian experiments only. "
             + comparisons.UNSATURATED,
-            UserWarning,
-            stacklevel=6,
+            errors.SaturatedWarning,
         )
         return comparisons.by_laplace(self.criterion)
 
@@ -181,12 +180,11 @@ class ChoiceSearch:
 
     def _warn_cut_short(self):
         if self.effort.cut_short:
-            warnings.warn(
+            errors.warn(
                 f"The search among choices was cut short after {self.effort.spent:.2g} evaluations of pairs or rows, "
                 "so that a better choice may be one exchange away. Call kerasbed.model.ranking.rank(model.study, "
                 "effort=4) to go on from the best one, or learn longer.",
-                UserWarning,
-                stacklevel=5,
+                errors.NotConvergedWarning,
             )
 
 

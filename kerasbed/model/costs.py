@@ -7,7 +7,6 @@ overruns the budget by the fraction g w / price, at most. The cost that was reac
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, functions
+from kerasbed.backend import Tensor, errors, functions
 from kerasbed.designs import Design
 from kerasbed.designs.space import filled
 from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
@@ -114,16 +113,15 @@ class Cost:
     def _refuse(self, least):
         """An error where no design can be within the budget; a warning where that is not sure."""
         if self.cheapest.proven:
-            raise ValueError(
+            raise errors.OverBudgetError(
                 f"No design is within the budget of {self.budget:g}: the least cost found is {least:.6g}. Raise the "
                 "budget, or widen the space."
             )
-        warnings.warn(
+        errors.warn(
             f"No design within the budget of {self.budget:g} was found: exchanges from {STARTS} cheap designs end at a "
             f"cost of {least:.6g}, and there are too many choices to try all of them. If there is such a design, pass "
             "it as initial=; if not, raise the budget.",
-            UserWarning,
-            stacklevel=5,
+            errors.OverBudgetWarning,
         )
 
     def config(self):

@@ -5,7 +5,6 @@ objective's contributions, `compute_loss` averages them. Keras differentiates it
 carries it to the device; `estimates.py` says what a model tells of the EIG, `amortised.py` what of parameters.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, versions
+from kerasbed.backend import Tensor, errors, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
@@ -357,17 +356,24 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if self.cost is None or self.cost.budget is None:
             return
         if (reached := self.reached_cost) > self.cost.budget * (1.0 + TOLERANCE):
-            warnings.warn(
+            errors.warn(
                 f"The learned design costs {reached:.6g}, over the budget of {self.cost.budget:g}: train longer, or "
                 "with a design rate that decays to zero.",
-                UserWarning,
-                stacklevel=3,
+                errors.OverBudgetWarning,
             )
 
     @backend.simulates
     def explain_nonfinite(self) -> str:
         """The likely cause of draws without a finite log density, in words."""
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
+
+    def warn_nonfinite(self, what: str) -> None:
+        """Warn of draws without a finite log density, with their likely cause.
+
+        Args:
+            what: happened to how many of them.
+        """
+        errors.warn(f"{what} {self.explain_nonfinite()}", errors.NumberRangeWarning)
 
     # -- serialization ---
 

@@ -78,8 +78,8 @@ def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
     learned = target is not None and target.has_density and not target.discrete
     if not learned or held is None or held.target is not target or not held.is_trained:
         return found
-    warn_outside_region(study, held, stacklevel=7)
+    warn_outside_region(study, held)
     own = learned_bound.estimate(study, num_samples, seed)
     method = f"below {own.method}, above {found.method}"
     joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
-    return reliability.checked(joined, stacklevel=5)
+    return reliability.checked(joined)

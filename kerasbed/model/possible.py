@@ -11,7 +11,6 @@ serves as a proposal, with weights w = p(y | theta) p(theta) / q(theta | y). Dra
 log densities are log p(y | theta) p(theta) - log mean w, as long as enough draws carry the weights.
 """
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +18,7 @@ from keras import tree
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.networks.posterior import Posterior
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator, design_shape
@@ -142,24 +142,22 @@ def of_draws(simulator: Simulator, outcome: np.ndarray, draws: Parameters, desig
     return np.concatenate(found)
 
 
-def warn_impossible(share: np.ndarray, left: np.ndarray, corrected: np.ndarray, stacklevel: int) -> None:
+def warn_impossible(share: np.ndarray, left: np.ndarray, corrected: np.ndarray) -> None:
     """Say which share of the posterior was impossible, what was done, and where no possible draw was found."""
     if np.any(left > 0):
-        warnings.warn(
+        errors.warn(
             f"For {np.sum(left > 0)} of {len(left)} data sets the amortised posterior gives too few parameters under "
             f"which the data are possible ({share.max():.1%} of its draws are impossible under the likelihood); up to "
             f"{int(left.max())} impossible draws of a data set are left. Check that the data are possible, or train "
             "longer.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            errors.PoorFitWarning,
         )
     elif share.mean() > TOLD:
         leaks = np.sum(share > TOLD)
         done = f"were replaced: by importance weights for {int(corrected.sum())} of {leaks} such data sets, else by "
-        warnings.warn(
+        errors.warn(
             f"{share.mean():.1%} of the amortised draws (up to {share.max():.1%} for a data set) are impossible under "
             f"the likelihood; they {done}rejection, which leaves the others as they are. The posterior's edge, which "
             "depends on the data, is not learned: train longer, or compare with kb.reference or kb.variational.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            errors.PoorFitWarning,
         )

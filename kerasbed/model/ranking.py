@@ -5,14 +5,13 @@ difference is that of the paired contributions.
 """
 
 import time
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
@@ -129,12 +128,11 @@ def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
 
 
 def _warn_saturated(comparison, terms):
-    warnings.warn(
+    errors.warn(
         f"Designs were compared by {comparison.name}, which reads {np.nanmax(terms.mean(axis=1)):.3f} nats at the best "
         f"of them and cannot exceed {comparison.ceiling(terms.shape[1]):.3f}: so near to it, it hardly tells designs "
         "apart, and the one that was kept may not be the best. " + comparisons.UNSATURATED,
-        UserWarning,
-        stacklevel=7,
+        errors.SaturatedWarning,
     )
 
 

@@ -10,7 +10,6 @@ import contextvars
 import json
 import tempfile
 import types
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import keras
 
-from kerasbed.backend import functions, versions
+from kerasbed.backend import errors, functions, versions
 from kerasbed.callbacks import DesignHistory
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
@@ -63,11 +62,11 @@ def load(
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise errors.MissingFileError(f"There is no file {path}.")
     config = _read_config(path)
     if config.get("registered_name", "") not in ("kerasbed>DesignModel", "kerasbed>PosteriorApproximator"):
         what = config.get("registered_name") or config.get("class_name") or "an object without a class"
-        raise ValueError(
+        raise errors.FileError(
             f"{path} is a Keras file that holds {what!r}, not a kerasbed DesignModel; load it with "
             "keras.saving.load_model."
         )
@@ -84,15 +83,15 @@ def _written_by(config) -> dict | None:
 
 def _read_config(path) -> dict:
     if not zipfile.is_zipfile(path):
-        raise ValueError(
+        raise errors.FileError(
             f"{path} is not a .keras archive (it starts with {path.read_bytes()[:8]!r}): it is truncated, or was "
             "written by something else than model.save(...)."
         )
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
-            raise ValueError(f"{path} is a zip archive without config.json, so not a Keras model file.")
+            raise errors.FileError(f"{path} is a zip archive without config.json, so not a Keras model file.")
         if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"{path} is damaged: {damaged} fails its checksum. Save the model again.")
+            raise errors.FileError(f"{path} is damaged: {damaged} fails its checksum. Save the model again.")
         return json.loads(archive.read("config.json"))
 
 
@@ -120,12 +119,12 @@ def model_from_config(cls: type, config: dict) -> Any:
     given = _given.get()
     simulator = given.get("simulator") or files.registered_simulator(saved)
     if simulator is None:
-        raise ValueError(
+        raise errors.FileError(
             f"The model was trained for the simulator {saved['class']}, which is not part of the file. "
             "Load it with kb.load(path, simulator=...)."
         )
     if simulator.prior.dims != saved["parameters"]:
-        raise ValueError(
+        raise errors.FileError(
             f"The model was trained for parameters {saved['parameters']} (name: dimension), but the prior of the "
             f"simulator given has {simulator.prior.dims}; pass the simulator it was trained for."
         )
@@ -147,10 +146,10 @@ def _function(part, config, given):
     if given is not None:
         if not isinstance(saved, dict) and not _lost_its_cost(part, config):
             trained = f"with the {part} {saved}" if saved else f"without a {part}"
-            raise ValueError(f"{part}= was given, but the model was trained {trained}; load it without {part}=.")
+            raise errors.FileError(f"{part}= was given, but the model was trained {trained}; load it without {part}=.")
         return given
     if name is not None:
-        raise ValueError(
+        raise errors.FileError(
             f"The model was trained with the {part} function {name}, which is not part of the file. Load it with "
             f"kb.load(path, {part}=...), or register the function with @keras.saving.register_keras_serializable() "
             "before the model is saved."
@@ -165,10 +164,9 @@ def _lost_its_cost(part, config) -> bool:
 
 def _warn_of_lost_cost(config, given):
     if _lost_its_cost("cost", config):
-        warnings.warn(
+        errors.warn(
             "The model was trained with a cost that was not registered with Keras, and the version of kerasbed that "
             "saved it left function and budget out. "
             + ("Its budget is lost." if given.get("cost") else "Pass the function as kb.load(path, cost=...)."),
-            UserWarning,
-            stacklevel=2,
+            errors.FileWarning,
         )

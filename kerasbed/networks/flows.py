@@ -1,6 +1,5 @@
 """Posterior networks sized to the problem, and checks of those a user brings."""
 
-import warnings
 from typing import Any
 
 import bayesflow as bf
@@ -9,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
 
 WITHOUT_DENSITY = (
@@ -111,10 +111,9 @@ def warn_about_dropout(network: bf.networks.InferenceNetwork) -> None:
     rates = {layer.rate for layer in active}
     configured = (getattr(network, "subnet_kwargs", None) or {}).get("dropout", None)
     if rates or (configured is not None and configured > 0):
-        warnings.warn(
+        errors.warn(
             f"The posterior network uses dropout ({sorted(rates) or configured}). Simulations are fresh at every step, "
             "so it only adds noise and time, and results no longer repeat exactly across backends; "
             "pass subnet_kwargs={'dropout': 0.0} to the network.",
-            UserWarning,
-            stacklevel=5,
+            errors.SettingWarning,
         )

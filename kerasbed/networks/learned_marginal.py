@@ -13,6 +13,8 @@ broad part, of weight w: a kernel density alone falls faster than the tails it i
 import numpy as np
 from scipy import special, stats
 
+from kerasbed.backend import errors
+
 BINS = 256
 LEAST_IN_BIN = 64
 BROAD = 0.1  # w
@@ -31,7 +33,7 @@ class EqualCounts:
         bins = int(np.clip(len(draws) // LEAST_IN_BIN, 4, BINS))
         edges = np.unique(np.quantile(draws, np.linspace(0.0, 1.0, bins + 1)))
         if len(edges) < 4:
-            raise ValueError("Nearly all draws of the target are equal, so that it has no density.")
+            raise errors.NoDensityError("Nearly all draws of the target are equal, so that it has no density.")
         mass = np.histogram(draws, edges)[0] / len(draws)
         self.edges, self.mass = edges[1:-1], mass  # the outermost bins are the tails
         self.below = np.cumsum(mass)[:-1]  # distribution function at the edges
@@ -67,7 +69,9 @@ class LearnedMarginal:
             try:
                 self.kernels = stats.gaussian_kde(scores.T)
             except np.linalg.LinAlgError:
-                raise ValueError("Coordinates of the target are functions of each other: it has no density.") from None
+                raise errors.NoDensityError(
+                    "Coordinates of the target are functions of each other: it has no density."
+                ) from None
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         scores, product = self._scores(z)

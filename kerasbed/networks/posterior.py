@@ -4,7 +4,6 @@ The outcome, standardised by pilot constants or summarised by a network, and the
 conditioned on; `kerasbed.networks.head` is that density.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.classifier import Classifier
@@ -225,13 +224,12 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
-    def warn_outside_region(self, design: Tensor, cure: str | None = None, stacklevel: int = 4) -> None:
+    def warn_outside_region(self, design: Tensor, cure: str | None = None) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
 
         Args:
             design: tensors in the user's units.
             cure: what to do; None: train at them, or over the space.
-            stacklevel: of the warning, from here.
         """
         if not self.is_trained:
             return
@@ -241,12 +239,11 @@ class Posterior(keras.layers.Layer):
         features = ops.convert_to_numpy(self.space.encode(design))
         distance = np.abs(features - mean)
         if np.any(distance > 2.0 * spread + REGION_TOLERANCE):
-            warnings.warn(
+            errors.warn(
                 f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} "
                 "in encoded units, where the space is about 2 wide); its posterior is an extrapolation. "
                 + (cure or TRAIN_THERE),
-                UserWarning,
-                stacklevel=stacklevel,
+                errors.OutOfTrainingWarning,
             )
 
     def get_config(self) -> dict:

@@ -9,7 +9,6 @@ let gradients through. A pilot over draws of the prior and of the design space s
 are saved as non-trainable weights, and their log-determinants enter every density.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, errors, numerics
 
 LARGEST_SQUARED = 1e150  # values beyond it have no finite square
 
@@ -100,15 +99,14 @@ def finite_rows(values: np.ndarray, what: str) -> np.ndarray:
     """
     finite = np.all(np.isfinite(values.reshape(len(values), -1)), axis=1)
     if finite.sum() < 2:
-        raise ValueError(
+        raise errors.NumberRangeError(
             f"{what} was NaN or infinite in {np.sum(~finite)} of {len(values)} pilot draws over the prior and the "
             "design space. Check outcome() for overflow, logs of non-positive numbers and divisions by zero."
         )
     if not finite.all():
-        warnings.warn(
+        errors.warn(
             f"{what} was NaN or infinite in {np.sum(~finite)} of {len(values)} pilot draws; "
             "training skips steps that contain such draws.",
-            RuntimeWarning,
-            stacklevel=2,
+            errors.NumberRangeWarning,
         )
     return finite

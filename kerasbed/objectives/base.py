@@ -1,13 +1,12 @@
 """What every EIG bound shares."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.priors.base import Parameters
@@ -105,10 +104,9 @@ class Objective(keras.layers.Layer):
     def warn_about_search(self, design: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""
         if self.direction == "upper bound" and design.trainable:
-            warnings.warn(
+            errors.warn(
                 f"{type(self).__name__} is an upper bound, whose bias differs from design to design: a search climbs "
                 "the bias together with the EIG. Learn the design on a lower bound (PriorContrastive, "
                 "AdaptiveContrastive, BarberAgakov) and use this one at a fixed design (trainable=False).",
-                UserWarning,
-                stacklevel=4,
+                errors.SettingWarning,
             )

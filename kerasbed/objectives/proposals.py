@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import pool
 from kerasbed.priors.base import AbstractPrior
@@ -32,7 +32,7 @@ def check_proposal(posterior: Posterior, prior: AbstractPrior) -> None:
             "functions of standard normal base samples; use base_distribution='normal'."
         )
     if not prior.has_density:
-        raise ValueError(
+        raise errors.NoDensityError(
             "The prior has no density, which importance weights need; pass log_prob= and log_density= to "
             "Prior.from_sampler, or use kb.objectives.BarberAgakov."
         )

@@ -22,7 +22,7 @@ from keras import ops
 from scipy import special, stats
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import joint_values
 from kerasbed.priors.base import AbstractPrior, Parameters
 
@@ -112,7 +112,9 @@ class StretchedChart(Chart):
         low, self.middle, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)
         scale = (high - low) / (stats.norm.ppf(0.75) - stats.norm.ppf(0.25))
         if not np.all(scale > 0):
-            raise ValueError("Half of the prior's draws agree in a parameter, so it has no density; make it discrete.")
+            raise errors.NoDensityError(
+                "Half of the prior's draws agree in a parameter, so it has no density; make it discrete."
+            )
         scores = special.ndtri((stats.rankdata(u, axis=0) - 0.5) / len(u))
         self.root = scale[:, None] * np.linalg.cholesky(np.corrcoef(scores, rowvar=False).reshape(self.dim, self.dim))
         white = np.linalg.solve(self.root, (u - self.middle).T).T
@@ -233,7 +235,9 @@ def listed(prior: AbstractPrior) -> tuple[dict[str, np.ndarray], np.ndarray]:
             "over; use kb.eig.bracket or a model."
         )
     if not prior.has_density:
-        raise ValueError("The prior has no probabilities, which a sum needs; pass log_prob= to Prior.from_sampler.")
+        raise errors.NoDensityError(
+            "The prior has no probabilities, which a sum needs; pass log_prob= to Prior.from_sampler."
+        )
     rows = joint_values({name: prior.discrete[name] for name in prior.names})
     ends = np.cumsum(list(prior.dims.values()))[:-1]
     values = dict(zip(prior.names, np.split(rows, ends, axis=1), strict=True))

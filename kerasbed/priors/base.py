@@ -12,8 +12,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, numerics
-from kerasbed.base_samples import open_unit
+from kerasbed.backend import Seed, Tensor, errors, numerics
 from kerasbed.priors.marginals import constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
@@ -68,7 +67,7 @@ class AbstractPrior:
 
     def log_prob(self, parameters: Parameters) -> np.ndarray:
         """Log density in the user's units, {name: (..., d)} -> (...,)."""
-        raise NotImplementedError(f"The density of {type(self).__name__} is not known.")
+        raise errors.NoDensityError(f"The density of {type(self).__name__} is not known.")
 
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """`log_prob` in `keras.ops`, through which gradients flow: dict of tensors (..., d) -> (...,).
@@ -76,7 +75,7 @@ class AbstractPrior:
         Raises:
             NotImplementedError: a marginal's law has no differentiable density; the message says how to register one.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no density in keras.ops.")
+        raise errors.NoDensityError(f"{type(self).__name__} has no density in keras.ops.")
 
     # -- shape ---
 
@@ -162,7 +161,7 @@ class AbstractPrior:
         Returns:
             {name: (num, d)} and the log probability of the values given, (num,).
         """
-        return self.transform(open_unit(special.ndtr(z))), np.zeros(len(z))
+        return self.transform(numerics.open_unit(special.ndtr(z))), np.zeros(len(z))
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Differential entropy in nats: in closed form where it is known, else from `num_samples` draws."""

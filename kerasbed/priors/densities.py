@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 from scipy import linalg, special
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, errors, numerics
 
 STANDARD: dict[str, Callable] = {}
 
@@ -52,7 +52,7 @@ def log_density(frozen: Any, x: Tensor) -> Tensor:
     """
     name = frozen.dist.name
     if name not in STANDARD:
-        raise NotImplementedError(
+        raise errors.NoDensityError(
             f"The law scipy.stats.{name} has no log density in keras.ops. Known laws: {', '.join(sorted(STANDARD))}. "
             f"Add it with kerasbed.densities.register({name!r}, lambda z, *shapes: ...)."
         )

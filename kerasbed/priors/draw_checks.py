@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kerasbed.backend import errors
 from kerasbed.priors.base import Parameters
 
 AT_EDGE = 0.02  # share of draws on the edge of a support that may be rounding
@@ -128,7 +129,7 @@ def _off_edge(name, column, edge, sign, width):
     on = distance <= rounding
     if on.sum() > max(2, AT_EDGE * len(column)):
         nearest = max(rounding, float(np.finfo("float64").tiny))
-        raise ValueError(
+        raise errors.NoDensityError(
             f"{on.sum()} of {len(column)} draws of {name!r} lie on the edge {edge:g} of its support, or nearer to it "
             f"than {nearest:.2g}, so they have no density there. If the edge has a probability of its own, make it a "
             "discrete parameter; if the draws were rounded or cut off, pass them as they were."
@@ -148,7 +149,7 @@ def check_spread(names: Sequence[str], u: np.ndarray) -> None:
     for name, column in zip(names, u.T, strict=True):
         values = len(np.unique(column))
         if 1 < values < FEW_VALUES and len(column) >= 10 * values:
-            raise ValueError(
+            raise errors.NoDensityError(
                 f"{name!r} takes only {values} values in {len(column)} draws, so it has no density. If it is "
                 "discrete, pass discrete={name: possible values}, or like=, the prior of the model that made the "
                 "draws; if a Markov chain stood still, run it longer."
@@ -156,7 +157,7 @@ def check_spread(names: Sequence[str], u: np.ndarray) -> None:
     spread = np.std(u, axis=0)
     correlation = np.atleast_2d(np.corrcoef(u, rowvar=False)) if np.all(spread > 0) else np.zeros((1, 1))
     if np.linalg.eigvalsh(correlation)[0] < 1e-12:
-        raise ValueError(
+        raise errors.NoDensityError(
             "The draws have a singular covariance: a parameter is constant or a function of the others, so they "
             "have no density. Leave such a parameter out."
         )

@@ -4,13 +4,12 @@ A density estimated from draws is not the density of those draws: entropies and 
 fitted prior samples from what it evaluates, and says where that is not what it was fitted to.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor
+from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.priors import draw_checks
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.fitted_density import HeldOut, fit_density
@@ -90,14 +89,13 @@ class FittedPrior(PosteriorPrior):
         far = held.distance > held.noise + VISIBLE
         far = far or held.expected - held.log_density > LOST + 4.0 * held.standard_error
         if far:
-            warnings.warn(
+            errors.warn(
                 f"The density fitted to {self.num_draws} draws of {list(self.dims)} is not theirs: draws held out from "
                 f"the fit have log density {held.log_density:.3f} +- {held.standard_error:.3f} on average where "
                 f"{held.expected:.3f} was expected, and the laws of the log density are {held.distance:.2f} apart "
                 f"({held.noise:.2f} by chance). Entropies and EIGs with it are off by as much. Pass more or longer "
                 "chains of draws, their supports=, or Prior.from_samples(..., flow=True).",
-                UserWarning,
-                stacklevel=6,
+                errors.PoorFitWarning,
             )
         return far
 
@@ -114,13 +112,12 @@ class FittedPrior(PosteriorPrior):
                 )
                 worst = int(np.argmax(np.maximum(share, across)))
                 if effective * share[worst] > BEYOND or effective * across[worst] > ACROSS:
-                    warnings.warn(
+                    errors.warn(
                         f"The density fitted to {self.num_draws} draws puts {share[worst]:.2%} of {name!r} {side} "
                         f"{ends[worst]:.4g}, where none of the draws lies. If they pile up at an edge, say where it "
                         f"is, supports={{{name!r}: (low, high)}}, or pass like=, the prior of the model that made the "
                         "draws.",
-                        UserWarning,
-                        stacklevel=6,
+                        errors.PoorFitWarning,
                     )
 
 

@@ -9,7 +9,6 @@ neither set the scale nor lie where no step of a spline reaches. With q(z) = N(f
 inverse of normal base samples.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import bayesflow as bf
@@ -19,7 +18,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor
+from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.scaling import Standardize
@@ -112,12 +111,11 @@ class FlowPrior(FittedPrior):
         mixture = fitted_density.fit_mixture_on(self.maps, self._distinct[rest], self._counts[rest], rng)
         gain = fitted_density.compare(mixture.log_prob(self._distinct[held]) - of_flow, weights, own)
         if worse := gain.log_density > WORSE + 2.0 * gain.standard_error:
-            warnings.warn(
+            errors.warn(
                 f"Held-out draws have log density {self.held_out.log_density:.3f} under the flow and "
                 f"{gain.log_density:.3f} +- {gain.standard_error:.3f} more under a mixture of normal laws; leave out "
                 "flow=, or pass a larger network.",
-                UserWarning,
-                stacklevel=6,
+                errors.PoorFitWarning,
             )
         return worse
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasbed.backend import Seed, Tensor
+from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.finite import is_discrete
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.joint import JointPrior
@@ -79,12 +79,14 @@ class SampledPrior(JointPrior):
 
     def log_prob(self, parameters: Parameters) -> np.ndarray:
         if not self.has_density:
-            raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
+            raise errors.NoDensityError(
+                "This prior is a sampler without a density; pass log_prob= to Prior.from_sampler."
+            )
         return np.asarray(self._log_prob(self.check(parameters)), "float64")
 
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         if self._log_density is None:
-            raise NotImplementedError(
+            raise errors.NoDensityError(
                 "This prior is a sampler without a differentiable density; pass log_density= (written in keras.ops) "
                 "to Prior.from_sampler."
             )
@@ -223,7 +225,7 @@ class HierarchicalPrior(JointPrior):
         return total
 
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError(
+        raise errors.NoDensityError(
             "A hierarchical prior has no density in keras.ops; use Prior.from_sampler(sampler, log_prob=..., "
             "log_density=...), or write the dependent parameter in outcome() as a function of independent ones, such "
             "as mean + spread * effect with a standard normal effect."

@@ -18,6 +18,7 @@ from keras import ops, tree
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
 from kerasbed.designs.base import Design
 from kerasbed.search.optimizer_coordinates import coordinates
@@ -92,7 +93,7 @@ def minimize(
         ends.append(end)
     table = pd.DataFrame(rows)
     if not np.any(np.isfinite(table["value"])):
-        raise ValueError(
+        raise errors.NotConvergedError(
             f"The objective is not finite at any of {len(points)} starts (values {table['value'].tolist()}). Evaluate "
             "it at a design of your own, look for logs or divisions of zero, or pass starts= where it is defined."
         )
@@ -100,11 +101,10 @@ def minimize(
     order = np.lexsort((table["value"].fillna(np.inf), infeasible | ~np.isfinite(table["value"])))
     table = table.iloc[order].reset_index(drop=True)
     if infeasible.all():
-        warnings.warn(
+        errors.warn(
             f"No start meets the constraints; the best misses them by {table['violation'].min():.3g}. Loosen them, or "
             "add starts or iterations.",
-            UserWarning,
-            stacklevel=2,
+            errors.OverBudgetWarning,
         )
     designs = problem.design_of(np.stack([ends[i] for i in order]))
     best = tree.map_structure(lambda values: values[0], designs)

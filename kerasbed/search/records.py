@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasbed.backend import files, versions
+from kerasbed.backend import errors, files, versions
 
 FORMAT = "kerasbed black-box search, version 1"
 
@@ -103,7 +102,7 @@ def read(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.exists() and not _previous(path).exists():
-        raise FileNotFoundError(f"There is no search state at {path}; pass the path that was given to save().")
+        raise errors.MissingFileError(f"There is no search state at {path}; pass the path that was given to save().")
     problems = []
     for candidate in (path, _previous(path)):
         try:
@@ -112,17 +111,17 @@ def read(path: str | Path) -> dict:
             problems.append(f"{candidate}: {problem}")
             continue
         if problems:
-            warnings.warn(f"{problems[0]}. The previous state, {candidate}, is used instead.", stacklevel=3)
+            errors.warn(f"{problems[0]}. The previous state, {candidate}, is used instead.", errors.FileWarning)
         return state
-    raise ValueError("No complete search state was found: " + "; ".join(problems) + ". Start the search anew.")
+    raise errors.FileError("No complete search state was found: " + "; ".join(problems) + ". Start the search anew.")
 
 
 def _read_one(path: Path) -> dict:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["format"] != FORMAT:
-        raise ValueError(f"its format is {content['format']!r}, but {FORMAT!r} was expected")
+        raise errors.FileError(f"its format is {content['format']!r}, but {FORMAT!r} was expected")
     if content["checksum"] != _checksum(content["state"]):
-        raise ValueError("its checksum does not match: the file was cut or changed")
+        raise errors.FileError("its checksum does not match: the file was cut or changed")
     return content["state"]
 
 

@@ -1,7 +1,8 @@
 """Simulators, and the batches of simulated data that models are trained on."""
 
+from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.simulators.datasets import SimulatorDataset
 from kerasbed.simulators.model_choice import ModelChoice
-from kerasbed.simulators.simulator import GaussianSimulator, MissingMethodError, OutcomeError, Simulator
+from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
 __all__ = ["GaussianSimulator", "MissingMethodError", "ModelChoice", "OutcomeError", "Simulator", "SimulatorDataset"]

@@ -21,9 +21,10 @@ import keras
 import numpy as np
 
 from kerasbed import backend
+from kerasbed.backend import numerics
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import positive_integer
-from kerasbed.base_samples import open_unit, sobol
+from kerasbed.base_samples import sobol
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
@@ -171,7 +172,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         if self.base_samples == "sobol":
             points = sobol(num, self.prior.dim + self.noise.size, rng)
             parameters = self.prior.transform(points[:, : self.prior.dim])
-            noise = self.noise.transform(open_unit(points[:, self.prior.dim :]))
+            noise = self.noise.transform(numerics.open_unit(points[:, self.prior.dim :]))
         else:
             parameters = self.prior.sample(num, rng)
             noise = self.noise.draw(num, rng)

@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.backend.finite import as_discrete
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
@@ -81,7 +81,9 @@ class ModelPrior(ProductPrior):
     def log_prob(self, parameters: Parameters) -> np.ndarray:
         """log p(m) + log p_m(theta_m); the other models' parameters do not count."""
         if not self.has_density:
-            raise ValueError("The prior of a model is a sampler without a density; pass log_prob= to its from_sampler.")
+            raise errors.NoDensityError(
+                "The prior of a model is a sampler without a density; pass log_prob= to its from_sampler."
+            )
         parameters = self.check(parameters)
         index, total = parameters[MODEL][..., 0], self.index.log_prob(parameters[MODEL])
         for value, (key, prior) in enumerate(self.priors.items()):
@@ -89,7 +91,9 @@ class ModelPrior(ProductPrior):
         return total
 
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError("A choice among models has no density in keras.ops; use kb.objectives.BarberAgakov.")
+        raise errors.NoDensityError(
+            "A choice among models has no density in keras.ops; use kb.objectives.BarberAgakov."
+        )
 
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         return self._sampled_entropy(num_samples, seed)
@@ -138,7 +142,7 @@ class ModelChoice(Simulator):
         self.weights = weights / weights.sum()
         self.prior = ModelPrior({key: s.prior for key, s in self.simulators.items()}, self.weights)
         if parameters and not self.prior.has_density:
-            raise ValueError(
+            raise errors.NoDensityError(
                 "parameters=True needs the density of every model's prior; pass log_prob= to Prior.from_sampler."
             )
         self.default_target = None if parameters else MODEL

@@ -16,18 +16,11 @@ from scipy import stats
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators.noise import JoinedNoise, Noise
-
-
-class OutcomeError(ValueError):
-    """An `outcome` that breaks its contract."""
-
-
-class MissingMethodError(NotImplementedError):
-    """A method that a simulator must define and does not."""
 
 
 class Simulator:

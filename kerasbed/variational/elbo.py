@@ -27,7 +27,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.variational.families import Family
 from kerasbed.variational.gaussian import divergence
 
@@ -119,7 +119,7 @@ class NegativeELBO:
         flat = ops.reshape(z, (-1, z.shape[-1])) if of_rows else z
         values = self.log_likelihood(self.coordinates.to_parameters(flat), data)
         if tuple(values.shape) != tuple(flat.shape[:-1]):
-            raise ValueError(
+            raise errors.LikelihoodError(
                 f"log_likelihood returned shape {tuple(values.shape)}, but {tuple(flat.shape[:-1])} was expected: one "
                 "value for each draw. Parameters arrive as {name: (..., d)}; reduce the last axis, e.g. theta[..., 0]."
             )
@@ -137,7 +137,7 @@ class NegativeELBO:
             return log_weights
         of_likelihood = backend.compile_function(self.log_likelihood)(self.draws(phi, base, data), data)
         if unusable := int(np.sum(~np.isfinite(of_likelihood))):
-            raise ValueError(
+            raise errors.LikelihoodError(
                 f"log_likelihood is NaN or infinite for {unusable} of {log_weights.size} draws at the start of the "
                 "fit. Check it there (overflow, log of a negative number), or start closer with initial= draws."
             )

@@ -1,7 +1,6 @@
 """`fit`: a variational posterior for the experiment that was run. The mathematics is in `elbo.py` and the families."""
 
 import time
-import warnings
 from collections.abc import Callable
 
 import keras
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import base_samples as rules
+from kerasbed.backend import errors
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
@@ -114,11 +114,11 @@ def fit_problem(
 
 def _warn(result):
     if not result.converged:
-        warnings.warn(f"The variational fit did not converge: {result.message}.", UserWarning, stacklevel=4)
+        errors.warn(f"The variational fit did not converge: {result.message}.", errors.NotConvergedWarning)
     worst = float(np.max(result.pareto_k))
     if worst > diagnostics.PARETO_K_LIMIT:
         text = diagnostics.describe_k(worst, float(np.min(result.efficiency)), result.family)
-        warnings.warn(text, UserWarning, stacklevel=4)
+        errors.warn(text, errors.PoorFitWarning)
 
 
 # -- start, points and optimizer --------------------------------------------------------------------------------------

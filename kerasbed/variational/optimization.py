@@ -14,6 +14,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.backend import errors
 from kerasbed.variational.elbo import NegativeELBO
 
 SCIPY_METHODS = ("L-BFGS-B", "trust-constr", "trust-exact", "BFGS", "Newton-CG")
@@ -41,7 +42,7 @@ class Run:
     path: list = field(default_factory=list)
 
 
-class NotFiniteAtStart(ValueError):
+class NotFiniteAtStart(errors.NotConvergedError):
     """The ELBO or its gradient is NaN or infinite at the start of a fit."""
 
 

@@ -23,7 +23,7 @@ _MOMENT_POINTS = 2**14
 def fresh_points(family: Family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
     """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
     rng, shape = np.random.default_rng([seed, stream]), (num, family.base_dim)
-    return rng.standard_normal(shape) if family.base == "normal" else base_samples.open_unit(rng.random(shape))
+    return rng.standard_normal(shape) if family.base == "normal" else numerics.open_unit(rng.random(shape))
 
 
 class VariationalFit:

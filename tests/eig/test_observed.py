@@ -50,7 +50,7 @@ def test_numbers_of_other_types_are_taken():
 def problems(simulated, observed, possible=None):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        SeenOutcomes(simulated, possible).warn(np.asarray(observed, "float64"), stacklevel=1)
+        SeenOutcomes(simulated, possible).warn(np.asarray(observed, "float64"))
     return [str(warning.message) for warning in caught]
 
 

@@ -1,0 +1,59 @@
+"""Kinds of errors and warnings, for `except` and `warnings.filterwarnings`.
+
+    warnings.filterwarnings("error", category=kb.errors.UnreliableWarning)
+
+`KerasbedError` and `KerasbedWarning` are the bases. Every error is also the built-in that one would expect (a
+`NumberRangeError` is a ValueError), and every warning is a UserWarning.
+"""
+
+from kerasbed.backend.errors import (
+    ArgumentError,
+    FileError,
+    FileWarning,
+    KerasbedError,
+    KerasbedWarning,
+    LikelihoodError,
+    MissingFileError,
+    MissingMethodError,
+    NoDensityError,
+    NotConvergedError,
+    NotConvergedWarning,
+    NumberRangeError,
+    NumberRangeWarning,
+    OutcomeError,
+    OutOfTrainingWarning,
+    OverBudgetError,
+    OverBudgetWarning,
+    PoorFitWarning,
+    SaturatedWarning,
+    SettingWarning,
+    SlowWarning,
+    UnreliableError,
+    UnreliableWarning,
+)
+
+__all__ = [
+    "ArgumentError",
+    "FileError",
+    "FileWarning",
+    "KerasbedError",
+    "KerasbedWarning",
+    "LikelihoodError",
+    "MissingFileError",
+    "MissingMethodError",
+    "NoDensityError",
+    "NotConvergedError",
+    "NotConvergedWarning",
+    "NumberRangeError",
+    "NumberRangeWarning",
+    "OutOfTrainingWarning",
+    "OutcomeError",
+    "OverBudgetError",
+    "OverBudgetWarning",
+    "PoorFitWarning",
+    "SaturatedWarning",
+    "SettingWarning",
+    "SlowWarning",
+    "UnreliableError",
+    "UnreliableWarning",
+]
