@@ -23,7 +23,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import errors, number_range, numerics
+from kerasbed.backend import errors, numerics
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
@@ -31,6 +31,7 @@ from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import number_range
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 

@@ -32,12 +32,13 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, errors, number_range, numerics
+from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
+from kerasbed.simulators import number_range
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape, design_values
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word

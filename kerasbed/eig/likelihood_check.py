@@ -23,9 +23,10 @@ from keras import ops, tree
 from scipy import special, stats
 
 from kerasbed import backend
-from kerasbed.backend import errors, number_range
+from kerasbed.backend import errors
 from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
+from kerasbed.simulators import number_range
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 NUM_PARAMETERS = 3

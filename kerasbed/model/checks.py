@@ -8,13 +8,13 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import number_range
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import number_range
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
