@@ -6,6 +6,7 @@ from kerasbed.designs.box import Box, Free
 from kerasbed.designs.choices import Choice, Integer
 from kerasbed.designs.composite import Product
 from kerasbed.designs.conditions import detach
+from kerasbed.designs.sequence import Sequence
 from kerasbed.designs.simplex import Simplex
 from kerasbed.designs.space import Space
 from kerasbed.designs.subset import Subset
@@ -20,6 +21,7 @@ __all__ = [
     "Free",
     "Integer",
     "Product",
+    "Sequence",
     "Simplex",
     "Space",
     "Sphere",

@@ -25,7 +25,11 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import errors
-from kerasbed.designs import Choice, Design, Integer, Product, Subset
+from kerasbed.designs import Design, Space
+from kerasbed.designs.choices import ChoiceSpace, IntegerSpace
+from kerasbed.designs.composite import ProductSpace
+from kerasbed.designs.sequence import SequenceSpace
+from kerasbed.designs.subset import SubsetSpace
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cells import cell_nodes, halved
@@ -187,7 +191,7 @@ def _checked_outcomes(simulator):
 
 def _listed(designs):
     """Settings as arrays with a leading axis."""
-    if isinstance(designs, Design):
+    if isinstance(designs, Space):
         designs = _values_of(designs)
     arrays = design_values(designs)
     sizes = {np.shape(leaf)[:1] for leaf in tree.flatten(arrays)}
@@ -201,21 +205,27 @@ def _listed(designs):
 
 def _values_of(space):
     """All values of a discrete space: (S, *shape), or a dict of those for a product."""
-    if isinstance(space, Product):
+    if isinstance(space, ProductSpace):
         parts = {name: _values_of(part) for name, part in space.spaces.items()}
         index = np.indices([len(tree.flatten(part)[0]) for part in parts.values()]).reshape(len(parts), -1)
         _refuse_many(index.shape[1])
         pairs = zip(parts.items(), index, strict=True)
         return {name: tree.map_structure(lambda v, i=i: v[i], part) for (name, part), i in pairs}
-    if isinstance(space, Subset):
+    if isinstance(space, SubsetSpace):
         _refuse_many(special.comb(space.number, space.size))
         rows = np.array(list(itertools.combinations(range(space.number), space.size)))
         return space.candidates[rows].sum(axis=1) if space.as_mask else space.candidates[rows]
-    if isinstance(space, Choice | Integer):
+    if isinstance(space, ChoiceSpace | IntegerSpace):
         entries = int(np.prod(space.shape))
         _refuse_many(float(len(space.options)) ** entries)
         grid = np.array(list(itertools.product(space.options, repeat=entries)))
         return grid.reshape(len(grid), *space.shape)
+    if isinstance(space, SequenceSpace):
+        single = _values_of(space.single)
+        count = len(tree.flatten(single)[0])
+        _refuse_many(float(count) ** space.length)
+        index = np.array(list(itertools.product(range(count), repeat=space.length)))
+        return tree.map_structure(lambda v: v[index], single)
     raise TypeError(
         f"A {type(space).__name__} has no list of its values; pass the settings wanted as an array (settings, *shape)."
     )

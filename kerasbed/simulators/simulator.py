@@ -269,7 +269,7 @@ class GaussianSimulator(Simulator):
             _, whitener, log_det = self._factor()
             residual = ops.matmul(residual, ops.transpose(ops.convert_to_tensor(whitener, dtype=residual.dtype)))
             log_scale = log_scale + log_det / len(whitener)
-        event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
+        event = tuple(range(-(len(outcome.shape) - leading_axes(parameters)), 0))
         return ops.sum(-0.5 * ops.square(residual) - log_scale, axis=event)
 
     def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
@@ -325,7 +325,7 @@ class GaussianSimulator(Simulator):
         return factor, np.linalg.inv(factor), float(np.sum(np.log(np.diag(factor))))
 
 
-def _leading_axes(parameters) -> int:
+def leading_axes(parameters: Mapping[str, Tensor]) -> int:
     """Number of leading axes of a dict of (..., d)."""
     return max(len(values.shape) for values in parameters.values()) - 1
 

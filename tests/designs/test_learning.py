@@ -162,6 +162,7 @@ def test_a_budget_that_few_designs_meet_is_found_by_descent():
         (kb.designs.Integer((2, 2), 0, 3), 4 * 3),
         (kb.designs.Product(kind=kb.designs.Choice((1,), [0.0, 1.0, 4.0]), on=kb.designs.Subset(4, size=1)), 2 + 3),
         (kb.designs.Box((2,), 0.0, 1.0), 0),
+        (kb.designs.Sequence(kb.designs.Choice((1,), [0.5, 1.0, 2.0]), 3), 3 * 2),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, kb.designs.Design) else "",
 )
