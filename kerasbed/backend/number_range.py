@@ -22,6 +22,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend.programs import compiled
 
 TOLERANCE = 0.02  # rounding errors, in units of the spread that they disturb: 2e-4 nats
 SHARE = 0.01  # of the draws that may be disturbed more: tails, edges of a support
@@ -267,8 +268,7 @@ def _simulate(simulator, target, parameters, values, noise, probes):
         }
     chosen = {name: np.concatenate([leaf, parameters[name][:probes]]) for name, leaf in chosen.items()}
     designs = tree.map_structure(lambda leaf: pick(leaf, rows, same), values)
-    evaluate = backend.compile_function(simulator.measure, "float64")
-    found = evaluate(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
+    found = compiled("measure", simulator)(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
     return found[: len(rows)].reshape(probes, REPEATS, -1), found[len(rows) :]
 
 

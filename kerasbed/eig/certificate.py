@@ -29,6 +29,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.networks.learned_marginal import LearnedMarginal
@@ -88,8 +89,8 @@ class _Bound:
         self.model, self.rng, self.contrasts = model, rng, contrasts
         self.posterior = model.posterior
         self.log_marginal = _marginal(self.posterior, rng)
-        posterior = self.posterior
-        self.evaluate = backend.compile_function(lambda *args: _log_q(posterior, *args), posterior.compute_dtype)
+        given = {"dtype": self.posterior.compute_dtype, "variables": self.posterior.variables}
+        self.evaluate = compiled(_log_q, self.posterior, **given)
 
     def _ratios(self, conditions, targets, pairs=False):
         return _critics(self.evaluate, self.log_marginal, self.posterior, conditions, targets, self.rng, pairs)
