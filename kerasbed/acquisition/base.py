@@ -25,6 +25,7 @@ from kerasbed import backend
 from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.gaussian_process import GaussianProcess
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.programs import SHARED
 from kerasbed.base_samples import BaseSamples, Sobol
 
 
@@ -154,14 +155,14 @@ def shapes(points: Tensor, arrays: Mapping[str, Any]) -> tuple:
     return points.shape, *(tuple(array.shape) for array in others), constants
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def compiled_value(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> values`, NumPy."""
     del key
     return backend.compile_function(lambda points, arrays: cls.evaluate(kernel, arrays, points))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def compiled_value_and_gradient(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> (values, gradients)`, NumPy.
 

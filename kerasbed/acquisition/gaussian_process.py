@@ -24,6 +24,7 @@ from kerasbed import backend
 from kerasbed.acquisition import marginal_likelihood
 from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.programs import SHARED
 
 
 def posterior(kernel: str, data: dict, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,13 +174,13 @@ class GaussianProcess:
         return points
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _correlation(kernel, size, dim):
     del size, dim  # one compiled program for each set of shapes
     return backend.compile_function(lambda x, lengthscale: correlation(kernel, x, x, lengthscale))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _posterior(kernel, shape, size):
     def evaluate(points, data):
         mean, spread = posterior(kernel, data, points)

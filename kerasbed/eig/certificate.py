@@ -26,6 +26,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
@@ -84,9 +85,10 @@ class _Bound:
 
     def __init__(self, study, rng, contrasts):
         self.study, self.rng, self.contrasts = study, rng, contrasts
-        self.posterior = posterior = study.posterior
-        self.log_marginal = _marginal(posterior, rng)
-        self.evaluate = backend.compile_function(lambda *args: _log_q(posterior, *args), posterior.compute_dtype)
+        self.posterior = study.posterior
+        self.log_marginal = _marginal(self.posterior, rng)
+        given = {"dtype": self.posterior.compute_dtype, "variables": self.posterior.variables}
+        self.evaluate = compiled(_log_q, self.posterior, **given)
 
     def _ratios(self, conditions, targets, pairs=False):
         return _critics(self.evaluate, self.log_marginal, self.posterior, conditions, targets, self.rng, pairs)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors
+from kerasbed.backend.programs import SHARED
 from kerasbed.base_samples import BaseSamples
 from kerasbed.designs import Design
 from kerasbed.eig import gaussian_draws, reliability, weighted_noise
@@ -274,9 +275,9 @@ class DoubleLoop:
             )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _compiled(name, noise_shape, **options):
-    """One compiled program for each formula, shared by all double loops with noise of this shape.
+    """One compiled program for each formula, shared by all double loops with noise of this shape; it holds no draws.
 
     The shape is part of the key because TensorFlow, once it has seen two of them, forgets even their rank.
     """

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.errors import MissingMethodError
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import finite_values
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import Likelihood, over_prior
@@ -83,7 +83,7 @@ def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[s
         shapes = {name: values.shape for name, values in parameters.items()}
         raise ValueError(f"parameters have shapes {shapes}, but ({len(outcomes)}, d) was expected: one row an outcome.")
     log_evidence = _evidence(simulator, outcomes, design)[0]
-    log_likelihood = backend.compile_function(simulator.log_likelihood)(outcomes, parameters, design)
+    log_likelihood = compiled("log_likelihood", simulator)(outcomes, parameters, design)
     return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
 
 

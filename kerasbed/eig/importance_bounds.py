@@ -20,9 +20,9 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
-from kerasbed import backend
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import nearest
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -121,7 +121,7 @@ class _Coordinates:
 
     def __init__(self, simulator, posterior):
         self.prior, self.continuous = simulator.prior, simulator.prior.continuous
-        self.evaluate = backend.compile_function(_coordinate_block(simulator, posterior), posterior.compute_dtype)
+        self.evaluate = _compiled(_coordinate_block, posterior, simulator)
 
     def log_weights(self, parameters, design, noise, auxiliary, base):
         u = np.zeros((len(noise), 0)) if self.continuous is None else self._coordinates_of(parameters)
@@ -155,7 +155,7 @@ class _Parameters:
 
     def __init__(self, simulator, posterior):
         self.prior = simulator.prior
-        self.evaluate = backend.compile_function(_block(simulator, posterior), posterior.compute_dtype)
+        self.evaluate = _compiled(_block, posterior, simulator)
 
     def log_weights(self, parameters, design, noise, auxiliary, base):
         own, proposed, log_ratio, log_p = self.evaluate(parameters, design, noise, auxiliary, base)
@@ -163,37 +163,35 @@ class _Parameters:
         return log_prior + own, self.prior.log_prob(proposed) + log_ratio, log_p.astype("float64")
 
 
-def _block(simulator, posterior):
+def _compiled(block, posterior, simulator):
+    """A block of terms, kept by the posterior, whose weights are those of each call."""
+    variables = posterior.variables if isinstance(posterior, Posterior) else ()
+    return compiled(block, posterior, simulator, dtype=posterior.compute_dtype, variables=variables)
+
+
+def _block(posterior, simulator, parameters, design, noise, auxiliary, base):
     """The terms of some outer draws without the prior's density, which NumPy knows for every prior."""
-
-    def block(parameters, design, noise, auxiliary, base):
-        outcome = simulator.measure(parameters, design, noise)
-        conditions = posterior.conditions(outcome, design)
-        auxiliary = auxiliary if posterior.auxiliary_dim else None
-        log_p = simulator.log_likelihood(outcome, parameters, design)
-        own = log_p - posterior.log_prob(parameters, conditions, auxiliary)
-        proposed, log_q, log_p_of = proposals.propose(posterior, simulator, base, outcome, design, conditions)
-        return own, proposed, log_p_of - log_q, log_p
-
-    return block
+    outcome = simulator.measure(parameters, design, noise)
+    conditions = posterior.conditions(outcome, design)
+    auxiliary = auxiliary if posterior.auxiliary_dim else None
+    log_p = simulator.log_likelihood(outcome, parameters, design)
+    own = log_p - posterior.log_prob(parameters, conditions, auxiliary)
+    proposed, log_q, log_p_of = proposals.propose(posterior, simulator, base, outcome, design, conditions)
+    return own, proposed, log_p_of - log_q, log_p
 
 
-def _coordinate_block(simulator, posterior):
+def _coordinate_block(posterior, simulator, parameters, u, design, noise, auxiliary, base):
     """`_block` with the posterior's density of coordinates, and the proposals' coordinates beside them."""
-
-    def block(parameters, u, design, noise, auxiliary, base):
-        outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
-        conditions = posterior.conditions(outcome, design)
-        auxiliary = auxiliary if posterior.auxiliary_dim else None
-        log_p = simulator.log_likelihood(outcome, parameters, design)
-        own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
-        flat = ops.reshape(base, (-1, base.shape[-1]))
-        proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
-        proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
-        log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
-        return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
-
-    return block
+    outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
+    conditions = posterior.conditions(outcome, design)
+    auxiliary = auxiliary if posterior.auxiliary_dim else None
+    log_p = simulator.log_likelihood(outcome, parameters, design)
+    own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
+    flat = ops.reshape(base, (-1, base.shape[-1]))
+    proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
+    proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
+    log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
+    return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
 
 
 def _warn_edges(prior, parameters):

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
@@ -178,8 +178,8 @@ def _announced(simulator, parameters, noise, design, precision):
 
 
 def _by_cubature(simulator, parameters, noise, design, precision):
-    outcome = backend.compile_function(simulator.measure, precision)(parameters, design, noise)
-    own = backend.compile_function(simulator.log_likelihood, precision)(outcome, parameters, design)
+    outcome = compiled("measure", simulator, dtype=precision)(parameters, design, noise)
+    own = compiled("log_likelihood", simulator, dtype=precision)(outcome, parameters, design)
     likelihood = Likelihood(simulator, outcome, design, precision)
     found, _ = over_prior(simulator.prior, likelihood, relative=RELATIVE[simulator.prior.dim])
     missed = own > found.log_likelihood + MISSED
@@ -193,15 +193,7 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
         simulator = with_direct_pairs(simulator)
     points, log_weights = listed(simulator.prior) if finite else parameter_grid(simulator.prior, grid_size)
     shape = () if finite else (grid_size,) * simulator.prior.dim
-
-    def block(parameters, noise, design, points, log_weights):
-        outcome = simulator.measure(parameters, design, noise)
-        log_p = simulator.pairwise_log_likelihood(outcome, points, design)
-        joint = log_p + log_weights[None]
-        own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
-        return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
-
-    evaluate = backend.compile_function(block, precision)
+    evaluate = compiled(_on_tensor_grid, simulator, dtype=precision, shape=shape)
     entries = 1 if simulator.has_pairwise_product else noise[0].size
     rows = max(1, BLOCK_PAIRS // (entries * len(log_weights)))
     found = [
@@ -214,6 +206,15 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
     missed = (own > highest + MISSED) & bool(shape)
     coarse = missed | (halves > COARSE)
     return own, log_evidence, {"coarse": coarse, "error": np.where(coarse, 1.0, halves**3), "ends": ends}
+
+
+def _on_tensor_grid(simulator, parameters, noise, design, points, log_weights, shape):
+    """log p(y | theta), log p(y), `_tensor_checks`, and the largest log p(y | point) of each experiment."""
+    outcome = simulator.measure(parameters, design, noise)
+    log_p = simulator.pairwise_log_likelihood(outcome, points, design)
+    joint = log_p + log_weights[None]
+    own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
+    return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
 
 
 def _tensor_checks(joint, log_evidence, shape):

@@ -26,6 +26,7 @@ Where an experiment determines u, the EIG tends to H(u) + E log det(F / (2 pi e)
 with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy, which is warned about.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
@@ -43,6 +45,7 @@ from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_s
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word
 STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000
+DRAWN = ("coordinates", "root", "spread", "offsets")  # of a criterion: arrays that its draws decide
 MOST_STEP = 0.1  # of a central difference, in units of the prior's spread: truncation below 1%
 
 
@@ -114,7 +117,12 @@ class FisherCriterion:
         self.root = _root(self.covariance.matrix)
         self.spread = np.sqrt(np.diag(self.covariance.matrix))
         self.offsets = np.abs(self.coordinates).max(axis=0) / self.spread
-        self._terms = backend.compile_function(self._terms_of)
+        self._terms = self._compiled("_terms_of")
+
+    def _compiled(self, method):
+        """A method of (design, *noise) by a program that the simulator keeps, for any draws of as many."""
+        evaluate = compiled(_on_draws, self.simulator, method=method, num_outcomes=self.num_outcomes)
+        return functools.partial(evaluate, {name: getattr(self, name) for name in DRAWN})
 
     @property
     def dim(self) -> int:
@@ -134,7 +142,7 @@ class FisherCriterion:
     def covariance_error(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> float:
         """What the draws behind the prior's covariance add to the standard error, by the delta method."""
         values = design_values(design)
-        evaluate = backend.compile_function(self._information_of)
+        evaluate = self._compiled("_information_of")
         information = evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
         inverse = np.linalg.inv(np.eye(self.dim) + information @ self.covariance.matrix)
         sensitivity = np.mean(inverse @ information, axis=0)
@@ -154,7 +162,7 @@ class FisherCriterion:
     def slope_error(self, design: np.ndarray | dict[str, np.ndarray] | Design, value: float) -> float:
         """What rounding and truncation of the slopes add to an EIG of `value` nats."""
         values = design_values(design)
-        evaluate = backend.compile_function(self._largest_step)
+        evaluate = self._compiled("_largest_step")
         h = float(evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values)))
         # R eps / h = h^2 where h balances them; log(1 + A^2) / 2 changes by A^2 / (1 + A^2) of a relative error of A.
         return float(2.0 * self.dim * h**2 * -np.expm1(-2.0 * max(value, 0.0)))
@@ -162,12 +170,12 @@ class FisherCriterion:
     def _largest_step(self, design, *noise):
         u = ops.convert_to_tensor(self.coordinates, dtype=tree.flatten(design)[0].dtype)
         offset = self._offset(u, design, *noise)
-        return ops.max(ops.stack([self._step(u, offset, own) for own in self.offsets]))
+        return ops.max(ops.stack([self._step(u, offset, self.offsets[i]) for i in range(self.dim)]))
 
     def _step(self, u, offset, own):
         """Step of a slope in units of the prior's spread, given how far off zero the function and its argument are."""
         eps = float(np.finfo(ops.dtype(u)).eps)
-        ratio = ops.clip(ops.maximum(offset, float(own)), 1.0, MOST_STEP**3 / eps)
+        ratio = ops.clip(ops.maximum(offset, ops.convert_to_tensor(own, dtype=u.dtype)), 1.0, MOST_STEP**3 / eps)
         return ops.power(eps * ratio, 1.0 / 3.0)
 
     def _offset(self, u, design, *noise):
@@ -224,7 +232,7 @@ class FisherCriterion:
         """Central differences of a (draws, ...) function in every coordinate: a list of `dim` arrays (draws, size)."""
         found = []
         for i, axis in enumerate(np.eye(self.dim)):
-            direction = ops.convert_to_tensor(self.spread * axis, dtype=u.dtype)
+            direction = ops.convert_to_tensor(self.spread, dtype=u.dtype) * ops.convert_to_tensor(axis, dtype=u.dtype)
             step = self._step(u, offset, self.offsets[i])
             after, before = u + step * direction, u - step * direction
             width = (after - before)[:, i : i + 1]  # and not two steps: beside an offset both ends are rounded
@@ -265,6 +273,13 @@ class FisherCriterion:
 
         slopes = self._slopes(log_p, repeated, self._offset(u, design, noise))
         return ops.reshape(ops.concatenate(slopes, axis=-1), (u.shape[0], self.num_outcomes, self.dim))
+
+
+def _on_draws(simulator, draws, design, *noise, method, num_outcomes):
+    """A method of a criterion with given draws."""
+    criterion = FisherCriterion.__new__(FisherCriterion)
+    vars(criterion).update(draws, simulator=simulator, num_outcomes=num_outcomes)
+    return getattr(criterion, method)(design, *noise)
 
 
 def _mean_product(scores):

@@ -32,6 +32,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
@@ -168,7 +169,8 @@ def _near_ceiling(lower, upper, num_inner) -> str | None:
 
 
 class Contributions:
-    """Per-draw terms of both bounds at any number of designs of one shape; the sum over inner draws is compiled once.
+    """Per-draw terms of both bounds at any number of designs of one shape; the sum over inner draws is compiled once
+    for a simulator.
 
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
@@ -199,7 +201,7 @@ class Contributions:
         self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
         self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
-        self.add_block = backend.compile_function(self._add_block)
+        self.add_block = compiled(_sums_of_pairs, simulator)
 
     def at(
         self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
@@ -315,6 +317,8 @@ class Contributions:
         most = min(-(-num_inner // reliability.BLOCKS), max(1, pairs // rows))
         return rows, -(-num_inner // (-(-num_inner // most)))
 
-    def _add_block(self, outcome, parameters, design, log_weights):
-        log_p = self.simulator.pairwise_log_likelihood(outcome, parameters, design)
-        return numerics.log_sum_exp(log_p + log_weights, axis=1)
+
+def _sums_of_pairs(simulator, outcome, parameters, design, log_weights):
+    """log sum_n w_n p(y_m | theta_n) over a block of inner draws, (M,)."""
+    log_p = simulator.pairwise_log_likelihood(outcome, parameters, design)
+    return numerics.log_sum_exp(log_p + log_weights, axis=1)

@@ -21,9 +21,9 @@ import numpy as np
 from keras import tree
 from scipy import special
 
-from kerasbed import backend
 from kerasbed.backend.finite import cell as cell_index
 from kerasbed.backend.finite import joint_values
+from kerasbed.backend.programs import compiled
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.targets import Target
 
@@ -90,6 +90,10 @@ def by_values(
     return function, np.stack(sums, axis=-1), sizes
 
 
+def _of_nuisance(simulator, outcome, parameters, design):
+    return simulator.log_likelihood(outcome[:, None], parameters, design)
+
+
 def log_likelihood(
     contributions: Any,
     target: Target,
@@ -102,7 +106,7 @@ def log_likelihood(
 ) -> tuple[np.ndarray, np.ndarray]:
     """log p(y | t) from below and from above, (M,) each, by `num_nuisance` draws for every outcome."""
     simulator, names = contributions.simulator, list(target.dims)
-    evaluate = backend.compile_function(lambda y, p, d: simulator.log_likelihood(y[:, None], p, d))
+    evaluate = compiled(_of_nuisance, simulator)
     lifted = tree.map_structure(lambda leaf: leaf[:, None], design)
     rows = max(1, min(len(own), contributions.block // (num_nuisance * int(np.prod(outcome.shape[1:])))))
     found = np.empty(len(own))

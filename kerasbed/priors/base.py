@@ -13,6 +13,7 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, numerics
+from kerasbed.backend.programs import compiled
 from kerasbed.priors.marginals import constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
@@ -205,7 +206,7 @@ class AbstractPrior:
 
     def coordinates(self, draws: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
         """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
-        return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
+        return compiled("to_unconstrained", self, make=backend.compile_light)(dict(draws))[0]
 
     def at_coordinates(self, u: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Parameters at unconstrained coordinates (num, dim), and log |du/dtheta| there, NumPy in float64.
@@ -213,12 +214,7 @@ class AbstractPrior:
         Parameters that rounding would put on an edge of their support are moved inside, together with their
         log-determinant, so that log p(theta) - log |du/dtheta|, the density of u, is finite.
         """
-
-        def inside(values):
-            u, log_det = self.to_unconstrained(self.from_unconstrained(values))
-            return self.from_unconstrained(u), log_det
-
-        return backend.compile_light(inside)(u)
+        return compiled(_inside_of_support, self, make=backend.compile_light)(u)
 
     def share_on_edges(self, parameters: Parameters) -> float:
         """Share of draws {name: (num, d)} that float64 cannot tell from an edge of their support."""
@@ -241,6 +237,11 @@ class AbstractPrior:
     def _coordinate_supports(self):
         whole = {name: (np.full(self.dims[name], -np.inf), np.full(self.dims[name], np.inf)) for name in self.discrete}
         return self.supports() | whole
+
+
+def _inside_of_support(prior, u):
+    inside, log_det = prior.to_unconstrained(prior.from_unconstrained(u))
+    return prior.from_unconstrained(inside), log_det
 
 
 class Part(AbstractPrior):

@@ -15,6 +15,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, number_range
+from kerasbed.backend.programs import compiled
 from kerasbed.simulators.simulator import Simulator
 
 PROBES, REPEATS = 256, 8  # draws of parameters and designs, and of the noise for each
@@ -148,8 +149,7 @@ def _simulate(simulator, target, parameters, values, noise, probes):
         }
     chosen = {name: np.concatenate([leaf, parameters[name][:probes]]) for name, leaf in chosen.items()}
     designs = tree.map_structure(lambda leaf: pick(leaf, rows, same), values)
-    evaluate = backend.compile_function(simulator.measure, "float64")
-    found = evaluate(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
+    found = compiled("measure", simulator)(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
     return found[: len(rows)].reshape(probes, REPEATS, -1), found[len(rows) :]
 
 
