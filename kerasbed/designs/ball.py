@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design, entries, flatten, normal_directions, short
 
 
@@ -65,6 +66,7 @@ class Ball(_Round):
         inside = ops.maximum(1.0 - ops.sum(ops.square(v), axis=-1, keepdims=True), edge)  # the surface is at infinity
         return v / ops.sqrt(inside)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         rng = np.random.default_rng(seed)
         directions = normal_directions(num, self.shape, rng)
@@ -106,6 +108,7 @@ class Sphere(_Round):
     def unconstrain(self, value: Tensor) -> Tensor:
         return (value - like(self.center, value)) / self.radius
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.radius * normal_directions(num, self.shape, np.random.default_rng(seed))
 

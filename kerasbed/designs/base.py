@@ -21,7 +21,9 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, functions, number_range
+from kerasbed.backend.errors import ArgumentError
 from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer, positive_shape
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
 START_SPREAD = 0.3
@@ -61,6 +63,7 @@ class Design(keras.layers.Layer):
     wide = False
     _range_is_known = False
 
+    @checked(seed=integer_seed)
     def __init__(
         self,
         shape: int | Sequence[int] | dict[str, Any],
@@ -73,7 +76,7 @@ class Design(keras.layers.Layer):
         super().__init__(name=name, trainable=trainable, dtype=dtype, autocast=False)
         backend.check_policy(f"The dtype of {type(self).__name__}", self.dtype_policy)
         self.shape = checked_shape(shape)
-        self.seed = draw_seed() if seed is None else int(seed)
+        self.seed = draw_seed() if seed is None else seed
         self.initial = None if initial is None else self.check(initial)
 
     # -- to be defined by a space ---
@@ -95,6 +98,7 @@ class Design(keras.layers.Layer):
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
@@ -398,12 +402,9 @@ def checked_shape(shape: Any) -> Any:
     """A tuple of positive sizes, or a dict of those."""
     if isinstance(shape, dict):
         return {name: checked_shape(part) for name, part in shape.items()}
-    try:
-        shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
-    except (TypeError, ValueError):
-        raise TypeError(f"shape is {shape!r}, but a tuple of positive integers was expected, e.g. (7,).") from None
-    if not shape or any(size < 1 for size in shape):
-        raise ValueError(f"shape is {shape}, but a design needs at least one entry; a scalar design has shape (1,).")
+    shape = positive_shape("shape", shape)
+    if not shape:
+        raise ArgumentError("shape is (), but a design needs at least one entry; a scalar design has shape (1,).")
     return shape
 
 

@@ -31,6 +31,7 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, count_or_values, positive_integer
 from kerasbed.designs.base import Design, checked_shape, flatten
 
 GUMBEL = "gumbel"  # the extra draw that carries the base samples
@@ -103,6 +104,7 @@ class Subset(_Discrete):
         ValueError: size over the candidates, or candidates that are not finite.
     """
 
+    @checked(candidates=count_or_values, size=positive_integer)
     def __init__(
         self,
         candidates: int | ArrayLike,
@@ -112,16 +114,16 @@ class Subset(_Discrete):
         **kwargs: Any,
     ):
         self.as_mask = np.ndim(candidates) == 0
-        self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
+        self.candidates = np.eye(candidates) if self.as_mask else np.asarray(candidates, "float64")
         self.number = len(self.candidates)
-        if np.ndim(size) != 0 or int(size) != size or not 0 < size < self.number:
+        if size >= self.number:
             raise ValueError(
                 f"size is {size!r} of {self.number} candidates, but a positive integer below it was expected; "
                 "with all of them there is nothing to choose."
             )
         if not np.all(np.isfinite(self.candidates)):
             raise ValueError("candidates contain NaN or infinity, but finite settings were expected.")
-        self.size = int(size)
+        self.size = size
         shape = (self.number,) if self.as_mask else (self.size, *self.candidates.shape[1:])
         super().__init__(shape, temperatures, straight_through, **kwargs)
 
@@ -191,6 +193,7 @@ class Subset(_Discrete):
         variance = square - (center - self.candidates.mean(axis=0)) ** 2
         return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
         if self.as_mask:
@@ -258,6 +261,7 @@ class _Categorical(_Discrete):
         """Each entry less the mean of the options, in units of their standard deviation."""
         return flatten((design - self.options.mean()) / self.options.std())
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
 

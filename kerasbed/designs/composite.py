@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, functions
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
 from kerasbed.designs.base import Design, random_start
 
 SCALING_DRAWS = 1024
@@ -33,6 +34,7 @@ class Product(Design):
         >>> design.numpy()["dose"]
     """
 
+    @checked(seed=integer_seed)
     def __init__(
         self,
         initial: dict[str, ArrayLike] | None = None,
@@ -125,6 +127,7 @@ class Product(Design):
             found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}
@@ -249,6 +252,7 @@ class Transformed(Design):
         scaled = (design - like(self.center, design)) / like(self.spread, design)
         return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self._apply(self.space.sample(num, seed))
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
@@ -30,6 +31,7 @@ class BoundGap(NamedTuple):
     relative: float
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several)
 def compare(
     simulator: Simulator,
     designs: Sequence,
@@ -62,7 +64,7 @@ def compare(
     if len(designs) == 0:
         raise ValueError("compare got no designs; pass a list of at least one.")
     check_likelihood(simulator, designs[0])
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
     table.attrs["seed"] = seed
     return table
@@ -99,6 +101,7 @@ def _corrected(terms, first=None):
     return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed)
 def bound_gap(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -123,7 +126,7 @@ def bound_gap(
     """
     require_likelihood(simulator)
     check_likelihood(simulator, design)
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     contributions = Contributions(simulator, num_outer, num_inner)
     own, sums, sizes, (parameters, outcome) = contributions.draws(design, seed)
     given = None

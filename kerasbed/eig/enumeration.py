@@ -25,6 +25,7 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import errors
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs import Choice, Design, Integer, Product, Subset
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import check_grid_applies
@@ -106,6 +107,7 @@ class Enumeration:
         return exact_posterior.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
 
 
+@checked(max_terms=positive_integer)
 def enumerate(
     simulator: Simulator,
     designs: np.ndarray | dict[str, np.ndarray] | Design,

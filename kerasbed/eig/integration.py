@@ -24,6 +24,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import errors, number_range, numerics
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
@@ -51,6 +52,7 @@ class GridMassError(errors.UnreliableError):
     """A plain grid that does not hold the prior's mass."""
 
 
+@checked(num_samples=several, grid_size=several, seed=integer_seed)
 def grid(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,

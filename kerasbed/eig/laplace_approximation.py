@@ -33,6 +33,7 @@ from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, number_range, numerics
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
@@ -53,6 +54,7 @@ class LaplaceEstimate(NamedTuple):
     method: str
 
 
+@checked(num_samples=several, seed=integer_seed, num_outcomes=several)
 def laplace(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -98,13 +100,12 @@ class FisherCriterion:
     See `laplace` for the arguments.
     """
 
+    @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
     def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
-        if num_samples < 2 or num_outcomes < 2:
-            raise ValueError(f"num_samples is {num_samples} and num_outcomes {num_outcomes}, but both need at least 2.")
-        self.simulator, self.num_outcomes, self.seed = simulator, int(num_outcomes), int(seed)
-        parameters = simulator.prior.sample(int(num_samples), np.random.default_rng(seed))
+        self.simulator, self.num_outcomes, self.seed = simulator, num_outcomes, seed
+        parameters = simulator.prior.sample(num_samples, np.random.default_rng(seed))
         with backend.precision("float64"), backend.no_gradients():
             coordinates, log_det = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
             self.coordinates, self.log_det = backend.to_numpy(coordinates), backend.to_numpy(log_det)

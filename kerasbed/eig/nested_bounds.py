@@ -32,6 +32,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
@@ -48,6 +49,7 @@ HEADROOM = float(np.log(10.0))
 CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several, num_nuisance=several)
 def bracket(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -175,6 +177,7 @@ class Contributions:
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
 
+    @checked(num_outer=several, num_inner=several, block=several, num_nuisance=several)
     def __init__(
         self,
         simulator: Simulator,
@@ -184,12 +187,8 @@ class Contributions:
         target: str | list | Callable | Target | None = None,
         num_nuisance: int = 4096,
     ):
-        sizes = {"num_outer": num_outer, "num_inner": num_inner, "block": block, "num_nuisance": num_nuisance}
-        for name, value in sizes.items():
-            if int(value) != value or value < 2:
-                raise ValueError(f"{name} is {value!r}, but an estimate with an error needs an integer of at least 2.")
-        self.simulator, self.num_outer, self.num_inner, self.block = simulator, int(num_outer), int(num_inner), block
-        self.target, self.num_nuisance, self.method = None, int(num_nuisance), ""
+        self.simulator, self.num_outer, self.num_inner, self.block = simulator, num_outer, num_inner, block
+        self.target, self.num_nuisance, self.method = None, num_nuisance, ""
         if target is not None:
             self.target = target if isinstance(target, Target) else Target(simulator.prior, target)
             target_terms.check_target(simulator.prior, self.target)

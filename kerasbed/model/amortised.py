@@ -11,7 +11,7 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.number_range import with_room
-from kerasbed.backend.validation import finite_values
+from kerasbed.backend.validation import checked, finite_values, integer_seed, positive_integer
 from kerasbed.designs import Design
 from kerasbed.eig import observed
 from kerasbed.model import approximator, possible
@@ -39,6 +39,7 @@ class Amortised(backend.KerasModel):
             )
         return self.objective.posterior
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def sample(
         self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None

@@ -6,6 +6,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import certificate, reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -23,6 +24,7 @@ INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prio
 class Inference(backend.KerasModel):
     """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
 
+    @checked(num_samples=several, seed=integer_seed, num_inner=several)
     @backend.simulates
     def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
@@ -128,12 +130,14 @@ class Inference(backend.KerasModel):
                 errors.SaturatedWarning,
             )
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
         values = [self._contributions_of(draws) for draws in self._estimation_draws(num_samples, seed)]
         return np.concatenate(values)[:num_samples]
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""

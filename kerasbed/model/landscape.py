@@ -15,12 +15,14 @@ from scipy import optimize
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.backend.validation import checked, count_or_values, integer_seed, positive_integer, several
 from kerasbed.model import ranking
 
 
 class Landscape:
     """Methods of `DesignModel` that compare and climb designs with trained networks."""
 
+    @checked(designs=count_or_values, num_samples=several, seed=integer_seed)
     @backend.simulates
     def eig_landscape(
         self, designs: int | np.ndarray | dict = 256, num_samples: int = 1024, seed: int = 0
@@ -40,7 +42,7 @@ class Landscape:
         """
         self._warn_untrained("eig_landscape")
         if np.ndim(designs) == 0 and not isinstance(designs, dict):
-            designs = self.design.sample(int(designs), seed)
+            designs = self.design.sample(designs, seed)
         designs = self._checked_designs(designs)
         if self.objective.posterior is not None:
             with backend.no_gradients():
@@ -50,6 +52,7 @@ class Landscape:
         )
         return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
 
+    @checked(starts=count_or_values, steps=positive_integer, num_samples=several, seed=integer_seed)
     @backend.simulates
     def ascend(
         self, starts: int | np.ndarray | dict = 16, steps: int = 100, num_samples: int = 2048, seed: int = 0
