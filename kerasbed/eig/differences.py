@@ -8,12 +8,13 @@ posterior network and the marginal likelihood: `bound_gap` reports how far apart
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from kerasbed.backend import errors
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
@@ -23,12 +24,11 @@ from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions, summarise
 from kerasbed.simulators.simulator import Simulator
 
 
-class BoundGap(NamedTuple):
-    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound."""
+@dataclass(frozen=True)
+class BoundGap(PointEstimate):
+    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound, `relative`."""
 
-    value: float
-    standard_error: float
-    relative: float
+    relative: float = np.nan
 
 
 @checked(num_outer=several, num_inner=several, seed=integer_seed, block=several)
@@ -141,6 +141,8 @@ def bound_gap(
         contrast = own - np.logaddexp(own, log_sum) + np.log(count + 1.0)
         return own - log_sum + np.log(count) - (contrast if given is None else given)
 
+    method = f"upper bound less {'PCE' if given is None else 'BA'}, {num_outer} outer x {num_inner} inner draws"
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
     total = np.logaddexp.reduce(sums, axis=0)
     terms = gap(total, num_inner)
     if np.any(np.isposinf(terms)):
@@ -148,8 +150,8 @@ def bound_gap(
             "Some outcomes are impossible under all inner draws; the gap is infinite.",
             errors.UnreliableWarning,
         )
-        return BoundGap(np.inf, np.inf, np.inf)
+        return BoundGap(np.inf, np.inf, method, settings, np.inf)
     left_out = [gap(rest, num_inner - size) for rest, size in zip(reliability.without_each(sums), sizes, strict=True)]
     found = reliability.jackknifed(terms, np.stack(left_out), sizes)
     upper = float(np.mean(own - total)) + float(np.log(num_inner))
-    return BoundGap(found.value, found.error, found.value / upper)
+    return BoundGap(found.value, found.error, method, settings, found.value / upper)

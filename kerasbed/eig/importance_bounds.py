@@ -80,7 +80,8 @@ def importance(
         lower, upper = numerics.mean_and_error(lower_terms), numerics.mean_and_error(upper_terms)
     method = f"importance samples of the trained posterior: ACE below, VNMC above, {num_outer} x {num_inner} draws"
     is_infinite = _warn_impossible(log_sum, num_inner)
-    estimate = EIGEstimate(*lower, *((np.inf, np.inf) if is_infinite else upper), method)
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
+    estimate = EIGEstimate(*lower, *((np.inf, np.inf) if is_infinite else upper), method, settings)
     if is_infinite or _is_poor_proposal(log_weights, log_sum):
         return reliability.presentable(estimate)  # what is wrong has been said
     cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."

@@ -93,7 +93,8 @@ def grid(
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
     value, error = numerics.mean_and_error(contributions)
     error = float(np.hypot(error, integration))
-    return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws")
+    settings = {"num_samples": num_samples, "seed": seed}
+    return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws", settings)
 
 
 def grid_contributions(

@@ -26,13 +26,14 @@ Where an experiment determines u, the EIG tends to H(u) + E log det(F / (2 pi e)
 with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy, which is warned about.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, number_range, numerics
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
@@ -46,12 +47,8 @@ STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000
 MOST_STEP = 0.1  # of a central difference, in units of the prior's spread: truncation below 1%
 
 
-class LaplaceEstimate(NamedTuple):
+class LaplaceEstimate(PointEstimate):
     """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it."""
-
-    value: float
-    standard_error: float
-    method: str
 
 
 @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
@@ -90,7 +87,8 @@ def laplace(
         method += f", prior covariance from {len(criterion.covariance.draws)} draws"
     reliability.checked(EIGEstimate(lower=value, lower_se=error), terms, cure="Raise num_samples.")
     _warn_not_normal(value, *criterion.negentropy())
-    return LaplaceEstimate(value, error, method)
+    settings = {"num_samples": num_samples, "num_outcomes": num_outcomes, "seed": seed}
+    return LaplaceEstimate(value, error, method, settings)
 
 
 class FisherCriterion:

@@ -24,6 +24,7 @@ For a target, some of the parameters by name, p(y | theta) becomes p(y | t); see
 The sum over n runs through blocks and is kept as a running log-sum-exp, so that memory depends on the block alone.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -93,7 +94,10 @@ def bracket(
     if check:
         check_likelihood(simulator, design, seed)
     contributions = Contributions(simulator, num_outer, num_inner, block, target, num_nuisance)
-    return summarise(contributions.terms(design, seed), num_inner, contributions.method)
+    found = summarise(contributions.terms(design, seed), num_inner, contributions.method)
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
+    settings |= {} if target is None else {"num_nuisance": num_nuisance}
+    return dataclasses.replace(found, settings=settings)
 
 
 class Terms(NamedTuple):

@@ -5,7 +5,6 @@ that every log density and every EIG that kerasbed reports is one of theta itsel
 """
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -13,6 +12,7 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, numerics
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.marginals import constrain, unconstrain
 
@@ -20,15 +20,8 @@ Parameters = Mapping[str, np.ndarray]
 REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
-class Entropy(NamedTuple):
+class Entropy(PointEstimate):
     """Differential entropy in nats with its standard error (0 for a closed form) and how it was found."""
-
-    value: float
-    standard_error: float
-    method: str
-
-    def __float__(self) -> float:
-        return self.value
 
 
 class AbstractPrior:
