@@ -15,7 +15,7 @@ from scipy.stats import qmc
 
 from kerasbed.backend import numerics
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import any_seed, checked, integer_seed, optional, positive_integer
 
 
 class BaseSamples:
@@ -23,14 +23,17 @@ class BaseSamples:
 
     error = "independent draws"
 
+    @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
         """Points in the open unit cube, (num, dim)."""
         return numerics.open_unit(special.ndtr(self.normal(dim)))
 
+    @checked(dim=positive_integer)
     def normal(self, dim: int) -> np.ndarray:
         """Points of the standard normal, (num, dim)."""
         return special.ndtri(self.uniform(dim))
 
+    @checked(dim=positive_integer)
     def weights(self, dim: int) -> np.ndarray:
         """Weights of the points, (num,), summing to one."""
         points = len(self.normal(dim))
@@ -53,10 +56,12 @@ class SeededSamples(BaseSamples):
         seed: integer; None draws one and keeps it.
     """
 
+    @checked(num=positive_integer, seed=optional(integer_seed))
     def __init__(self, num: int, seed: int | None = 0):
-        self.num = positive_integer("num", num)
-        self.seed = draw_seed() if seed is None else int(seed)
+        self.num = num
+        self.seed = draw_seed() if seed is None else seed
 
+    @checked(dim=positive_integer)
     def weights(self, dim: int) -> np.ndarray:
         return np.full(self.num, 1.0 / self.num)
 
@@ -74,9 +79,11 @@ class MonteCarlo(SeededSamples):
         seed: integer; None draws one and keeps it.
     """
 
+    @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
         return numerics.open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
 
+    @checked(dim=positive_integer)
     def normal(self, dim: int) -> np.ndarray:
         return np.random.default_rng(self.seed).standard_normal((self.num, dim))
 
@@ -93,9 +100,11 @@ class Sobol(SeededSamples):
 
     error = "independent scrambles"
 
+    @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
         return sobol(self.num, dim, self.seed)
 
+    @checked(count=positive_integer)
     def scrambles(self, count: int = 8) -> list["Sobol"]:
         """`count` independent scrambles of the same sequence, for a standard error."""
         seeds = np.random.SeedSequence(self.seed).generate_state(count)
@@ -112,8 +121,9 @@ class GaussHermite(BaseSamples):
 
     error = "none: quadrature"
 
+    @checked(order=positive_integer, max_points=positive_integer)
     def __init__(self, order: int, max_points: int = 10_000_000):
-        self.order = positive_integer("order", order)
+        self.order = order
         self.max_points = max_points
 
     def _rule(self):
@@ -127,17 +137,20 @@ class GaussHermite(BaseSamples):
                 f"more than max_points={self.max_points}. Lower the order or use kb.base_samples.Sobol."
             )
 
+    @checked(dim=positive_integer)
     def normal(self, dim: int) -> np.ndarray:
         self._check(dim)
         grids = np.meshgrid(*[self._rule()[0]] * dim, indexing="ij")
         return np.stack([grid.ravel() for grid in grids], axis=-1)
 
+    @checked(dim=positive_integer)
     def weights(self, dim: int) -> np.ndarray:
         self._check(dim)
         grids = np.meshgrid(*[self._rule()[1]] * dim, indexing="ij")
         return np.prod([grid.ravel() for grid in grids], axis=0)
 
 
+@checked(num=positive_integer, dim=positive_integer, seed=any_seed)
 def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -> np.ndarray:
     """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
     if dim > qmc.Sobol.MAXDIM:

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import checked, positive_shape
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.scaling import Standardize
@@ -30,6 +31,7 @@ class Critic(keras.layers.Layer):
         widths: hidden layers of either network.
     """
 
+    @checked(widths=positive_shape)
     def __init__(self, features: int = 32, widths: Sequence[int] = (128, 128), **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.features, self.widths = int(features), tuple(int(width) for width in widths)

@@ -21,6 +21,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, functions
+from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 NAME = "target"  # under which a function's values are sampled and reported
@@ -44,12 +45,11 @@ class Discrete:
         >>> target = kb.targets.Discrete(lambda parameters: parameters["rate"] > 1.0, num_classes=2)
     """
 
+    @checked(num_classes=several)
     def __init__(self, fn: Callable[[Mapping[str, Tensor]], Tensor], num_classes: int):
         if not callable(fn):
             raise TypeError(f"fn is {fn!r}, but a function of the parameters was expected.")
-        if int(num_classes) != num_classes or num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes!r}, but an integer of at least 2 was expected.")
-        self.fn, self.num_classes = fn, int(num_classes)
+        self.fn, self.num_classes = fn, num_classes
 
     def __call__(self, parameters):
         values = self.fn(parameters)
@@ -137,6 +137,7 @@ class Target(AbstractPrior):
             return {NAME: self.fn(parameters)}
         return {name: parameters[name] for name in self.parts}
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         parameters = self.source.sample(num, seed)
         if self.fn is None:
@@ -160,6 +161,7 @@ class Target(AbstractPrior):
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.law.log_density(parameters)
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Entropy of the target: exact for a discrete parameter, of frequencies for a discrete function."""
         if self.classes is None:

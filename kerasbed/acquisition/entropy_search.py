@@ -31,6 +31,7 @@ from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.base import Acquisition, checked_number, resolve_base_samples, with_fixed
 from kerasbed.acquisition.gaussian_process import GaussianProcess
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.base_samples import BaseSamples, Sobol, sobol
 
 # Below this fraction of the standard deviation, values 7 deviations apart have weights below the smallest float64.
@@ -131,6 +132,7 @@ def softmax_mean(told: Tensor, open_: Tensor, constants: Mapping[str, Tensor]) -
     return told * ops.matmul(constants["inner_weights"] / normalisers, open_)
 
 
+@checked(num=positive_integer, seed=integer_seed)
 def representers(
     gp: GaussianProcess, bounds: ArrayLike, num: int = 50, seed: int = 0, candidates: int = 512
 ) -> np.ndarray:

@@ -25,6 +25,7 @@ from kerasbed.acquisition import marginal_likelihood
 from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.programs import SHARED
+from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
 
 
 def posterior(kernel: str, data: dict, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,6 +76,7 @@ class GaussianProcess:
         ValueError: shapes that do not fit, values that are not finite, or hyperparameters that are not positive.
     """
 
+    @checked(seed=integer_seed)
     def __init__(
         self,
         X: ArrayLike,
@@ -154,6 +156,7 @@ class GaussianProcess:
         shape = points.shape[:-2]
         return mean[: len(flat), 0].reshape(shape), cholesky[: len(flat), 0, 0].reshape(shape)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, points: ArrayLike, num: int, seed: int | None = None) -> np.ndarray:
         """Joint draws of the function at points (q, d): (num, q)."""
         mean, cholesky = self.posterior(points)

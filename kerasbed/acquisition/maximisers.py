@@ -16,12 +16,16 @@ from scipy import optimize
 from kerasbed.acquisition import l_bfgs_b
 from kerasbed.acquisition.adam import ascend
 from kerasbed.acquisition.base import Acquisition
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.base_samples import MonteCarlo, sobol
 
 # Pools evaluated at once: large enough to fill a compiled call, small enough for the arrays of Entropy Search.
 CHUNK = 128
 
 
+@checked(
+    q=positive_integer, starts=positive_integer, seed=integer_seed, steps=positive_integer, evaluations=positive_integer
+)
 def maximize(
     acquisition: Acquisition,
     bounds: ArrayLike,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space, entries, flatten, short
 
@@ -63,6 +64,7 @@ class BallSpace(_RoundSpace):
         inside = ops.maximum(1.0 - ops.sum(ops.square(v), axis=-1, keepdims=True), edge)  # the surface is at infinity
         return v / ops.sqrt(inside)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         rng = np.random.default_rng(seed)
         directions = _directions(num, self.shape, rng)
@@ -113,6 +115,7 @@ class SphereSpace(_RoundSpace):
     def unconstrain(self, value: Tensor) -> Tensor:
         return (value - like(self.center, value)) / self.radius
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.radius * _directions(num, self.shape, np.random.default_rng(seed))
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import Tensor, functions
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.own import OwnSpace, has_maps_of
 from kerasbed.designs.space import Space
 from kerasbed.designs.starts import random_start, random_starts
@@ -52,6 +52,7 @@ class Design(Space, keras.layers.Layer):
 
     _space = None
 
+    @checked(seed=integer_seed)
     def __init__(
         self,
         shape: int | Sequence[int] | dict[str, Any],
@@ -64,7 +65,7 @@ class Design(Space, keras.layers.Layer):
         keras.layers.Layer.__init__(self, name=name, trainable=trainable, dtype=dtype, autocast=False)
         Space.__init__(self, shape)
         backend.check_policy(f"The dtype of {type(self).__name__}", self.dtype_policy)
-        self.seed = draw_seed() if seed is None else int(seed)
+        self.seed = draw_seed() if seed is None else seed
         self.initial = None if initial is None else self.check(initial)
 
     # Layers are what they are, also where their spaces are equal.

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space, entries, flatten, short
 
@@ -33,6 +34,7 @@ class FreeSpace(Space):
     def encode(self, design: Tensor) -> Tensor:
         return flatten(self.unconstrain(design))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
 
@@ -90,6 +92,7 @@ class BoxSpace(Space):
         slope = 2.0 / (self.high - self.low)
         return flatten((design - like(self.low, design)) * like(slope, design) - 1.0)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_hot
 from kerasbed.designs.space import checked_shape, flatten
@@ -57,6 +58,7 @@ class _CategoricalSpace(DiscreteSpace):
         """Each entry less the mean of the options, in units of their standard deviation."""
         return flatten((design - self.options.mean()) / self.options.std())
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
 

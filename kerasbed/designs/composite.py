@@ -9,6 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 from kerasbed.designs.starts import random_start
@@ -101,6 +102,7 @@ class ProductSpace(Space):
             found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}

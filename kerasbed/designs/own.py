@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.space import Space
 
 # What a class may define otherwise than its kind of space does.
@@ -66,6 +67,7 @@ class OwnSpace(Space):
     def encode(self, design: Tensor | dict[str, Tensor]) -> Tensor:
         return self.design.encode(design)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.design.sample(num, seed)
 

@@ -12,7 +12,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 
@@ -55,6 +55,7 @@ class SequenceSpace(Space):
         features = self.single.encode(_fold(design, self.shape))
         return ops.reshape(features, (-1, self.length * features.shape[-1]))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self._unfold(self.single.sample(num * self.length, seed))
 

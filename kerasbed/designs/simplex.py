@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 
@@ -16,13 +17,12 @@ from kerasbed.designs.space import Space
 class SimplexSpace(Space):
     """The geometry of `Simplex`: total * softmax(u); zero weights lie at the boundary, at u = -infinity."""
 
+    @checked(size=positive_integer)
     def __init__(self, size: int, total: float = 1.0, **kwargs: Any):
-        if np.ndim(size) != 0 or int(size) != size or size < 1:
-            raise ValueError(f"size is {size!r}, but a simplex needs a positive integer number of weights.")
         self.total = float(total)
         if not (np.isfinite(self.total) and self.total > 0):
             raise ValueError(f"total is {total}, but the weights must share a positive finite amount.")
-        self.size = int(size)
+        self.size = size
         super().__init__((self.size,), **kwargs)
 
     def constrain(self, u: Tensor) -> Tensor:
@@ -38,6 +38,7 @@ class SimplexSpace(Space):
         """size * weight / total - 1, zero at equal weights: (1 or batch, size)."""
         return self.size * design / self.total - 1.0
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the simplex (Dirichlet with all ones)."""
         return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num)

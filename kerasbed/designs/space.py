@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, number_range
+from kerasbed.backend.errors import ArgumentError
+from kerasbed.backend.validation import any_seed, checked, positive_integer, positive_shape
 
 
 class Space:
@@ -57,6 +59,7 @@ class Space:
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
@@ -186,12 +189,9 @@ def checked_shape(shape: Any) -> Any:
     """A tuple of positive sizes, or a dict of those."""
     if isinstance(shape, dict):
         return {name: checked_shape(part) for name, part in shape.items()}
-    try:
-        shape = tuple(int(size) for size in ((shape,) if np.ndim(shape) == 0 else shape))
-    except (TypeError, ValueError):
-        raise TypeError(f"shape is {shape!r}, but a tuple of positive integers was expected, e.g. (7,).") from None
-    if not shape or any(size < 1 for size in shape):
-        raise ValueError(f"shape is {shape}, but a design needs at least one entry; a scalar design has shape (1,).")
+    shape = positive_shape("shape", shape)
+    if not shape:
+        raise ArgumentError("shape is (), but a design needs at least one entry; a scalar design has shape (1,).")
     return shape
 
 

@@ -12,6 +12,7 @@ from scipy import special
 
 from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, count_or_values, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_hot
 from kerasbed.designs.space import flatten
@@ -23,6 +24,7 @@ ROOT_STEPS = 32
 class SubsetSpace(DiscreteSpace):
     """The geometry of `Subset`."""
 
+    @checked(candidates=count_or_values, size=positive_integer)
     def __init__(
         self,
         candidates: int | ArrayLike,
@@ -32,16 +34,16 @@ class SubsetSpace(DiscreteSpace):
         **kwargs: Any,
     ):
         self.as_mask = np.ndim(candidates) == 0
-        self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
+        self.candidates = np.eye(candidates) if self.as_mask else np.asarray(candidates, "float64")
         self.number = len(self.candidates)
-        if np.ndim(size) != 0 or int(size) != size or not 0 < size < self.number:
+        if size >= self.number:
             raise ValueError(
                 f"size is {size!r} of {self.number} candidates, but a positive integer below it was expected; "
                 "with all of them there is nothing to choose."
             )
         if not np.all(np.isfinite(self.candidates)):
             raise ValueError("candidates contain NaN or infinity, but finite settings were expected.")
-        self.size = int(size)
+        self.size = size
         shape = (self.number,) if self.as_mask else (self.size, *self.candidates.shape[1:])
         super().__init__(shape, temperatures, straight_through, **kwargs)
 
@@ -111,6 +113,7 @@ class SubsetSpace(DiscreteSpace):
         variance = square - (center - self.candidates.mean(axis=0)) ** 2
         return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
         if self.as_mask:

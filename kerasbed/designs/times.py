@@ -17,6 +17,7 @@ from keras import ops
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 
@@ -25,10 +26,9 @@ from kerasbed.designs.space import Space
 class TimesSpace(Space):
     """The geometry of `Times`."""
 
+    @checked(count=positive_integer)
     def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs: Any):
-        if np.ndim(count) != 0 or int(count) != count or count < 1:
-            raise ValueError(f"count is {count!r}, but a positive integer number of times was expected.")
-        self.count, self.low, self.high, self.min_gap = int(count), float(low), float(high), float(min_gap)
+        self.count, self.low, self.high, self.min_gap = count, float(low), float(high), float(min_gap)
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise ValueError(f"Times got low={low}, high={high}, but finite bounds with low below high were expected.")
         if not self.min_gap >= 0:
@@ -66,6 +66,7 @@ class TimesSpace(Space):
         middle = self.offsets + self.room * np.arange(1, self.count + 1) / (self.count + 1)
         return 2.0 * (design - like(middle, design)) / self.room
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the space: sorted uniform values of the room that is left, with the gaps put back."""
         filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num, self.count)), axis=-1)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, functions
 from kerasbed.backend.numerics import like
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 
@@ -90,6 +91,7 @@ class TransformedSpace(Space):
         scaled = (design - like(self.center, design)) / like(self.spread, design)
         return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self._apply(self.inner.sample(num, seed))
 

@@ -8,13 +8,15 @@ posterior network and the marginal likelihood: `bound_gap` reports how far apart
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from kerasbed.backend import errors
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
@@ -22,14 +24,14 @@ from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions, summarise
 from kerasbed.simulators.simulator import Simulator
 
 
-class BoundGap(NamedTuple):
-    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound."""
+@dataclass(frozen=True)
+class BoundGap(PointEstimate):
+    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound, `relative`."""
 
-    value: float
-    standard_error: float
-    relative: float
+    relative: float = np.nan
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several)
 def compare(
     simulator: Simulator,
     designs: Sequence,
@@ -62,7 +64,7 @@ def compare(
     if len(designs) == 0:
         raise ValueError("compare got no designs; pass a list of at least one.")
     check_likelihood(simulator, designs[0])
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
     table.attrs["seed"] = seed
     return table
@@ -99,6 +101,7 @@ def _corrected(terms, first=None):
     return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed)
 def bound_gap(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -123,7 +126,7 @@ def bound_gap(
     """
     require_likelihood(simulator)
     check_likelihood(simulator, design)
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     contributions = Contributions(simulator, num_outer, num_inner)
     own, sums, sizes, (parameters, outcome) = contributions.draws(design, seed)
     given = None
@@ -138,6 +141,8 @@ def bound_gap(
         contrast = own - np.logaddexp(own, log_sum) + np.log(count + 1.0)
         return own - log_sum + np.log(count) - (contrast if given is None else given)
 
+    method = f"upper bound less {'PCE' if given is None else 'BA'}, {num_outer} outer x {num_inner} inner draws"
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
     total = np.logaddexp.reduce(sums, axis=0)
     terms = gap(total, num_inner)
     if np.any(np.isposinf(terms)):
@@ -145,8 +150,8 @@ def bound_gap(
             "Some outcomes are impossible under all inner draws; the gap is infinite.",
             errors.UnreliableWarning,
         )
-        return BoundGap(np.inf, np.inf, np.inf)
+        return BoundGap(np.inf, np.inf, method, settings, np.inf)
     left_out = [gap(rest, num_inner - size) for rest, size in zip(reliability.without_each(sums), sizes, strict=True)]
     found = reliability.jackknifed(terms, np.stack(left_out), sizes)
     upper = float(np.mean(own - total)) + float(np.log(num_inner))
-    return BoundGap(found.value, found.error, found.value / upper)
+    return BoundGap(found.value, found.error, method, settings, found.value / upper)

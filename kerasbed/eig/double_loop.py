@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors
 from kerasbed.backend.programs import SHARED
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.base_samples import BaseSamples
 from kerasbed.designs import Design
 from kerasbed.eig import gaussian_draws, reliability, weighted_noise
@@ -66,6 +67,7 @@ class DoubleLoop:
         self.total = total
 
     @classmethod
+    @checked(num_outer=positive_integer, num_inner=positive_integer, seed=integer_seed)
     def from_simulator(
         cls,
         simulator: GaussianSimulator,

@@ -25,6 +25,8 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import errors
+from kerasbed.backend.estimate import Estimate
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs import Design, Space
 from kerasbed.designs.choices import ChoiceSpace, IntegerSpace
 from kerasbed.designs.composite import ProductSpace
@@ -50,12 +52,13 @@ UNSETTLED = 1e-3  # nats of it that are warned about
 
 
 @dataclass(frozen=True)
-class Enumeration:
+class Enumeration(Estimate):
     """Exact EIGs at all settings.
 
     Attributes:
         eig: (S,), in nats.
-        error: (S,), by which the grid over continuous parameters may be wrong; rounding alone for discrete ones.
+        error, eig_se: (S,), by which the grid over continuous parameters may be wrong; rounding alone for discrete
+            ones.
         designs: the settings, (S, *shape) or a dict of those.
         num_outcomes, num_values: how many were summed over.
     """
@@ -66,6 +69,26 @@ class Enumeration:
     num_outcomes: int
     num_values: int
     simulator: Any = field(repr=False, default=None)
+
+    @property
+    def eig_se(self) -> np.ndarray:
+        """`error`, by the name that it has in other results."""
+        return self.error
+
+    @property
+    def method(self) -> str:
+        """How the EIGs were found."""
+        return f"exact sum over {self.num_outcomes} outcomes x {self.num_values} parameter values"
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """Over how much was summed."""
+        return {"num_outcomes": self.num_outcomes, "num_values": self.num_values}
+
+    def __float__(self) -> float:
+        if len(self.eig) == 1:
+            return float(self.eig[0])
+        raise TypeError(f"Enumeration has {len(self.eig)} settings, but one value was expected; take .estimate(index).")
 
     @property
     def best(self) -> np.ndarray | dict[str, np.ndarray]:
@@ -80,8 +103,7 @@ class Enumeration:
         """The EIG at one setting, default the best."""
         index = int(np.argmax(self.eig)) if index is None else index
         value, error = float(self.eig[index]), float(self.error[index])
-        how = f"exact sum over {self.num_outcomes} outcomes x {self.num_values} parameter values"
-        return EIGEstimate(value, error, value, error, how)
+        return EIGEstimate(value, error, value, error, self.method, self.settings)
 
     def table(self) -> pd.DataFrame:
         """One row for each setting, the best first: its entries, "eig" and "error"."""
@@ -110,6 +132,7 @@ class Enumeration:
         return exact_posterior.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
 
 
+@checked(max_terms=positive_integer)
 def enumerate(
     simulator: Simulator,
     designs: np.ndarray | dict[str, np.ndarray] | Design,

@@ -1,37 +1,42 @@
 """An estimate of the EIG that says what it is."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
+from kerasbed.backend.estimate import Estimate, figure
+
 
 @dataclass(frozen=True)
-class EIGEstimate:
+class EIGEstimate(Estimate):
     """An expected information gain in nats, with errors and directions.
+
+    `float(estimate)` is an exact value, or the only bound; of two bounds say which.
 
     Attributes:
         lower, lower_se: lower bound and its standard error; NaN where there is none.
         upper, upper_se: upper bound and its standard error; NaN where there is none.
         method: how both were found. An exact value stands on both sides.
+        settings: name -> numbers of draws and seeds.
     """
+
+    NAMES: ClassVar[tuple[str, ...]] = ("lower", "upper")
 
     lower: float = np.nan
     lower_se: float = np.nan
     upper: float = np.nan
     upper_se: float = np.nan
     method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         if self.lower == self.upper:
-            return f"EIG {_figure(self.lower, self.lower_se)} nats ({self.method})"
+            return f"EIG {figure(self.lower, self.lower_se)} nats ({self.method})"
         sides = []
         if np.isfinite(self.lower):
-            sides.append(f"EIG >= {_figure(self.lower, self.lower_se)}")
+            sides.append(f"EIG >= {figure(self.lower, self.lower_se)}")
         if np.isfinite(self.upper):
-            sides.append(f"EIG <= {_figure(self.upper, self.upper_se)}")
+            sides.append(f"EIG <= {figure(self.upper, self.upper_se)}")
         return f"{', '.join(sides) or 'no finite bound'} nats ({self.method})"
-
-
-def _figure(value, error) -> str:
-    """A value with its error, or the words that it has none."""
-    return f"{value:.4f} " + (f"+- {error:.4f}" if np.isfinite(error) else "without a finite error")

@@ -16,7 +16,7 @@ from keras import tree
 from kerasbed.backend import errors
 from kerasbed.backend.errors import MissingMethodError
 from kerasbed.backend.programs import compiled
-from kerasbed.backend.validation import finite_values
+from kerasbed.backend.validation import any_seed, checked, finite_values, positive_integer
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import Likelihood, over_prior
 from kerasbed.eig.grid_posterior import GridPosterior, cells_of
@@ -33,6 +33,7 @@ AT_ENDS = 1e-4  # of a posterior's mass
 NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
 
 
+@checked(num_samples=positive_integer, seed=any_seed)
 def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any], seed: int | None = None) -> dict:
     """Draws from the exact posterior, in the form of `DesignModel.sample`.
 

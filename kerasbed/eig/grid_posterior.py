@@ -18,6 +18,7 @@ from keras import ops, tree
 
 from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.eig.cubature import Cells, Integrals, Likelihood
 from kerasbed.priors.atlas import Chart
 from kerasbed.priors.base import Parameters
@@ -93,6 +94,7 @@ class GridPosterior(JointPrior):
 
     # -- draws ---
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         masses = [cells.log_mass for _, cells in self.parts]

@@ -23,6 +23,7 @@ from scipy import special
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import nearest
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -36,6 +37,7 @@ FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
 MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is then wrong
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed)
 def importance(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -77,7 +79,8 @@ def importance(
         lower, upper = numerics.mean_and_error(lower_terms), numerics.mean_and_error(upper_terms)
     method = f"importance samples of the trained posterior: ACE below, VNMC above, {num_outer} x {num_inner} draws"
     is_infinite = _warn_impossible(log_sum, num_inner)
-    estimate = EIGEstimate(*lower, *((np.inf, np.inf) if is_infinite else upper), method)
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
+    estimate = EIGEstimate(*lower, *((np.inf, np.inf) if is_infinite else upper), method, settings)
     if is_infinite or _is_poor_proposal(log_weights, log_sum):
         return reliability.presentable(estimate)  # what is wrong has been said
     cure = "Train the posterior longer, raise num_outer and num_inner, or use kb.eig.bracket."

@@ -24,6 +24,7 @@ from keras import ops
 
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
@@ -52,6 +53,7 @@ class GridMassError(errors.UnreliableError):
     """A plain grid that does not hold the prior's mass."""
 
 
+@checked(num_samples=several, grid_size=several, seed=integer_seed)
 def grid(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -92,7 +94,8 @@ def grid(
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
     value, error = numerics.mean_and_error(contributions)
     error = float(np.hypot(error, integration))
-    return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws")
+    settings = {"num_samples": num_samples, "seed": seed}
+    return EIGEstimate(value, error, value, error, f"grid, {num_samples} draws", settings)
 
 
 def grid_contributions(

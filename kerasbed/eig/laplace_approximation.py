@@ -27,14 +27,16 @@ with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy,
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, numerics
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
@@ -49,14 +51,11 @@ DRAWN = ("coordinates", "root", "spread", "offsets")  # of a criterion: arrays t
 MOST_STEP = 0.1  # of a central difference, in units of the prior's spread: truncation below 1%
 
 
-class LaplaceEstimate(NamedTuple):
+class LaplaceEstimate(PointEstimate):
     """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it."""
 
-    value: float
-    standard_error: float
-    method: str
 
-
+@checked(num_samples=several, seed=integer_seed, num_outcomes=several)
 def laplace(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -92,7 +91,8 @@ def laplace(
         method += f", prior covariance from {len(criterion.covariance.draws)} draws"
     reliability.checked(EIGEstimate(lower=value, lower_se=error), terms, cure="Raise num_samples.")
     _warn_not_normal(value, *criterion.negentropy())
-    return LaplaceEstimate(value, error, method)
+    settings = {"num_samples": num_samples, "num_outcomes": num_outcomes, "seed": seed}
+    return LaplaceEstimate(value, error, method, settings)
 
 
 class FisherCriterion:
@@ -102,13 +102,12 @@ class FisherCriterion:
     See `laplace` for the arguments.
     """
 
+    @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
     def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
-        if num_samples < 2 or num_outcomes < 2:
-            raise ValueError(f"num_samples is {num_samples} and num_outcomes {num_outcomes}, but both need at least 2.")
-        self.simulator, self.num_outcomes, self.seed = simulator, int(num_outcomes), int(seed)
-        parameters = simulator.prior.sample(int(num_samples), np.random.default_rng(seed))
+        self.simulator, self.num_outcomes, self.seed = simulator, num_outcomes, seed
+        parameters = simulator.prior.sample(num_samples, np.random.default_rng(seed))
         with backend.precision("float64"), backend.no_gradients():
             coordinates, log_det = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
             self.coordinates, self.log_det = backend.to_numpy(coordinates), backend.to_numpy(log_det)

@@ -46,13 +46,14 @@ def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
     method = f"{type(objective).__name__}, {num_samples} draws"
     if target is not None and target.classes is not None:
         entropy = target.entropy()  # its frequencies are in the contributions, on draws of their own
-        error = float(np.hypot(error, entropy.standard_error))
-        method += f"; entropy of the target {entropy.value:.4f} +- {entropy.standard_error:.4f}, {entropy.method}"
+        error = float(np.hypot(error, entropy.value_se))
+        method += f"; entropy of the target {entropy.value:.4f} +- {entropy.value_se:.4f}, {entropy.method}"
+    settings = {"num_samples": num_samples, "seed": seed}
     cure = "Train the networks longer, or raise num_samples."
     if objective.direction == "upper bound":
-        found = EIGEstimate(upper=value, upper_se=error, method=method)
+        found = EIGEstimate(upper=value, upper_se=error, method=method, settings=settings)
         return reliability.checked(found, upper_terms=terms, cure=cure)
-    found = EIGEstimate(lower=value, lower_se=error, method=method)
+    found = EIGEstimate(lower=value, lower_se=error, method=method, settings=settings)
     return reliability.checked(found, terms, cure=cure)
 
 

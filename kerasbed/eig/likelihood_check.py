@@ -24,6 +24,7 @@ from scipy import special, stats
 
 from kerasbed import backend
 from kerasbed.backend import errors
+from kerasbed.backend.validation import checked, integer_seed
 from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
 from kerasbed.simulators import number_range
@@ -56,6 +57,7 @@ DISAGREE = (
 )
 
 
+@checked(seed=integer_seed)
 def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int = 0) -> None:
     """Check that `log_likelihood` broadcasts and is the density (or probability) of `outcome`.
 

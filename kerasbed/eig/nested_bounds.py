@@ -24,6 +24,7 @@ For a target, some of the parameters by name, p(y | theta) becomes p(y | t); see
 The sum over n runs through blocks and is kept as a running log-sum-exp, so that memory depends on the block alone.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from keras import tree
 from kerasbed import backend
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
@@ -47,6 +49,7 @@ BLOCK_ENTRIES = 2**21
 CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
+@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several, num_nuisance=several)
 def bracket(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -90,7 +93,10 @@ def bracket(
     if check:
         check_likelihood(simulator, design, seed)
     contributions = Contributions(simulator, num_outer, num_inner, block, target, num_nuisance)
-    return summarise(contributions.terms(design, seed), num_inner, contributions.method)
+    found = summarise(contributions.terms(design, seed), num_inner, contributions.method)
+    settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
+    settings |= {} if target is None else {"num_nuisance": num_nuisance}
+    return dataclasses.replace(found, settings=settings)
 
 
 class Terms(NamedTuple):
@@ -175,6 +181,7 @@ class Contributions:
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
 
+    @checked(num_outer=several, num_inner=several, block=several, num_nuisance=several)
     def __init__(
         self,
         simulator: Simulator,
@@ -184,12 +191,8 @@ class Contributions:
         target: str | list | Callable | Target | None = None,
         num_nuisance: int = 4096,
     ):
-        sizes = {"num_outer": num_outer, "num_inner": num_inner, "block": block, "num_nuisance": num_nuisance}
-        for name, value in sizes.items():
-            if int(value) != value or value < 2:
-                raise ValueError(f"{name} is {value!r}, but an estimate with an error needs an integer of at least 2.")
-        self.simulator, self.num_outer, self.num_inner, self.block = simulator, int(num_outer), int(num_inner), block
-        self.target, self.num_nuisance, self.method = None, int(num_nuisance), ""
+        self.simulator, self.num_outer, self.num_inner, self.block = simulator, num_outer, num_inner, block
+        self.target, self.num_nuisance, self.method = None, num_nuisance, ""
         if target is not None:
             self.target = target if isinstance(target, Target) else Target(simulator.prior, target)
             target_terms.check_target(simulator.prior, self.target)

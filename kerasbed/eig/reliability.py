@@ -18,6 +18,7 @@ the variance is infinite, above 0.7 a standard error says nothing at any practic
 degrees of freedom; it is stretched here so that two of it hold the 95.45% that two standard errors are read as.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -162,7 +163,7 @@ def presentable(estimate: EIGEstimate) -> EIGEstimate:
     lower = (estimate.lower, estimate.lower_se) if np.isfinite(estimate.lower) else (np.nan, np.nan)
     upper_is_wrong = np.isnan(estimate.upper) or estimate.upper == -np.inf
     upper = (np.nan, np.nan) if upper_is_wrong else (estimate.upper, estimate.upper_se)
-    return EIGEstimate(*lower, *upper, estimate.method)
+    return dataclasses.replace(estimate, lower=lower[0], lower_se=lower[1], upper=upper[0], upper_se=upper[1])
 
 
 def reasons(

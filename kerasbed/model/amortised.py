@@ -6,6 +6,7 @@ import bayesflow as bf
 import numpy as np
 
 from kerasbed import backend
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.model import approximator
 from kerasbed.model.amortised_posterior import AmortisedPosterior
 from kerasbed.networks.posterior import Posterior
@@ -31,6 +32,7 @@ class Amortised(backend.KerasModel):
             )
         return self.objective.posterior
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def sample(
         self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None

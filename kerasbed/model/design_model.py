@@ -16,6 +16,7 @@ from kerasbed import backend, objectives
 from kerasbed.backend import Tensor, errors, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
@@ -75,6 +76,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         >>> model.design.numpy(), model.estimate_eig()
     """
 
+    @checked(seed=integer_seed, starts=positive_integer)
     def __init__(
         self,
         simulator: Simulator,
@@ -104,7 +106,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.target = checks.set_target(
             self.objective, simulator.prior, simulator.default_target if target is None else target
         )
-        self.seed = draw_seed() if seed is None else int(seed)
+        self.seed = draw_seed() if seed is None else seed
         self.eig_tracker = keras.metrics.Mean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
         self.fits = 0
@@ -201,6 +203,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     # -- training ---
 
+    @checked(steps_per_execution=positive_integer)
     def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer | None = None,
@@ -232,6 +235,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    @checked(
+        epochs=positive_integer,
+        steps_per_epoch=positive_integer,
+        batch_size=positive_integer,
+        initial_epoch=natural_number,
+    )
     @backend.simulates
     def fit(
         self,
@@ -321,6 +330,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.train_function = self.test_function = None  # a compiled step holds the old list of weights
         return history
 
+    @checked(steps=positive_integer, batch_size=positive_integer)
     @backend.simulates
     def evaluate(self, x: Any = None, *, steps: int | None = None, batch_size: int | None = None, **kwargs: Any) -> Any:
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""

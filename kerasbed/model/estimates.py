@@ -3,6 +3,7 @@
 import numpy as np
 
 from kerasbed import backend
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
 from kerasbed.eig import certificate, learned_bound, reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance_bounds import importance
@@ -16,6 +17,7 @@ INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prio
 class Inference(backend.KerasModel):
     """What a `DesignModel` says about the EIG at its design; NumPy in and out, and all else is in its `study`."""
 
+    @checked(num_samples=several, seed=integer_seed, num_inner=several)
     @backend.simulates
     def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
@@ -43,11 +45,13 @@ class Inference(backend.KerasModel):
         """
         return best_estimate(self.study, num_samples, seed, num_inner)
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
         return learned_bound.contributions(self.study, num_samples, seed)
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
@@ -81,5 +85,7 @@ def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
     warn_outside_region(study, held)
     own = learned_bound.estimate(study, num_samples, seed)
     method = f"below {own.method}, above {found.method}"
-    joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
+    joined = EIGEstimate(
+        own.lower, own.lower_se, found.upper, found.upper_se, method, {**found.settings, **own.settings}
+    )
     return reliability.checked(joined)

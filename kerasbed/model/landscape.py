@@ -15,6 +15,7 @@ from scipy import optimize
 
 from kerasbed import backend
 from kerasbed.backend import numerics
+from kerasbed.backend.validation import checked, count_or_values, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig import learned_bound
@@ -26,6 +27,7 @@ from kerasbed.model.training_region import warn_untrained
 class Landscape(backend.KerasModel):
     """Methods of `DesignModel` that compare and climb designs with trained networks."""
 
+    @checked(designs=count_or_values, num_samples=several, seed=integer_seed)
     @backend.simulates
     def eig_landscape(
         self, designs: int | np.ndarray | dict = 256, num_samples: int = 1024, seed: int = 0
@@ -45,6 +47,7 @@ class Landscape(backend.KerasModel):
         """
         return compare(self.study, designs, num_samples, seed)
 
+    @checked(starts=count_or_values, steps=positive_integer, num_samples=several, seed=integer_seed)
     @backend.simulates
     def ascend(
         self, starts: int | np.ndarray | dict = 16, steps: int = 100, num_samples: int = 2048, seed: int = 0
@@ -124,7 +127,7 @@ def _negative_bound(study, num_samples, seed):
 def _designs(space: Design, designs, seed):
     """Designs (count, *shape) as float arrays, each inside the space; that many drawn from it for a number."""
     if np.ndim(designs) == 0 and not isinstance(designs, dict):
-        designs = space.sample(int(designs), seed)
+        designs = space.sample(designs, seed)
     if isinstance(designs, dict):
         designs = {name: np.asarray(values, "float64") for name, values in designs.items()}
     else:

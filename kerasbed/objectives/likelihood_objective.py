@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kerasbed.backend import Tensor
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import nuisance, pool
 from kerasbed.objectives.base import Objective
@@ -22,9 +22,10 @@ class LikelihoodObjective(Objective):
 
     needs_likelihood = True
 
+    @checked(num_nuisance=positive_integer)
     def __init__(self, num_nuisance: int = 128, posterior: Posterior | None = None, **kwargs: Any):
         super().__init__(posterior, **kwargs)
-        self.num_nuisance = positive_integer("num_nuisance", num_nuisance)
+        self.num_nuisance = num_nuisance
         self.target = None
 
     def set_target(self, target: Any) -> None:

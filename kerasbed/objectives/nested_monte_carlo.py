@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kerasbed.backend import Tensor, numerics
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
@@ -42,9 +42,10 @@ class NestedMonteCarlo(LikelihoodObjective):
 
     direction = "upper bound"
 
+    @checked(num_contrastive=positive_integer, num_nuisance=positive_integer)
     def __init__(self, num_contrastive: int = 512, num_nuisance: int = 128, **kwargs: Any):
         super().__init__(num_nuisance, **kwargs)
-        self.num_contrastive = positive_integer("num_contrastive", num_contrastive)
+        self.num_contrastive = num_contrastive
 
     def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:
         contrastive = pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)

@@ -27,7 +27,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
@@ -45,9 +45,10 @@ class PriorContrastive(LikelihoodObjective):
         ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
     """
 
+    @checked(num_contrastive=positive_integer, num_nuisance=positive_integer)
     def __init__(self, num_contrastive: int | None = None, num_nuisance: int = 128, **kwargs: Any):
         super().__init__(num_nuisance, **kwargs)
-        self.num_contrastive = None if num_contrastive is None else positive_integer("num_contrastive", num_contrastive)
+        self.num_contrastive = num_contrastive
 
     @property
     def needs_independent_draws(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import proposals
@@ -29,6 +29,7 @@ class ProposalObjective(LikelihoodObjective):
         NotImplementedError: the prior's density is unknown to `keras.ops`; see `kerasbed.priors.densities.register`.
     """
 
+    @checked(num_contrastive=positive_integer, num_nuisance=positive_integer)
     def __init__(
         self,
         network: keras.Layer | None = None,
@@ -40,7 +41,7 @@ class ProposalObjective(LikelihoodObjective):
     ):
         posterior = posterior or Posterior(network, summary_network, name="posterior")
         super().__init__(num_nuisance, posterior, **kwargs)
-        self.num_contrastive = positive_integer("num_contrastive", num_contrastive)
+        self.num_contrastive = num_contrastive
 
     def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
         super().setup(simulator, design, outcome_shape)

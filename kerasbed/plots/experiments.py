@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kerasbed import backend
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs import Design
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
@@ -14,6 +15,7 @@ from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 CURVE_POINTS = 200
 
 
+@checked(num=positive_integer, seed=any_seed)
 def realisations(
     simulator: Simulator,
     design: Design | np.ndarray | dict,

@@ -5,7 +5,6 @@ that every log density and every EIG that kerasbed reports is one of theta itsel
 """
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -13,22 +12,17 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, numerics
+from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.marginals import constrain, unconstrain
 
 Parameters = Mapping[str, np.ndarray]
 REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
-class Entropy(NamedTuple):
+class Entropy(PointEstimate):
     """Differential entropy in nats with its standard error (0 for a closed form) and how it was found."""
-
-    value: float
-    standard_error: float
-    method: str
-
-    def __float__(self) -> float:
-        return self.value
 
 
 class AbstractPrior:
@@ -58,6 +52,7 @@ class AbstractPrior:
         """Name -> (low, high), each (d,), infinite where unbounded."""
         raise NotImplementedError(f"{type(self).__name__} does not say where its parameters lie.")
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         """Independent draws, name -> (num, d)."""
         raise NotImplementedError(f"{type(self).__name__} has no draws.")
@@ -164,6 +159,7 @@ class AbstractPrior:
         """
         return self.transform(numerics.open_unit(special.ndtr(z))), np.zeros(len(z))
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Differential entropy in nats: in closed form where it is known, else from `num_samples` draws."""
         return self._sampled_entropy(num_samples, seed)
@@ -257,6 +253,7 @@ class Part(AbstractPrior):
     def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {name: self.source.supports()[name] for name in self.names}
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         draws = self.source.sample(num, seed)
         return {name: draws[name] for name in self.names}

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Seed, Tensor, finite
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.fitted import PosteriorPrior
 from kerasbed.priors.table import TablePrior
@@ -79,6 +80,7 @@ class ConditionalTablePrior(PosteriorPrior):
 
     # -- draws ---
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return self._with_parts(rng.choice(len(self.rows), size=num, p=self.frequencies), rng)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors import draw_checks
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.fitted_density import HeldOut, fit_density
@@ -153,6 +154,7 @@ class DensityPrior(FittedPrior):
         )
         self._end_of_fit(draws)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._in_support(self.density.sample(num, np.random.default_rng(seed)))
 

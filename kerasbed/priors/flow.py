@@ -19,6 +19,7 @@ from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
 from kerasbed.networks.scaling import Standardize
@@ -126,6 +127,7 @@ class FlowPrior(FittedPrior):
         z = self.network(base, conditions=_no_conditions(base), inverse=True)
         return self.from_unconstrained(self.maps.inverse_of_tensor(self.standardize.inverse(z)))
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self.check(self._inverse(np.random.default_rng(seed).standard_normal((num, self.dim))))
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from kerasbed.backend.validation import any_seed, checked, several
 from kerasbed.priors.atlas import count_values, is_finite, listed
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 from kerasbed.priors.table import TablePrior
@@ -43,6 +44,7 @@ class JointPrior(AbstractPrior):
             else self._listed.sample_given(parameters, rng)
         )
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         if self._listed is not None:
             return self._listed.entropy()

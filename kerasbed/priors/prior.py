@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerasbed.backend.finite import truncated
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.priors import from_draws
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.marginals import as_block
@@ -111,6 +112,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         return TablePrior(values, probabilities)
 
     @staticmethod
+    @checked(max_centres=positive_integer, seed=integer_seed)
     def from_samples(
         samples: Parameters,
         supports: Mapping[str, tuple[float, float]] | None = None,
@@ -149,6 +151,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         return from_draws.from_samples(samples, supports, bandwidth, flow, max_centres, seed, like, discrete)
 
     @staticmethod
+    @checked(max_centres=positive_integer, seed=integer_seed)
     def from_posterior(
         posterior: Any,
         supports: Mapping[str, tuple[float, float]] | None = None,

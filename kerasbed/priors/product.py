@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from kerasbed.backend import Seed, Tensor
+from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 FAR = 37.0  # standard deviations: Phi(-37.5) is the smallest normal float64
@@ -34,6 +35,7 @@ class ProductPrior(AbstractPrior):
 
     # -- draws and density (NumPy, float64) ---
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {name: block.sample(num, rng) for name, block in self.blocks.items()}
@@ -74,6 +76,7 @@ class ProductPrior(AbstractPrior):
         values = [block.log_density(parameters[name]) for name, block in self.blocks.items()]
         return sum(values[1:], values[0])
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         """Differential entropy in nats: scipy's, else a Monte Carlo estimate from `num_samples` draws."""
         value = sum(block.entropy() for block in self.blocks.values())

@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.finite import is_discrete
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.joint import JointPrior
 from kerasbed.priors.marginals import as_block, quantiles_of_normal
@@ -68,6 +69,7 @@ class SampledPrior(JointPrior):
         limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
         return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self.check(self._sampler(num, np.random.default_rng(seed)))
 
@@ -168,6 +170,7 @@ class HierarchicalPrior(JointPrior):
     def _in_order(self, names):
         return all(set(self.parents.get(name, ())) <= set(names) for name in names)
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._draw(num, np.random.default_rng(seed), {})
 

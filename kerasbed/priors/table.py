@@ -13,6 +13,7 @@ from scipy import special
 
 from kerasbed.backend import Seed, Tensor, numerics
 from kerasbed.backend.finite import cell, cell_of_tensors
+from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters
 
 INDEPENDENT = 1e-12  # difference of a joint probability from the product of its margins that rounding may make
@@ -104,6 +105,7 @@ class TablePrior(AbstractPrior):
 
     # -- draws and probabilities ---
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
         return self._at(np.random.default_rng(seed).random(num))
 
@@ -133,6 +135,7 @@ class TablePrior(AbstractPrior):
         index = cell_of_tensors(parameters, self._discrete)
         return ops.take(numerics.like(terms, next(iter(parameters.values()))), index)
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         return Entropy(float(special.entr(self.probabilities).sum()), 0.0, "closed form")
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -39,6 +40,7 @@ class CantileverBeam(GaussianSimulator):
         ValueError: moduli is neither 1 nor 2, or a size is not positive.
     """
 
+    @checked(moduli=positive_integer)
     def __init__(
         self,
         moduli: int = 2,

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.box import Box
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import Simulator
@@ -41,10 +42,9 @@ class DeathProcess(Simulator):
     noise_shape = (2,)
     differentiable = False
 
+    @checked(population=positive_integer)
     def __init__(self, population: int = 10):
-        if int(population) != population or population < 1:
-            raise ValueError(f"population is {population!r}, but a positive integer was expected.")
-        self.population = int(population)
+        self.population = population
         self._log_factorial = special.gammaln(np.arange(self.population + 1) + 1.0)
 
     @property

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
 from kerasbed.priors.prior import Prior
@@ -50,6 +51,7 @@ class LinearGaussian(GaussianSimulator):
             self.correlation = variances / np.outer(self.standard_deviations, self.standard_deviations)
 
     @classmethod
+    @checked(num_sensors=positive_integer, degree=positive_integer)
     def polynomial(cls, num_sensors: int = 20, degree: int = 3, noise_scale: float = 0.5) -> "LinearGaussian":
         """Sensors at equal distances on [-1, 1] that see a polynomial with N(0, 1) coefficients.
 

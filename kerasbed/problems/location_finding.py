@@ -25,7 +25,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend import Tensor
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.box import Free
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
@@ -51,6 +51,7 @@ class LocationFinding(GaussianSimulator):
         ValueError: numbers that are not positive.
     """
 
+    @checked(sources=positive_integer, dim=positive_integer)
     def __init__(
         self,
         sources: int = 2,
@@ -60,7 +61,7 @@ class LocationFinding(GaussianSimulator):
         strength: float = 1.0,
         noise_scale: float = 0.5,
     ):
-        self.sources, self.dim = positive_integer("sources", sources), positive_integer("dim", dim)
+        self.sources, self.dim = sources, dim
         self.background, self.saturation = float(background), float(saturation)
         self.strength, self.noise_scale = float(strength), float(noise_scale)
         for name in ("background", "saturation", "strength", "noise_scale"):

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -30,6 +31,7 @@ class Quadratic(GaussianSimulator):
         prior_scale: standard deviation of every coefficient.
     """
 
+    @checked(degree=positive_integer)
     def __init__(self, degree: int = 2, noise_scale: float = 0.5, prior_scale: float = 0.5):
         self.degree, self.noise_scale, self.prior_scale = int(degree), float(noise_scale), float(prior_scale)
         self.prior = Prior(coefficients=(stats.norm(0.0, self.prior_scale), self.degree + 1))

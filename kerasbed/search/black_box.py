@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
 from kerasbed.base_samples import sobol
 from kerasbed.designs import Design
 from kerasbed.search import evaluation, picture, proposals, records
@@ -51,6 +51,9 @@ class BlackBoxSearch:
         TypeError, ValueError: arguments that do not fit.
     """
 
+    @checked(
+        batch_size=positive_integer, seed=optional(integer_seed), initial=positive_integer, workers=positive_integer
+    )
     def __init__(
         self,
         evaluate: Callable | None,
@@ -73,28 +76,29 @@ class BlackBoxSearch:
         if noise is not None and not (np.isfinite(noise) and noise >= 0.0):
             raise ValueError(f"noise is {noise}, but a standard deviation, 0 or more, was expected; None learns it.")
         self.settings = {
-            "batch_size": positive_integer("batch_size", batch_size),
-            "seed": draw_seed() if seed is None else int(seed),
+            "batch_size": batch_size,
+            "seed": draw_seed() if seed is None else seed,
             "acquisition": acquisition,
             "method": method,
-            "initial": 2 * self.cube.dim + 2 if initial is None else positive_integer("initial", initial),
+            "initial": 2 * self.cube.dim + 2 if initial is None else initial,
             "noise": None if noise is None else float(noise),
             "exchangeable": bool(exchangeable),
             "reach": self.cube.reach,
         }
-        self.workers, self.timeout = positive_integer("workers", workers), timeout
+        self.workers, self.timeout = workers, timeout
         self.records: list[Record] = []
         self._fitted: tuple = ([], None)  # what a surrogate was fitted to, and the surrogate
 
     # -- ask and tell -------------------------------------------------------------------------------------------------
 
+    @checked(num=positive_integer)
     def ask(self, num: int | None = None) -> list[Proposal]:
         """Propose designs to evaluate; those asked for and not yet told are taken into account.
 
         Args:
             num: how many; None: the batch size.
         """
-        num = self.settings["batch_size"] if num is None else positive_integer("num", num)
+        num = self.settings["batch_size"] if num is None else num
         spread = min(num, max(0, self.settings["initial"] - len(self.records)))
         points = self._spread(spread)
         if num > spread:

@@ -23,6 +23,7 @@ import numpy as np
 
 from kerasbed import backend, eig
 from kerasbed.backend import functions, numerics
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.base_samples import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
@@ -55,6 +56,14 @@ class BlackBoxDesign:
     learned: Any
 
 
+@checked(
+    seed=optional(integer_seed),
+    num_stored=positive_integer,
+    num_draws=positive_integer,
+    num_inner=several,
+    steps=positive_integer,
+    batch_size=positive_integer,
+)
 def design_black_box(
     simulator: Simulator,
     design: Design,
@@ -88,7 +97,7 @@ def design_black_box(
     Raises:
         ValueError: an unknown method, or "bracket" without a likelihood.
     """
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     method = method or ("bracket" if simulator.has_likelihood else "posterior")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")

@@ -20,6 +20,7 @@ from scipy import optimize
 from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import checked, count_or_values, integer_seed, optional
 from kerasbed.designs.base import Design
 from kerasbed.search.optimizer_coordinates import coordinates
 
@@ -48,6 +49,7 @@ class MinimizeResult:
     seed: int
 
 
+@checked(starts=count_or_values, seed=optional(integer_seed))
 def minimize(
     objective: Callable,
     design: Design,
@@ -82,7 +84,7 @@ def minimize(
         ValueError: unknown method, no start, an objective that is not scalar, or no start with a finite objective.
     """
     _check(design, method, constraints)
-    seed = draw_seed() if seed is None else int(seed)
+    seed = draw_seed() if seed is None else seed
     extra = () if base_samples is None else (base_samples,)
     problem = _Problem(objective, design, extra, constraints)
     points = problem.coordinates_of(_starting_designs(design, starts, seed))
@@ -216,11 +218,7 @@ def _scipy_constraint(function, low, high):
 def _starting_designs(design, starts, seed) -> np.ndarray | dict:
     """Designs to start from in the user's units, (starts, *shape)."""
     if np.ndim(starts) == 0 and not isinstance(starts, dict):
-        if int(starts) != starts or starts < 1:
-            raise ValueError(
-                f"starts is {starts!r}, but a positive number of starts, or starting designs, was expected."
-            )
-        return design.sample(int(starts), seed)
+        return design.sample(starts, seed)
     count = len(tree.flatten(starts)[0])
     checked = [design.check(tree.map_structure(lambda v, i=i: np.asarray(v)[i], starts)) for i in range(count)]
     return tree.map_structure(lambda *leaves: np.stack(leaves), *checked)

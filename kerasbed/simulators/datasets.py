@@ -23,7 +23,7 @@ import numpy as np
 from kerasbed import backend
 from kerasbed.backend import numerics
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import positive_integer
+from kerasbed.backend.validation import checked, optional, positive_integer, repeatable_seed
 from kerasbed.base_samples import sobol
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
@@ -55,6 +55,13 @@ class SimulatorDataset(keras.utils.PyDataset):
         ValueError: sizes that are not positive, or an unknown rule.
     """
 
+    @checked(
+        batch_size=positive_integer,
+        num_batches=positive_integer,
+        seed=repeatable_seed,
+        workers=positive_integer,
+        max_queue_size=positive_integer,
+    )
     def __init__(
         self,
         simulator: Simulator,
@@ -74,8 +81,8 @@ class SimulatorDataset(keras.utils.PyDataset):
             raise ValueError(f"designs is {designs!r}, but 'learned' or 'space' was expected.")
         self.prior, self.noise = simulator.prior, simulator.resolve_noise(design.shape)
         self.draw_designs = design.sample if designs == "space" else None
-        self.batch_size = positive_integer("batch_size", batch_size)
-        self.num_steps = positive_integer("num_batches", num_batches)
+        self.batch_size = batch_size
+        self.num_steps = num_batches
         self.seed = draw_seed() if seed is None else seed
         dim = self.prior.dim + self.noise.size
         self.requested_samples = base_samples
@@ -134,6 +141,7 @@ class SimulatorDataset(keras.utils.PyDataset):
             twin.dtype = backend.simulation_dtype()
         return twin
 
+    @checked(steps=optional(positive_integer))
     def with_steps(self, steps: int | None) -> "SimulatorDataset":
         """This data set, or for another number of batches an epoch a copy, so that the caller's stays as it is."""
         if steps in (None, self.num_steps):

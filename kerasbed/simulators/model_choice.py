@@ -23,6 +23,7 @@ from scipy import stats
 
 from kerasbed.backend import Tensor, errors
 from kerasbed.backend.finite import as_discrete
+from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
 from kerasbed.simulators import files
@@ -68,6 +69,7 @@ class ModelPrior(ProductPrior):
     def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return self._join(self.index.support(), {key: prior.supports() for key, prior in self.priors.items()})
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         index = self.index.sample(num, rng)
@@ -95,6 +97,7 @@ class ModelPrior(ProductPrior):
             "A choice among models has no density in keras.ops; use kb.objectives.BarberAgakov."
         )
 
+    @checked(num_samples=several, seed=any_seed)
     def entropy(self, num_samples: int = 100_000, seed: int = 0) -> Entropy:
         return self._sampled_entropy(num_samples, seed)
 

@@ -17,7 +17,7 @@ from scipy import stats
 from kerasbed import backend
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
-from kerasbed.backend.validation import finite_values
+from kerasbed.backend.validation import any_seed, checked, finite_values, positive_integer, positive_shape
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators.noise import JoinedNoise, Noise
@@ -89,6 +89,7 @@ class Simulator:
         return self.log_likelihood(outcome[:, None], spread, tree.map_structure(lambda d: d[None], design))
 
     @staticmethod
+    @checked(noise_shape=positive_shape)
     def from_functions(
         prior: AbstractPrior,
         outcome: Callable,
@@ -141,6 +142,7 @@ class Simulator:
         """Base samples of the outcome, (num, *noise_shape)."""
         return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
 
+    @checked(num_samples=positive_integer, seed=any_seed)
     def simulate(
         self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, per_draw: bool = False
     ) -> dict:

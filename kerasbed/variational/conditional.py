@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, positive_shape
 from kerasbed.variational.catalogue import resolve
 from kerasbed.variational.families import Family
 from kerasbed.variational.flow import Flow
@@ -28,6 +29,7 @@ class Conditional(Family):
     is_conditional = True
     takes_rows = False  # phi is that of all data sets together
 
+    @checked(degree=positive_integer, widths=positive_shape, seed=integer_seed)
     def __init__(self, family: str | Family = "diagonal", degree: int = 1, widths: tuple[int, ...] = (), seed: int = 0):
         self.family = resolve(family)
         if isinstance(self.family, (Flow, Conditional)):

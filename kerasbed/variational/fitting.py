@@ -10,6 +10,7 @@ from scipy import special
 
 from kerasbed import base_samples as rules
 from kerasbed.backend import errors
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
@@ -24,6 +25,7 @@ _START_STREAM = 0x57  # of the draws that check the likelihood and find a start
 _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
+@checked(max_iterations=positive_integer, num_fresh=positive_integer, seed=integer_seed)
 def fit(
     log_likelihood: Callable | Simulator,
     prior: AbstractPrior | Design | np.ndarray | dict | None = None,

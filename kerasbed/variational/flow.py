@@ -16,6 +16,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, positive_shape
 from kerasbed.variational.families import Family
 from kerasbed.variational.gaussian import Full
 
@@ -33,6 +34,7 @@ class Flow(Family):
         **kwargs: for `bayesflow.networks.CouplingFlow`, e.g. transform="spline".
     """
 
+    @checked(depth=positive_integer, widths=positive_shape, seed=integer_seed)
     def __init__(self, depth: int = 4, widths: tuple[int, ...] = (32, 32), seed: int = 0, **kwargs: Any):
         self.depth, self.widths, self.seed, self.kwargs = depth, tuple(widths), seed, kwargs
 

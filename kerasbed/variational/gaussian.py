@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.families import Family
 
@@ -125,10 +126,9 @@ class LowRank(_Gaussian):
         seed: of the directions' small random start; without one they would all be equal and stay so.
     """
 
+    @checked(rank=positive_integer, seed=integer_seed)
     def __init__(self, rank: int = 1, seed: int = 0):
-        if int(rank) != rank or rank < 1:
-            raise ValueError(f"rank is {rank!r}, but a positive integer was expected; for rank 0 use 'diagonal'.")
-        self.rank, self.seed = int(rank), seed
+        self.rank, self.seed = rank, seed
 
     @property
     def base_dim(self) -> int:

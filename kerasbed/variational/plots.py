@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.variational import diagnostics
 from kerasbed.variational.result import VariationalFit, fresh_points
 
@@ -46,6 +47,7 @@ def plot_convergence(
     return axes
 
 
+@checked(num_samples=positive_integer, seed=integer_seed)
 def plot_base_samples(
     fit: VariationalFit, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
 ) -> Sequence[Axes] | np.ndarray:
@@ -99,6 +101,7 @@ def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes |
     return axis
 
 
+@checked(num_samples=positive_integer, seed=integer_seed)
 def plot_importance_weights(
     fit: VariationalFit, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
 ) -> Axes:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import special
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors.fitted import PosteriorPrior
 from kerasbed.priors.from_draws import from_posterior
 from kerasbed.variational.result import VariationalFit
@@ -24,6 +25,7 @@ class VariationalPrior(PosteriorPrior):
         self.has_transform = fit.family.base_dim == fit.prior.dim
         super().__init__(fit.prior.dims, fit.prior.supports())
 
+    @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         seed = int(np.random.default_rng(seed).integers(2**62))
         return {name: values[0] for name, values in self.fit.sample(num, seed=seed).items()}

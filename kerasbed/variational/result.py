@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed import base_samples
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
 from kerasbed.variational import diagnostics
@@ -73,6 +74,7 @@ class VariationalFit:
 
     # -- draws and densities ----------------------------------------------------------------------------------------
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     def log_weights(self, num_samples: int = 10_000, seed: int = 0) -> np.ndarray:
         """Log importance weights log p(y, theta) - log q(theta) at fresh draws, (num,) or (datasets, num)."""
         return self.objective.log_weights(self.phi, fresh_points(self.family, num_samples, seed), self.data)
@@ -88,6 +90,7 @@ class VariationalFit:
             draws = {name: values[None] for name, values in draws.items()}
         return {name: draws[name] for name in self.prior.names}  # dicts leave a program of JAX's sorted by key
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     def sample(
         self, num_samples: int = 1000, seed: int = 0, inputs: ArrayLike | None = None, corrected: bool = False
     ) -> dict:
@@ -178,6 +181,7 @@ class VariationalFit:
         """(dim, dim) over all coordinates in the prior's order, or (datasets, dim, dim)."""
         return self._moments[1] if self.family.is_conditional else self._moments[1][0]
 
+    @checked(num_samples=positive_integer, seed=integer_seed)
     def to_arviz(self, num_samples: int = 1000, seed: int = 0, dataset: int = 0) -> Any:
         """Draws for one data set as an `arviz.InferenceData` with one chain."""
         draws = self.sample(num_samples, seed)
