@@ -75,7 +75,9 @@ def certified_eig(study: Study, num_samples: int, seed: int, contrasts: int = CO
         f"InfoNCE, {contrasts} contrasts, {num_samples} draws; with a learned marginal for the true one "
         f"{plain_value:.4f} +- {plain_error:.4f}, an estimate and not a bound"
     )
-    estimate = EIGEstimate(lower=value, lower_se=float(np.hypot(plain_error, total_error)), method=method)
+    error = float(np.hypot(plain_error, total_error))
+    settings = {"num_samples": num_samples, "contrasts": contrasts, "seed": seed}
+    estimate = EIGEstimate(lower=value, lower_se=error, method=method, settings=settings)
     cure = "Train the posterior longer, or raise num_samples."
     return reliability.checked(estimate, plain - total, cure=cure)
 

@@ -131,7 +131,9 @@ def _certificate(simulator, posterior, values, num, num_inner, seed) -> EIGEstim
     if simulator.has_likelihood:
         return eig.bracket(simulator, values, num_outer=num, num_inner=4 * num_inner, seed=seed)
     lower, error = numerics.mean_and_error(posterior_contributions(posterior, simulator, values, num, seed))
-    return EIGEstimate(lower, error, method=f"Barber-Agakov on {num} simulations, posterior over designs")
+    settings = {"num_samples": num, "seed": seed}
+    method = f"Barber-Agakov on {num} simulations, posterior over designs"
+    return EIGEstimate(lower, error, method=method, settings=settings)
 
 
 def _by_gradient(simulator, design, stored, separate, training):
