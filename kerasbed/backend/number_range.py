@@ -22,6 +22,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend import streams
 from kerasbed.backend.programs import compiled
 
 TOLERANCE = 0.02  # rounding errors, in units of the spread that they disturb: 2e-4 nats
@@ -87,7 +88,7 @@ def parameters_need_float64(prior: Any, parameters: Mapping[str, np.ndarray]) ->
 
 def refuse_rounded_at(simulator: Any, design: np.ndarray | dict[str, np.ndarray], seed: int = 0) -> None:
     """`refuse_rounded` for a few simulations at one design (1, *shape), a dict of those in parts."""
-    rng = np.random.default_rng([seed, 61])
+    rng = streams.of(seed, "rounding check")
     parameters = simulator.prior.sample(FEW, rng)
     law = simulator.resolve_noise(tree.map_structure(lambda leaf: np.shape(leaf)[1:], design))
     noise = law.draw(FEW * FEW, rng)

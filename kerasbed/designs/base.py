@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, functions, number_range
+from kerasbed.backend import Seed, Tensor, functions, number_range, streams
 from kerasbed.backend.streams import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
@@ -190,8 +190,7 @@ class Design(keras.layers.Layer):
 
     def _other_starts(self) -> np.ndarray:
         """Starts spread over the space."""
-        rng = np.random.default_rng([self.seed, 1])
-        return random_starts(self.starts - 1, self.unconstrained_shape, rng)
+        return random_starts(self.starts - 1, self.unconstrained_shape, streams.of(self.seed, "other starts"))
 
     def _tensor(self, value):
         """Values of one design as tensors with a leading axis."""

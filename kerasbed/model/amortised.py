@@ -10,6 +10,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import streams
 from kerasbed.backend.number_range import with_room
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
@@ -70,7 +71,7 @@ class Amortised(backend.KerasModel):
 
         if self._may_rule_out(design):
             found, share, left = possible.possible_draws(self.simulator, draw, outcome, design, num_samples)
-            corrected, rng = np.zeros(len(share), bool), np.random.default_rng(None if seed is None else [seed, 0xC0])
+            corrected, rng = np.zeros(len(share), bool), _correction_stream(seed)
             for row, draws, log_weights in self._corrections(share, encoded, outcome, design, 4 * num_samples, rng):
                 weights = np.exp(log_weights - log_weights.max())
                 picked = rng.choice(len(weights), num_samples, p=weights / weights.sum())
@@ -87,7 +88,7 @@ class Amortised(backend.KerasModel):
         """Draws for encoded conditions (datasets, width), {name: (datasets, num_samples, d)}; index: of the repeat."""
         count, posterior = len(encoded), self.posterior
         if index and seed is not None:
-            seed = int(np.random.default_rng([seed, index]).integers(2**31))
+            seed = int(streams.of(seed, "repeated draws", index).integers(2**31))
         base = self._base_draws(count * num_samples, seed)
         repeated = np.repeat(encoded, num_samples, axis=0)
         drawn = []
@@ -362,3 +363,7 @@ def _with_batch(values: np.ndarray, shape, name: str) -> np.ndarray:
     if not len(values):
         raise ValueError(f"{name} holds no data set: its shape is {values.shape}; give at least one.")
     return values
+
+
+def _correction_stream(seed):
+    return np.random.default_rng() if seed is None else streams.of(seed, "correction")

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import number_range
+from kerasbed.backend import number_range, streams
 from kerasbed.backend.validation import positive_integer
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
@@ -133,7 +133,7 @@ def pilot_draws(
 
 
 def _draw(simulator, design, num, seed, over_space):
-    rng = np.random.default_rng([seed, 17])
+    rng = streams.of(seed, "pilot")
     parameters, noise = simulator.prior.sample(num, rng), simulator.resolve_noise(design.shape).draw(num, rng)
     values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
     return parameters, values, noise

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, versions
+from kerasbed.backend import Tensor, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
@@ -154,7 +154,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     def _needs_direct_pairs(self) -> bool:
         """Whether the matrix product for pairs loses too many digits at some designs of the space."""
-        designs = self.design.sample(PAIR_DESIGNS, [self.seed, 19])
+        designs = self.design.sample(PAIR_DESIGNS, streams.entropy(self.seed, "pair check designs"))
         check = pairs.PairCheck(self.simulator, backend.simulation_dtype())
         singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(PAIR_DESIGNS)]
         return not all(check.product_is_exact(design, self.seed) for design in singles)
@@ -345,7 +345,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
                 self.design,
                 batch_size=batch_size or BATCH_SIZE * self.design.starts,
                 num_batches=steps or STEPS_PER_EPOCH,
-                seed=[self.seed, self.fits],
+                seed=self._training_seed(),
             )
         elif batch_size not in (None, dataset.batch_size):
             raise ValueError(
@@ -354,10 +354,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             )
         return dataset.with_steps(steps).bind(self)
 
+    def _training_seed(self):
+        return streams.entropy(self.seed, "training", self.fits)
+
     def _arrays(self, arrays, batch_size, shuffle=False):
         """A dict of arrays as Keras gets it."""
         data = self._complete(arrays)
-        return datasets.ArrayDataset(data, batch_size, shuffle, [self.seed, self.fits]) if self.wide else data
+        return datasets.ArrayDataset(data, batch_size, shuffle, self._training_seed()) if self.wide else data
 
     def _complete(self, arrays):
         return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)

@@ -14,7 +14,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.model import ranking
 
 
@@ -86,7 +86,7 @@ class Landscape:
             for u in first.astype("float64")
         ]
         u = np.stack(found).reshape(-1, *self.design.unconstrained_shape)
-        self.starts_table = ranking.rank_coordinates(self, u, seed=[seed, 1])
+        self.starts_table = ranking.rank_coordinates(self, u, seed=streams.entropy(seed, "ranking"))
         return self.starts_table
 
     def _negative_bound(self, num_samples, seed):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.designs import Design
 from kerasbed.model import comparisons
@@ -45,19 +45,19 @@ def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFr
     Warns:
         UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
-    begin, seed = time.perf_counter(), [model.seed, model.fits, 1]
+    begin, of_fit = time.perf_counter(), [model.seed, model.fits]
     if not is_discrete(model.design):
         proposals, comparison = model.design.proposals(seed=model.seed), _comparison(model)
         LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
-        table = _compare(model, proposals, num_samples, seed, comparison)
+        table = _compare(model, proposals, num_samples, of_fit, comparison)
         table.attrs |= {"comparison": comparison.name, "seconds": time.perf_counter() - begin}
         return table
-    search = ChoiceSearch(model, seed, effort)
-    table = _compare(model, search.candidates, num_samples, seed, search.comparison)
+    search = ChoiceSearch(model, streams.entropy(of_fit, "ranking"), effort)
+    table = _compare(model, search.candidates, num_samples, of_fit, search.comparison)
     kept = ops.convert_to_numpy(model.design.chosen)
     found = search.climb(kept[0], EXCHANGES)
     if not np.array_equal(found, kept[0]):
-        table = _compare(model, np.stack([found, kept[0]]), num_samples, seed, search.comparison)
+        table = _compare(model, np.stack([found, kept[0]]), num_samples, of_fit, search.comparison)
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
     table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
@@ -68,9 +68,9 @@ def is_discrete(space: Design) -> bool:
     return bool(space.choice_draws(1, np.random.default_rng(0)))
 
 
-def _compare(model, u, num_samples, seed, comparison):
-    screened = _screened(model, comparison, u, [*seed[:2], 2])
-    return rank_coordinates(model, screened, num_samples, seed, comparison)
+def _compare(model, u, num_samples, of_fit, comparison):
+    screened = _screened(model, comparison, u, streams.entropy(of_fit, "screening"))
+    return rank_coordinates(model, screened, num_samples, streams.entropy(of_fit, "ranking"), comparison)
 
 
 def rank_coordinates(
