@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import any_seed, checked, integer_seed, optional, positive_integer
 
@@ -67,12 +67,14 @@ class SeededSamples(BaseSamples):
 
     def in_stream(self, stream: int) -> "SeededSamples":
         twin = copy.copy(self)
-        twin.seed = int(np.random.SeedSequence(self.seed, spawn_key=(stream,)).generate_state(1)[0])
+        twin.seed = streams.child(self.seed, stream)
         return twin
 
 
 class MonteCarlo(SeededSamples):
     """Independent draws.
+
+    Rules of one seed draw the same: for parameters beside noise, take `rule.in_stream(1)` for one of them.
 
     Args:
         num: number of points.
@@ -91,7 +93,9 @@ class MonteCarlo(SeededSamples):
 class Sobol(SeededSamples):
     """A scrambled Sobol sequence (Owen, 1997; Joe and Kuo, 2008), best with a power of two of points.
 
-    The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`.
+    The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`. Rules of
+    one seed have the same points: for parameters, `prior.transform(rule.uniform(dim))`, beside noise take
+    `rule.in_stream(1).normal(size)`, or the columns of one rule.
 
     Args:
         num: number of points.
@@ -107,8 +111,7 @@ class Sobol(SeededSamples):
     @checked(count=positive_integer)
     def scrambles(self, count: int = 8) -> list["Sobol"]:
         """`count` independent scrambles of the same sequence, for a standard error."""
-        seeds = np.random.SeedSequence(self.seed).generate_state(count)
-        return [Sobol(self.num, int(seed)) for seed in seeds]
+        return [Sobol(self.num, seed) for seed in streams.integers(self.seed, count)]
 
 
 class GaussHermite(BaseSamples):

@@ -17,7 +17,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, functions
+from kerasbed.backend import Tensor, functions, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.own import OwnSpace, has_maps_of
@@ -172,8 +172,7 @@ class Design(Space, keras.layers.Layer):
 
     def _other_starts(self) -> np.ndarray:
         """Starts spread over the space."""
-        rng = np.random.default_rng([self.seed, 1])
-        return random_starts(self.starts - 1, self.unconstrained_shape, rng)
+        return random_starts(self.starts - 1, self.unconstrained_shape, streams.of(self.seed, "other starts"))
 
     def _tensor(self, value):
         """Values of one design as tensors with a leading axis."""

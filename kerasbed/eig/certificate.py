@@ -25,7 +25,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -59,13 +59,12 @@ def certified_eig(study: Study, num_samples: int, seed: int, contrasts: int = CO
         RuntimeWarning: the bound is near the most that it can show.
         UserWarning: what `kerasbed.eig.reliability.checked` looks for.
     """
-    bound = _Bound(study, np.random.default_rng([seed, 31]), contrasts)
-    epsilon = bound.best_epsilon([seed, 2])
+    bound = _Bound(study, streams.of(seed, "marginal"), contrasts)
+    epsilon = bound.best_epsilon(streams.entropy(seed, "epsilon"))
     plain = _critic(bound.plain_ratios(num_samples, seed), epsilon, contrasts)
     paired = max(BLOCKS, min(num_samples, PAIRS // contrasts))
-    totals = [
-        np.mean(_log_mean(own, against, epsilon, contrasts)) for own, against in bound.pairs(paired, [seed, 1], BLOCKS)
-    ]
+    blocks = bound.pairs(paired, streams.entropy(seed, "contrasts"), BLOCKS)
+    totals = [np.mean(_log_mean(own, against, epsilon, contrasts)) for own, against in blocks]
     # The draws of a block share its contrasts, so that errors come from the blocks, which are independent.
     total, total_error = reliability.mean_and_error_of_few(totals)
     plain_value, plain_error = numerics.mean_and_error(plain)

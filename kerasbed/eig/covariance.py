@@ -14,6 +14,7 @@ import numpy as np
 from scipy import linalg, special, stats
 
 from kerasbed import backend
+from kerasbed.backend import streams
 from kerasbed.backend.programs import compiled
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.marginals import MultivariateNormal, unconstrain
@@ -44,7 +45,7 @@ def prior_covariance(prior: AbstractPrior, seed: int = 0, num: int = DRAWS) -> P
     if isinstance(prior, ProductPrior) and set(prior.blocks) >= set(prior.names):
         parts = [_of_block(name, prior.blocks[name]) for name in prior.names]
         return PriorCovariance(linalg.block_diag(*parts), None)
-    draws = prior.coordinates(prior.sample(num, np.random.default_rng([seed, 17])))
+    draws = prior.coordinates(prior.sample(num, streams.of(seed, "prior covariance")))
     draws = np.asarray(draws, "float64")
     if not np.all(np.isfinite(draws)):
         raise ValueError("Draws of the prior have coordinates that are not finite; give its supports=.")

@@ -73,7 +73,7 @@ class DoubleLoop:
         simulator: GaussianSimulator,
         num_outer: int | None = None,
         num_inner: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         design: np.ndarray | dict[str, np.ndarray] | Design | None = None,
         base_samples: str | tuple[BaseSamples, BaseSamples] = "monte_carlo",
         total: float | None = 1.0,
@@ -82,7 +82,8 @@ class DoubleLoop:
 
         Args:
             simulator: its mean gives f(theta), its scale and correlation give Gamma.
-            num_outer, num_inner: M and N.
+            num_outer, num_inner: M and N; a pair of rules has its own.
+            seed: of the draws; None: 0, or those of a pair of rules.
             design: candidate settings, (*shape), at which mean and scale are evaluated; the weights then share the
                 effort among them. Default: the simulator's own design is the weights, as in `problems.LinearGaussian`.
             base_samples: "monte_carlo"; "sobol"; "gauss_hermite", quadrature over the inner parameters (the largest
@@ -92,7 +93,8 @@ class DoubleLoop:
 
         Raises:
             TypeError: the simulator is not a GaussianSimulator.
-            ValueError: the noise depends on the parameters, or without `design` the mean depends on the weights.
+            ValueError: the noise depends on the parameters, without `design` the mean depends on the weights, or sizes
+                or a seed are given beside a pair of rules.
         """
         draws = gaussian_draws.simulate(simulator, num_outer, num_inner, seed, design, base_samples)
         return cls(**draws, total=total)

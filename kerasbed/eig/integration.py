@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
@@ -143,7 +143,7 @@ def _refined(simulator, parameters, noise, design, _, precision):
     except GridMassError:
         return _announced(simulator, parameters, noise, design, precision)
     doubtful = (checks["error"] > DOUBTFUL) | (checks["ends"] > AT_ENDS)
-    pilot = np.random.default_rng([0, num]).permutation(np.flatnonzero(~doubtful))[:PILOT]
+    pilot = streams.of(0, "grid pilot", num).permutation(np.flatnonzero(~doubtful))[:PILOT]
     again = np.concatenate([pilot, np.flatnonzero(doubtful)])
     some = {name: values[again] for name, values in parameters.items()}
     _, found, better = _announced(simulator, some, noise[again], design, precision)

@@ -32,7 +32,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
@@ -256,12 +256,12 @@ class Contributions:
 
     def _outer(self, design, seed):
         """log p(y_m | theta_m), parameters and outcomes of the outer draws, the design, and a stream for the inner."""
-        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)]
+        of_parameters, of_noise, of_inner = streams.children(seed, 3)
         values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
         if not self.pair_check.product_is_exact(values):
             self._use(pairs.with_direct_pairs(self.simulator))
-        parameters = self.simulator.prior.sample(self.num_outer, streams[0])
-        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, streams[1])
+        parameters = self.simulator.prior.sample(self.num_outer, of_parameters)
+        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, of_noise)
         outcome = self.measure(parameters, values, noise)
         own = self.own(outcome, parameters, values)
         if not np.all(np.isfinite(own)):
@@ -269,7 +269,7 @@ class Contributions:
                 f"log_likelihood is not finite at {int(np.sum(~np.isfinite(own)))} of {self.num_outer} simulated "
                 "outcomes; an outcome must be possible under its own parameters. Check scales, supports and logs."
             )
-        return own, parameters, outcome, values, streams[2]
+        return own, parameters, outcome, values, of_inner
 
     def evidence_sum(
         self,

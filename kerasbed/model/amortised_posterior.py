@@ -14,7 +14,7 @@ from keras import ops
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import errors
+from kerasbed.backend import errors, streams
 from kerasbed.backend.number_range import with_room
 from kerasbed.eig import observed
 from kerasbed.eig.study import Study
@@ -117,7 +117,7 @@ class AmortisedPosterior:
         """Draws for encoded conditions (datasets, width), {name: (datasets, num_samples, d)}; index: of the repeat."""
         count, posterior = len(encoded), self.posterior
         if index and seed is not None:
-            seed = int(np.random.default_rng([seed, index]).integers(2**31))
+            seed = int(streams.of(seed, "repeated draws", index).integers(2**31))
         base = self._base_draws(count * num_samples, seed)
         repeated = np.repeat(encoded, num_samples, axis=0)
         drawn = []
@@ -146,7 +146,7 @@ class AmortisedPosterior:
             return self._draws(encoded, num_samples, seed, index)
 
         found, share, left = possible.possible_draws(self.simulator, draw, outcome, design, num_samples)
-        corrected, rng = np.zeros(len(share), bool), np.random.default_rng(None if seed is None else [seed, 0xC0])
+        corrected, rng = np.zeros(len(share), bool), _correction_stream(seed)
         for row, draws, log_weights in self._corrections(share, encoded, outcome, design, 4 * num_samples, rng):
             weights = np.exp(log_weights - log_weights.max())
             picked = rng.choice(len(weights), num_samples, p=weights / weights.sum())
@@ -239,6 +239,10 @@ class AmortisedPosterior:
         total = special.logsumexp(log_probabilities, axis=-1, keepdims=True, b=allowed)
         kept = np.where(allowed, log_probabilities - np.where(np.isfinite(total), total, 0.0), -np.inf)
         return np.where(np.isfinite(total), kept, log_probabilities)
+
+
+def _correction_stream(seed) -> np.random.Generator:
+    return np.random.default_rng() if seed is None else streams.of(seed, "correction")
 
 
 def _warn_not_finite(draws, has_branches) -> None:

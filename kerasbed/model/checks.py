@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
+from kerasbed.backend import streams
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
@@ -118,7 +119,7 @@ def pilot_draws(
 
 
 def _draw(simulator, design, num, seed, over_space):
-    rng = np.random.default_rng([seed, 17])
+    rng = streams.of(seed, "pilot")
     parameters, noise = simulator.prior.sample(num, rng), simulator.resolve_noise(design.shape).draw(num, rng)
     values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
     return parameters, values, noise

@@ -15,7 +15,7 @@ import time
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import errors
+from kerasbed.backend import errors, streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons, exchange
@@ -49,7 +49,7 @@ class ChoiceSearch:
         affordable = self._affordable(proposals)
         leaders = self._laplace_leaders(affordable)
         self.comparison = self._choose_comparison(np.concatenate([leaders, affordable])[:2])
-        self.race = exchange.Race(self.space, self.comparison, self.effort, [*seed, 3], self.laplace)
+        self.race = exchange.Race(self.space, self.comparison, self.effort, streams.entropy(seed, "race"), self.laplace)
         self.candidates = np.concatenate([leaders, self._shortlist(affordable)])
         self.polish = self._polish() if self.space.continuous_coordinates().any() else None
         self._log_plan()
@@ -114,7 +114,7 @@ class ChoiceSearch:
         return self._without_room()
 
     def _saturated(self, comparison, leaders) -> bool:
-        terms = comparison.terms(self.space.values(leaders), CHUNK, [*self.seed, 4])
+        terms = comparison.terms(self.space.values(leaders), CHUNK, streams.entropy(self.seed, "leaders"))
         self.level = float(np.nanmax(terms.mean(axis=1)))
         return comparison.saturated(terms)
 
@@ -160,13 +160,15 @@ class ChoiceSearch:
     def _polish(self):
         roomy = self.comparison.ceiling(CHUNK) <= np.log(CONTRASTS[0] + 1.0)
         gaussian = self.criterion is not None and comparisons.is_gaussian(self.study)
-        return Polish(self.study, self.criterion if gaussian and not roomy else None, [*self.seed, 5])
+        return Polish(
+            self.study, self.criterion if gaussian and not roomy else None, streams.entropy(self.seed, "polish")
+        )
 
     # -- what it costs ---
 
     def _log_plan(self):
         begin = time.perf_counter()
-        self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, [*self.seed, 4])
+        self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, streams.entropy(self.seed, "leaders"))
         seconds = time.perf_counter() - begin
         each = self.comparison.entries(CHUNK) or np.inf  # the Laplace approximation counts for nothing
         near = min(len(self.exchanges.all_singles(self.candidates[0])), self.race.most())

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, errors, versions
+from kerasbed.backend import Tensor, errors, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
@@ -153,7 +153,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     def _needs_direct_pairs(self) -> bool:
         """Whether the matrix product for pairs loses too many digits at some designs of the space."""
-        designs = self.design.sample(PAIR_DESIGNS, [self.seed, 19])
+        designs = self.design.sample(PAIR_DESIGNS, streams.entropy(self.seed, "pair check designs"))
         check = pairs.PairCheck(self.simulator, backend.simulation_dtype())
         singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(PAIR_DESIGNS)]
         return not all(check.product_is_exact(design, self.seed) for design in singles)
@@ -272,7 +272,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """
         if not self.compiled:
             self.compile()
-        study, seed = self.study, [self.seed, self.fits]
+        study, seed = self.study, streams.entropy(self.seed, "training", self.fits)
         data, steps, batch_size = training_data.for_training(study, x, seed, steps_per_epoch, batch_size, shuffle)
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
@@ -336,7 +336,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
         if not self.compiled:
             self.compile()
-        data, steps, batch_size = training_data.for_evaluation(self.study, x, [self.seed, self.fits], steps, batch_size)
+        data, steps, batch_size = training_data.for_evaluation(
+            self.study, x, streams.entropy(self.seed, "training", self.fits), steps, batch_size
+        )
         return super().evaluate(data, steps=steps, batch_size=batch_size, **kwargs)
 
     def _plan(self, epochs, steps, initial_epoch):

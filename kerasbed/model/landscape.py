@@ -14,7 +14,7 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.validation import checked, count_or_values, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
@@ -101,7 +101,7 @@ def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples
         for u in first.astype("float64")
     ]
     u = np.stack(found).reshape(-1, *space.unconstrained_shape)
-    return ranking.rank_coordinates(study, u, seed=[seed, 1])
+    return ranking.rank_coordinates(study, u, seed=streams.entropy(seed, "ranking"))
 
 
 def _negative_bound(study, num_samples, seed):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
@@ -44,27 +44,27 @@ def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: in
     Warns:
         UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
-    begin, seed = time.perf_counter(), [study.seed, repeat, 1]
+    begin, of_fit = time.perf_counter(), [study.seed, repeat]
     if not study.design.is_discrete:
         proposals, comparison = study.design.proposals(seed=study.seed), _comparison(study)
         LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
-        table = _compare(study, proposals, num_samples, seed, comparison)
+        table = _compare(study, proposals, num_samples, of_fit, comparison)
         table.attrs |= {"comparison": comparison.name, "seconds": time.perf_counter() - begin}
         return table
-    search = ChoiceSearch(study, seed, effort)
-    table = _compare(study, search.candidates, num_samples, seed, search.comparison)
+    search = ChoiceSearch(study, streams.entropy(of_fit, "ranking"), effort)
+    table = _compare(study, search.candidates, num_samples, of_fit, search.comparison)
     kept = ops.convert_to_numpy(study.design.chosen)
     found = search.climb(kept[0], EXCHANGES)
     if not np.array_equal(found, kept[0]):
-        table = _compare(study, np.stack([found, kept[0]]), num_samples, seed, search.comparison)
+        table = _compare(study, np.stack([found, kept[0]]), num_samples, of_fit, search.comparison)
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
     table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
 
 
-def _compare(study, u, num_samples, seed, comparison):
-    screened = _screened(study, comparison, u, [*seed[:2], 2])
-    return rank_coordinates(study, screened, num_samples, seed, comparison)
+def _compare(study, u, num_samples, of_fit, comparison):
+    screened = _screened(study, comparison, u, streams.entropy(of_fit, "screening"))
+    return rank_coordinates(study, screened, num_samples, streams.entropy(of_fit, "ranking"), comparison)
 
 
 def rank_coordinates(

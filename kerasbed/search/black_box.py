@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from kerasbed.backend import streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
@@ -246,7 +247,7 @@ class BlackBoxSearch:
 
     def _model_points(self, num, alongside):
         """Points from the model; while nothing has succeeded, points spread over the space."""
-        seed = int(np.random.SeedSequence([self.settings["seed"], len(self.records)]).generate_state(1)[0])
+        seed = streams.integer(self.settings["seed"], "proposals", len(self.records))
         done = self._done()
         if not done:
             return np.random.default_rng(seed).random((num, self.cube.dim))

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, number_range, numerics
+from kerasbed.backend import Tensor, number_range, numerics, streams
 from kerasbed.designs import Design
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
 def simulate_over_space(simulator: Simulator, design: Design, num: int, seed: int, ordered: bool = False) -> Stored:
     """`num` simulations, each at a design drawn over the space; `ordered`: of exchangeable entries, sorted."""
     # Streams of their own: equal seeds would tie the designs to the parameters, and the network would learn that.
-    of_designs, of_repeats, of_draws = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
+    of_designs, of_repeats, of_draws = streams.integers(seed, 3)
     designs = design.sample(num, seed=of_designs)
     designs = np.sort(_with_repeats(designs, of_repeats), axis=-1) if ordered else designs
     return simulate_at(simulator, designs, of_draws)

@@ -19,12 +19,10 @@ References: Barber and Agakov (2003); Foster et al. (2019, 2020); Kleinegesse an
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kerasbed import backend, eig
-from kerasbed.backend import functions, numerics
+from kerasbed.backend import functions, numerics, streams
+from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
-from kerasbed.base_samples import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
@@ -103,7 +101,7 @@ def design_black_box(
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")
     if method == "bracket" and not simulator.has_likelihood:
         raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
-    stored_seed, search_seed, fresh_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
+    stored_seed, search_seed, fresh_seed = streams.integers(seed, 3)
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
     if exchangeable is None:
         exchangeable = entries_are_exchangeable(simulator, design, search_seed)

@@ -14,7 +14,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.backend import errors, number_range
+from kerasbed.backend import errors, number_range, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.simulators.simulator import Simulator
 
@@ -27,7 +27,7 @@ NO_NOISE = 1e-11  # of the noise: what rounding leaves of a combination from whi
 
 def refuse_rounded_at(simulator: Simulator, design: np.ndarray | dict[str, np.ndarray], seed: int = 0) -> None:
     """`refuse_rounded` for a few simulations at one design (1, *shape), a dict of those in parts."""
-    rng = np.random.default_rng([seed, 61])
+    rng = streams.of(seed, "rounding check")
     parameters = simulator.prior.sample(FEW, rng)
     law = simulator.resolve_noise(tree.map_structure(lambda leaf: np.shape(leaf)[1:], design))
     noise = law.draw(FEW * FEW, rng)

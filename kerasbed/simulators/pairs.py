@@ -12,7 +12,7 @@ import copy
 
 import numpy as np
 
-from kerasbed.backend import Tensor, programs
+from kerasbed.backend import Tensor, programs, streams
 from kerasbed.simulators.simulator import Simulator, design_shape
 
 PROBES = 64  # outcomes, and parameters, at each design
@@ -49,7 +49,7 @@ class PairCheck:
         """Whether the product agrees with the direct form at a design (1, *shape); a dict may hold its parts."""
         if not self.simulator.has_pairwise_product:
             return True
-        rng = np.random.default_rng(np.append(seed, 53))
+        rng = streams.of(seed, "pair check")
         parameters = self.simulator.prior.sample(PROBES, rng)
         noise = self.simulator.resolve_noise(design_shape(design)).draw(PROBES, rng)
         return _agree(*self.compare(parameters, design, noise), self.tolerance)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import base_samples as rules
-from kerasbed.backend import errors
+from kerasbed.backend import errors, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
@@ -21,7 +21,6 @@ from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
 _DEFAULT_BATCH = 256
-_START_STREAM = 0x57  # of the draws that check the likelihood and find a start
 _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
@@ -101,7 +100,7 @@ def fit_problem(
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    starts = _starts(objective, data, initial, fresh_points(family, num_fresh, seed, _START_STREAM))
+    starts = _starts(objective, data, initial, fresh_points(family, num_fresh, seed, "start points"))
     started = time.perf_counter()
     if stochastic:
         run = _run_from(starts, lambda phi: optimization.descend(objective, phi, draw, data, optimizer, max_iterations))
@@ -223,7 +222,7 @@ def _points(family, given, weights, stochastic, seed):
     if not stochastic or isinstance(given, rules.GaussHermite):
         fixed = of(given)
         return lambda step: fixed
-    return lambda step: of(type(given)(given.num, int(np.random.SeedSequence([given.seed, step]).generate_state(1)[0])))
+    return lambda step: of(type(given)(given.num, streams.integer(given.seed, "step", step)))
 
 
 def _checked_points(family, points, weights):

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kerasbed import base_samples
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, numerics, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
@@ -21,9 +21,9 @@ from kerasbed.variational.problem import Problem
 _MOMENT_POINTS = 2**14
 
 
-def fresh_points(family: Family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
+def fresh_points(family: Family, num: int, seed: int, purpose: str = "fresh points") -> np.ndarray:
     """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
-    rng, shape = np.random.default_rng([seed, stream]), (num, family.base_dim)
+    rng, shape = streams.of(seed, purpose), (num, family.base_dim)
     return rng.standard_normal(shape) if family.base == "normal" else numerics.open_unit(rng.random(shape))
 
 
@@ -115,7 +115,7 @@ class VariationalFit:
             self.draws_of(fresh_points(self.family, pool, seed)),
             np.atleast_2d(self.log_weights(pool, seed)),
         )
-        rng = np.random.default_rng([seed, 0xC0])
+        rng = streams.of(seed, "correction")
         chosen = []
         for values in log_weights:
             probability = np.exp(diagnostics.smoothed_weights(values)[0])
