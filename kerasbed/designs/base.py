@@ -46,6 +46,16 @@ class Design(keras.layers.Layer):
 
     Raises:
         ValueError: the shape is empty, or the initial values do not fit the space.
+
+    Example:
+        Every space can be drawn from, asked and set, in the user's units.
+
+        >>> design = kb.designs.Box((2,), 0.0, 10.0, initial=[1.0, 9.0])
+        >>> design.numpy()
+        array([1., 9.], dtype=float32)
+        >>> design.assign([2.0, 8.0])
+        >>> design.contains(design.sample(100, seed=0)).all(), design.contains([2.0, 11.0])
+        (True, array([ True, False]))
     """
 
     # The network is told the design, but its pull on the design is a score with expectation zero: cut. Policies and
@@ -390,7 +400,13 @@ def filled(rows: np.ndarray) -> np.ndarray:
 
 
 def detach(design: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """The same values, through which no gradient flows; designs may be dicts."""
+    """The same values, through which no gradient flows; designs may be dicts.
+
+    Example:
+        >>> value = ops.ones((1, 2))
+        >>> bool(ops.all(kb.designs.detach(value) == value))  # for a term through which a design must not be learned
+        True
+    """
     return tree.map_structure(ops.stop_gradient, design)
 
 

@@ -101,6 +101,14 @@ class Subset(_Discrete):
 
     Raises:
         ValueError: size over the candidates, or candidates that are not finite.
+
+    Example:
+        >>> places = kb.designs.Subset([-1.0, -0.5, 0.0, 0.5, 1.0], size=3, initial=[-1.0, 0.0, 1.0])
+        >>> places.numpy()
+        array([-1.,  0.,  1.], dtype=float32)
+        >>> sensors = kb.designs.Subset(20, size=4)  # a mask of twenty sensors
+        >>> sensors.sample(3, seed=0).sum(axis=-1)
+        array([4., 4., 4.])
     """
 
     def __init__(
@@ -277,6 +285,13 @@ class Choice(_Categorical):
 
     Raises:
         ValueError: fewer than two options, or equal ones.
+
+    Example:
+        >>> temperatures = kb.designs.Choice((2,), options=[4.0, 25.0, 37.0], initial=[4.0, 37.0])
+        >>> temperatures.numpy()
+        array([ 4., 37.], dtype=float32)
+        >>> temperatures.contains([4.0, 30.0])
+        array([ True, False])
     """
 
     def __init__(self, shape: int | Sequence[int], options: ArrayLike, **kwargs: Any):
@@ -300,6 +315,13 @@ class Integer(_Categorical):
 
     Raises:
         ValueError: bounds that are no integers, or an empty range.
+
+    Example:
+        >>> doses = kb.designs.Integer((2,), low=0, high=5, initial=[1, 5])
+        >>> doses.numpy()
+        array([1., 5.], dtype=float32)
+        >>> doses.sample(100, seed=0).max()
+        5.0
     """
 
     def __init__(self, shape: int | Sequence[int], low: int, high: int, **kwargs: Any):

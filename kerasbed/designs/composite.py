@@ -29,8 +29,10 @@ class Product(Design):
         ValueError: no parts, or a Product within a Product.
 
     Example:
-        >>> design = Product(times=Times(4, 0.0, 24.0, min_gap=1.0), dose=Box((1,), 1.0, 10.0))
-        >>> design.numpy()["dose"]
+        >>> times, dose = kb.designs.Times(2, 0.0, 24.0, min_gap=1.0), kb.designs.Box((1,), 1.0, 10.0)
+        >>> design = kb.designs.Product(times=times, dose=dose, initial={"times": [2.0, 12.0], "dose": [5.0]})
+        >>> design.numpy()["times"].round(3), design.numpy()["dose"].round(3)
+        (array([ 2., 12.], dtype=float32), array([5.], dtype=float32))
     """
 
     def __init__(
@@ -184,7 +186,13 @@ class Transformed(Design):
         ValueError: `fn` does not keep the batch axis, or is not finite over the space.
 
     Example:
-        >>> Transformed(Box((3,), -2.0, 1.0), lambda d: 10.0**d, inverse=lambda v: ops.log10(v))
+        Concentrations from 0.01 to 10, learned on the scale of their logarithm.
+
+        >>> exponents = kb.designs.Box((3,), -2.0, 1.0)
+        >>> design = kb.designs.Transformed(exponents, lambda d: 10.0**d, inverse=ops.log10)
+        >>> design.assign([0.1, 1.0, 5.0])
+        >>> design.numpy().round(3)
+        array([0.1, 1. , 5. ], dtype=float32)
     """
 
     def __init__(

@@ -21,6 +21,13 @@ class Simplex(Design):
 
     Raises:
         ValueError: fewer than one weight, or a total that is not positive.
+
+    Example:
+        >>> shares = kb.designs.Simplex(3, total=120.0, initial=[60.0, 30.0, 30.0])  # patients in three groups
+        >>> shares.numpy()
+        array([60., 30., 30.], dtype=float32)
+        >>> shares.sample(4, seed=0).sum(axis=-1)
+        array([120., 120., 120., 120.])
     """
 
     def __init__(self, size: int, total: float = 1.0, **kwargs: Any):
