@@ -28,6 +28,11 @@ class Quadratic(GaussianSimulator):
         degree: of the polynomial.
         noise_scale: standard deviation of a measurement.
         prior_scale: standard deviation of every coefficient.
+
+    Example:
+        >>> quadratic = kb.problems.Quadratic()
+        >>> round(quadratic.exact_eig([-1.0, 0.0, 1.0]), 4), round(quadratic.exact_eig([-0.5, 0.0, 0.5]), 4)
+        (1.5890, 0.9262)
     """
 
     def __init__(self, degree: int = 2, noise_scale: float = 0.5, prior_scale: float = 0.5):
