@@ -21,6 +21,8 @@ from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.scaling import Standardize
 
+__all__ = ["Critic"]
+
 
 @keras.saving.register_keras_serializable("kerasbed")
 class Critic(keras.layers.Layer):
@@ -29,6 +31,17 @@ class Critic(keras.layers.Layer):
     Args:
         features: length of the vectors g and h.
         widths: hidden layers of either network.
+
+    Example:
+        For `kb.objectives.InfoNCE(critic)`, smaller than the default:
+
+        >>> critic = kb.critics.Critic(features=8, widths=(32,))
+        >>> simulator, design = kb.problems.LinearGaussian(), kb.designs.Simplex(2, initial=[0.5, 0.5])
+        >>> critic.setup(simulator, design, outcome_shape=(2,))
+        >>> draws = simulator.simulate(5, design, seed=0)
+        >>> pairs = critic(draws["parameters"], ops.cast(draws["outcome"], "float32"), design())
+        >>> tuple(pairs.shape)  # outcomes by parameters
+        (5, 5)
     """
 
     @checked(widths=positive_shape)

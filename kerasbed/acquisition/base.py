@@ -36,6 +36,16 @@ class Acquisition:
         gp: `GaussianProcess`, the belief about the outcomes.
         base_samples: a rule of `kb.base_samples`, or the points themselves, (S, q + pending); default 256 Sobol points.
         pending: (p, d) points whose outcomes are awaited, or None.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess([[0.0], [1.0]], [0.0, 1.0], lengthscale=0.5, variance=1.0, noise=1e-6)
+        >>> acquisition = kb.acquisition.ExpectedImprovement(gp)
+        >>> isinstance(acquisition, kb.acquisition.Acquisition)
+        True
+        >>> pools = np.array([[[0.5]], [[3.0]]])  # (pools, q, d)
+        >>> values, gradients = acquisition.value_and_gradient(pools)
+        >>> values.shape, gradients.shape
+        ((2,), (2, 1, 1))
     """
 
     def __init__(

@@ -74,6 +74,14 @@ class GaussianProcess:
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or hyperparameters that are not positive.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess(
+        ...     [[0.0], [1.0]], [0.0, 1.0], kernel="rbf", lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0
+        ... )
+        >>> mean, deviation = gp.predict([[1.0], [9.0]])  # at an observation, and far from all of them
+        >>> mean.round(2), deviation.round(2)
+        (array([1., 0.]), array([0., 1.]))
     """
 
     @checked(seed=integer_seed)

@@ -87,6 +87,11 @@ class Ball(BallSpace, Design):
 
     Raises:
         ValueError: a radius that is not positive.
+
+    Example:
+        >>> beacon = kb.designs.Ball((2,), radius=3.0, center=[1.0, 1.0], initial=[1.0, 3.0])
+        >>> beacon.contains([1.0, 3.9]), beacon.contains([4.0, 4.0])
+        (True, False)
     """
 
     def _bare_space(self):
@@ -135,6 +140,11 @@ class Sphere(SphereSpace, Design):
 
     Raises:
         ValueError: a radius that is not positive, or one coordinate, where a sphere is two points.
+
+    Example:
+        >>> direction = kb.designs.Sphere((3,), initial=[0.0, 0.0, 1.0])  # of a field, say
+        >>> np.linalg.norm(direction.sample(4, seed=0), axis=-1)
+        array([1., 1., 1., 1.])
     """
 
     def _bare_space(self):

@@ -43,6 +43,16 @@ class Design(Space, keras.layers.Layer):
 
     Raises:
         ValueError: the shape is empty, or the initial values do not fit the space.
+
+    Example:
+        Every space can be drawn from, asked and set, in the user's units.
+
+        >>> design = kb.designs.Box((2,), 0.0, 10.0, initial=[1.0, 9.0])
+        >>> design.numpy()
+        array([1., 9.], dtype=float32)
+        >>> design.assign([2.0, 8.0])
+        >>> design.contains(design.sample(100, seed=0)).all(), design.contains([2.0, 11.0])
+        (True, array([ True, False]))
     """
 
     starts = 1  # designs learned side by side; see `set_starts`

@@ -57,6 +57,11 @@ class Free(FreeSpace, Design):
         center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
             coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
         **kwargs: what every `Design` takes.
+
+    Example:
+        >>> places = kb.designs.Free((30, 2), center=5.0, scale=2.0)  # thirty places in the plane
+        >>> places.sample(1000, seed=0).std().round(1)
+        2.0
     """
 
     def _bare_space(self):
@@ -118,6 +123,13 @@ class Box(BoxSpace, Design):
 
     Raises:
         ValueError: low >= high, or a bound is not finite.
+
+    Example:
+        >>> box = kb.designs.Box((3,), low=0.0, high=[1.0, 10.0, 400.0])
+        >>> box.sample(1000, seed=0).max(axis=0).round()
+        array([  1.,  10., 400.])
+        >>> box.contains([0.5, 5.0, 500.0])
+        array([ True,  True, False])
     """
 
     def _bare_space(self):

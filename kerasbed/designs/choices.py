@@ -93,6 +93,13 @@ class Choice(ChoiceSpace, Design):
 
     Raises:
         ValueError: fewer than two options, or equal ones.
+
+    Example:
+        >>> temperatures = kb.designs.Choice((2,), options=[4.0, 25.0, 37.0], initial=[4.0, 37.0])
+        >>> temperatures.numpy()
+        array([ 4., 37.], dtype=float32)
+        >>> temperatures.contains([4.0, 30.0])
+        array([ True, False])
     """
 
     def _bare_space(self):
@@ -132,6 +139,13 @@ class Integer(IntegerSpace, Design):
 
     Raises:
         ValueError: bounds that are no integers, or an empty range.
+
+    Example:
+        >>> doses = kb.designs.Integer((2,), low=0, high=5, initial=[1, 5])
+        >>> doses.numpy()
+        array([1., 5.], dtype=float32)
+        >>> doses.sample(100, seed=0).max()
+        5.0
     """
 
     def _bare_space(self):

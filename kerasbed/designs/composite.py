@@ -146,8 +146,10 @@ class Product(ProductSpace, Design):
         ValueError: no parts, or a Product within a Product.
 
     Example:
-        >>> design = Product(times=Times(4, 0.0, 24.0, min_gap=1.0), dose=Box((1,), 1.0, 10.0))
-        >>> design.numpy()["dose"]
+        >>> times, dose = kb.designs.Times(2, 0.0, 24.0, min_gap=1.0), kb.designs.Box((1,), 1.0, 10.0)
+        >>> design = kb.designs.Product(times=times, dose=dose, initial={"times": [2.0, 12.0], "dose": [5.0]})
+        >>> design.numpy()["times"].round(3), design.numpy()["dose"].round(3)
+        (array([ 2., 12.], dtype=float32), array([5.], dtype=float32))
     """
 
     def __init__(

@@ -12,7 +12,13 @@ _FOLLOWED: contextvars.ContextVar[bool] = contextvars.ContextVar("followed", def
 
 
 def detach(design: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """The same values, through which no gradient flows; designs may be dicts."""
+    """The same values, through which no gradient flows; designs may be dicts.
+
+    Example:
+        >>> value = ops.ones((1, 2))
+        >>> bool(ops.all(kb.designs.detach(value) == value))  # for a term through which a design must not be learned
+        True
+    """
     return tree.map_structure(ops.stop_gradient, design)
 
 

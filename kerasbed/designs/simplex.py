@@ -78,6 +78,13 @@ class Simplex(SimplexSpace, Design):
 
     Raises:
         ValueError: fewer than one weight, or a total that is not positive.
+
+    Example:
+        >>> shares = kb.designs.Simplex(3, total=120.0, initial=[60.0, 30.0, 30.0])  # patients in three groups
+        >>> shares.numpy()
+        array([60., 30., 30.], dtype=float32)
+        >>> shares.sample(4, seed=0).sum(axis=-1)
+        array([120., 120., 120., 120.])
     """
 
     def _bare_space(self):

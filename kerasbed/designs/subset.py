@@ -155,6 +155,14 @@ class Subset(SubsetSpace, Design):
 
     Raises:
         ValueError: size over the candidates, or candidates that are not finite.
+
+    Example:
+        >>> places = kb.designs.Subset([-1.0, -0.5, 0.0, 0.5, 1.0], size=3, initial=[-1.0, 0.0, 1.0])
+        >>> places.numpy()
+        array([-1.,  0.,  1.], dtype=float32)
+        >>> sensors = kb.designs.Subset(20, size=4)  # a mask of twenty sensors
+        >>> sensors.sample(3, seed=0).sum(axis=-1)
+        array([4., 4., 4.])
     """
 
     def _bare_space(self):

@@ -98,6 +98,13 @@ class Times(TimesSpace, Design):
 
     Raises:
         ValueError: low >= high, a negative gap, or `count` values that do not fit.
+
+    Example:
+        >>> times = kb.designs.Times(4, low=0.0, high=24.0, min_gap=0.5)  # hours at which blood is drawn
+        >>> times.contains(np.array([1.0, 2.0, 4.0, 24.0])), times.contains(np.array([1.0, 1.2, 4.0, 24.0]))
+        (True, False)
+        >>> bool(np.diff(times.sample(100, seed=0)).min() >= 0.5)
+        True
     """
 
     def _bare_space(self):

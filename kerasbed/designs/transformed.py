@@ -151,7 +151,13 @@ class Transformed(TransformedSpace, Design):
         ValueError: `fn` does not keep the batch axis, or is not finite over the space.
 
     Example:
-        >>> Transformed(Box((3,), -2.0, 1.0), lambda d: 10.0**d, inverse=lambda v: ops.log10(v))
+        Concentrations from 0.01 to 10, learned on the scale of their logarithm.
+
+        >>> exponents = kb.designs.Box((3,), -2.0, 1.0)
+        >>> design = kb.designs.Transformed(exponents, lambda d: 10.0**d, inverse=ops.log10)
+        >>> design.assign([0.1, 1.0, 5.0])
+        >>> design.numpy().round(3)
+        array([0.1, 1. , 5. ], dtype=float32)
     """
 
     def __init__(

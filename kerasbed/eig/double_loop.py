@@ -51,6 +51,14 @@ class DoubleLoop:
 
     Source: Ryan (2003) for the estimator; the derivatives are derived in `kerasbed.eig.weighted_noise`. A Hessian
     diagonal that has been in use, -1/(2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong; see there.
+
+    Example:
+        >>> loop = kb.eig.DoubleLoop.from_simulator(kb.problems.LinearGaussian(), num_outer=512, num_inner=512)
+        >>> equal = np.array([0.5, 0.5])
+        >>> abs(loop.value(equal) - 0.5 * np.log(8.25)) < 0.1
+        True
+        >>> loop.gradient(equal).round(1)  # equal in both weights: nothing is gained by a shift
+        array([0.6, 0.6])
     """
 
     def __init__(

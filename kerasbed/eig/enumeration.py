@@ -61,6 +61,13 @@ class Enumeration(Estimate):
             ones.
         designs: the settings, (S, *shape) or a dict of those.
         num_outcomes, num_values: how many were summed over.
+
+    Example:
+        >>> found = kb.eig.enumerate(kb.problems.DeathProcess(), np.array([[0.544, 2.134], [5.0, 5.0]]))
+        >>> print(found.estimate())
+        EIG 0.9833 +- 0.0000 nats (exact sum over 66 outcomes x ... parameter values)
+        >>> found.table()["eig"].round(2).tolist()  # the best first
+        [0.98, 0.52]
     """
 
     eig: np.ndarray
@@ -163,9 +170,13 @@ def enumerate(
         RuntimeWarning: the grid over continuous parameters leaves an error above a thousandth of a nat.
 
     Example:
-        >>> found = kb.eig.enumerate(simulator, np.arange(10.0)[:, None], target="kind")
-        >>> found.best, found.table()
-        >>> simulator.prior = found.posterior(outcome=[1.0])  # the next trial
+        >>> waiting = kb.designs.Choice((2,), options=[0.5, 2.0, 5.0])
+        >>> found = kb.eig.enumerate(kb.problems.DeathProcess(), waiting)
+        >>> found.best
+        array([0.5, 2. ])
+        >>> posterior = found.posterior(outcome=[8.0, 1.0])  # the prior of the next trial
+        >>> bool(posterior.sample(100, seed=0)["rate"].mean() > 1.0)  # many cases early tell of a high rate
+        True
     """
     outcomes = _checked_outcomes(simulator)
     designs = _listed(designs)

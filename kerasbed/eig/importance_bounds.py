@@ -68,6 +68,13 @@ def importance(
         UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; all its draws are
             impossible for an outcome; more than 1% of the prior's draws lie on an edge of its support; or what
             `kerasbed.eig.reliability.checked` looks for.
+
+    Example:
+        With the posterior network of `model`, the one of the example at `kerasbed.DesignModel`:
+
+        >>> estimate = kb.eig.importance(simulator, np.array([0.5, 0.5]), model.posterior, num_outer=1024, num_inner=16)
+        >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
+        True
     """
     if check:
         check_likelihood(simulator, design)

@@ -86,6 +86,11 @@ def grid(
     Warns:
         RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect. Or,
             before it starts, that it takes more than five minutes.
+
+    Example:
+        >>> process = kb.problems.DeathProcess()
+        >>> print(kb.eig.grid(process, np.array([0.544, 2.134])))
+        EIG 0.9833 ...
     """
     check_grid_applies(simulator)
     can_be_listed = simulator.outcome_space() is not None and grid_size is None

@@ -69,6 +69,20 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
     Raises:
         ValueError: no likelihood, leading axes that do not broadcast, a scale that is not positive, a likelihood that
         disagrees with the simulated outcomes, or numbers that float64 cannot tell apart.
+
+    Example:
+        >>> class Counter(kb.Simulator):
+        ...     prior, noise_shape = kb.Prior(level=stats.norm()), (1,)
+        ...
+        ...     def outcome(self, parameters, design, noise):
+        ...         return design * parameters["level"] + noise
+        ...
+        ...     def log_likelihood(self, outcome, parameters, design):  # of noise that is twice as wide
+        ...         z = (outcome - design * parameters["level"]) / 2
+        ...         return ops.sum(-0.5 * z**2 - np.log(2 * np.sqrt(2 * np.pi)), axis=-1)
+        >>> kb.eig.check_likelihood(Counter(), np.array([1.0]))
+        Traceback (most recent call last):
+        ValueError: ...
     """
     require_likelihood(simulator)
     values = tree.map_structure(lambda leaf: leaf[None], design_values(design))

@@ -88,6 +88,11 @@ def bracket(
     Warns:
         UserWarning: the lower bound comes near log(L + 1), outcomes are impossible under every inner draw or far from
             all of them, or what `kerasbed.eig.reliability.checked` looks for.
+
+    Example:
+        >>> estimate = kb.eig.bracket(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 512, 1024)
+        >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
+        True
     """
     require_likelihood(simulator)
     if check:

@@ -55,6 +55,13 @@ class Amortised(backend.KerasModel):
         Warns:
             UserWarning: outcomes are far from everything that was simulated, or no possible values; more than 1% of the
                 posterior's draws were impossible under the likelihood, and were drawn again; draws are not finite.
+
+        Example:
+            The exact posterior of this experiment is normal; its mean is at (0.24, 0.58) for this outcome.
+
+            >>> draws = model.sample(1000, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"]
+            >>> draws.shape, bool(abs(draws.mean(axis=1) - [0.24, 0.58]).max() < 0.2)
+            ((1, 1000, 2), True)
         """
         return self._asked().sample(num_samples, conditions, seed)
 
@@ -71,6 +78,14 @@ class Amortised(backend.KerasModel):
 
         Raises:
             ValueError: names or shapes do not fit, or parameters are NaN.
+
+        Example:
+            >>> told = model.log_prob({"theta": [[0.0, 0.0]]}, {"outcome": [[1.0, 2.0]]})
+            >>> covariance = np.linalg.inv(np.eye(2) + simulator.matrix.T @ simulator.matrix / 2)
+            >>> mean = covariance @ simulator.matrix.T @ [0.5, 1.0]
+            >>> exact = stats.multivariate_normal(mean, covariance).logpdf([0.0, 0.0])
+            >>> bool(abs(told[0] - exact) < 0.2)
+            True
         """
         return self._asked().log_prob(parameters, conditions)
 
@@ -86,6 +101,17 @@ class Amortised(backend.KerasModel):
 
         Raises:
             ValueError: nothing that was learned is discrete.
+
+        Example:
+            Is a rate above one? Many cases in a short time say yes.
+
+            >>> target = kb.targets.Discrete(lambda parameters: parameters["rate"] > 1.0, num_classes=2)
+            >>> waiting = kb.designs.Box((2,), 0.01, 10.0, initial=[0.544, 2.134], trainable=False)
+            >>> other = kb.DesignModel(kb.problems.DeathProcess(), waiting, seed=0, target=target)
+            >>> history = other.fit(epochs=1, steps_per_epoch=100, verbose=0)
+            >>> found = other.probabilities({"outcome": [[9.0, 1.0], [1.0, 2.0]]})["target"]
+            >>> found.shape, found[:, 0, 1].round()
+            ((2, 1, 2), array([1., 0.]))
         """
         return self._asked().probabilities(conditions)
 
@@ -97,6 +123,18 @@ class Amortised(backend.KerasModel):
 
         Raises:
             ValueError: the simulator is no choice among models.
+
+        Example:
+            Which of two curves is it? An outcome far off a line says.
+
+            >>> line, parabola = kb.problems.Quadratic(degree=1), kb.problems.Quadratic(prior_scale=3.0)
+            >>> choice = kb.ModelChoice({"line": line, "parabola": parabola})
+            >>> places = kb.designs.Box((3,), -1.0, 1.0, initial=[-0.9, 0.0, 0.9], trainable=False)
+            >>> other = kb.DesignModel(choice, places, seed=0)
+            >>> history = other.fit(epochs=1, steps_per_epoch=100, verbose=0)
+            >>> other.model_probabilities({"outcome": [[4.0, 0.0, 4.0], [0.1, 0.0, -0.1]]}).round()  # line, parabola
+            array([[0., 1.],
+                   [1., 0.]])
         """
         if self.simulator.prior.branching is None:
             raise ValueError(f"{type(self.simulator).__name__} is no kb.ModelChoice, so it has no model probabilities.")
@@ -111,6 +149,11 @@ class Amortised(backend.KerasModel):
 
         Raises:
             ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.
+
+        Example:
+            >>> approximator = model.to_approximator()
+            >>> approximator.sample(conditions={"outcome": np.array([[1.0, 2.0]])}, num_samples=100)["theta"].shape
+            (1, 100, 2)
         """
         return approximator.from_model(self)
 

@@ -71,9 +71,15 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         UserWarning: a design is to be learned on an upper bound.
 
     Example:
-        >>> model = DesignModel(simulator, design)
-        >>> model.fit(epochs=10, steps_per_epoch=500, batch_size=128)
-        >>> model.design.numpy(), model.estimate_eig()
+        Two sensors share the measuring effort; equal shares are best, with an EIG of 0.5 log(8.25) = 1.055 nats.
+
+        >>> simulator = kb.problems.LinearGaussian()
+        >>> model = kb.DesignModel(simulator, kb.designs.Simplex(2, initial=[0.9, 0.1]), seed=0)
+        >>> history = model.fit(epochs=4, steps_per_epoch=50, verbose=0)
+        >>> model.design.numpy().round(1)
+        array([0.5, 0.5], dtype=float32)
+        >>> round(history.history["eig"][-1], 1)  # the bound that was trained on, in nats
+        1.1
     """
 
     @checked(seed=integer_seed, starts=positive_integer)
@@ -219,6 +225,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             design_optimizer: of the design's unconstrained coordinates; default Adam at 0.1, decayed likewise.
             steps_per_execution: steps handed to the device at once; None chooses for the backend.
             **kwargs: `jit_compile`, `run_eagerly` and what else `keras.Model.compile` takes.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> other.compile(keras.optimizers.Adam(1e-3), design_optimizer=keras.optimizers.SGD(0.5))
+            >>> [type(optimizer).__name__ for optimizer in other.optimizer.optimizers]
+            ['Adam', 'SGD']
         """
         optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
         self.chooses_fusion = steps_per_execution is None
@@ -269,6 +281,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
         Returns:
             `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> history = other.fit(epochs=2, steps_per_epoch=50, batch_size=256, verbose=0)
+            >>> other.design.numpy().round(1), [round(eig, 1) for eig in history.history["eig"]]
+            (array([0.5, 0.5], dtype=float32), [1.0, 1.0])
         """
         if not self.compiled:
             self.compile()
@@ -312,6 +330,14 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
         Raises:
             TypeError: the network has no density that can be differentiated.
+
+        Example:
+            An objective without a posterior learns the design; the posterior is then learned at it.
+
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> history = other.fit_posterior(epochs=1, steps_per_epoch=2, verbose=0)
+            >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
+            (1, 100, 2)
         """
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
@@ -333,7 +359,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     @checked(steps=positive_integer, batch_size=positive_integer)
     @backend.simulates
     def evaluate(self, x: Any = None, *, steps: int | None = None, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
+        """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it.
+
+        Example:
+            >>> told = model.evaluate(steps=8, verbose=0, return_dict=True)
+            >>> round(told["eig"], 1)
+            1.1
+        """
         if not self.compiled:
             self.compile()
         data, steps, batch_size = training_data.for_evaluation(
@@ -376,7 +408,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     @backend.simulates
     def explain_nonfinite(self) -> str:
-        """The likely cause of draws without a finite log density, in words."""
+        """The likely cause of draws without a finite log density, in words.
+
+        Example:
+            >>> print(model.explain_nonfinite())
+            Outcomes at the current design are finite, so the likely cause is the network: ...
+        """
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
 
     def warn_nonfinite(self, what: str) -> None:

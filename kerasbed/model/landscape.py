@@ -44,6 +44,13 @@ class Landscape(backend.KerasModel):
 
         Raises:
             ValueError: designs have the wrong shape or lie outside the space.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(255), seed=0)
+            >>> table = other.eig_landscape(np.array([[0.5, 0.5], [0.9, 0.1]]), num_samples=1024)
+            >>> exact = 0.5 * np.log(6.81 / 8.25)  # of the two EIGs
+            >>> table["eig"].diff()[1].round(1), round(exact, 1)
+            (-0.1, -0.1)
         """
         return compare(self.study, designs, num_samples, seed)
 
@@ -68,6 +75,12 @@ class Landscape(backend.KerasModel):
 
         Raises:
             ValueError: the space is discrete, where nothing can be climbed.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(255), seed=0)
+            >>> table = other.ascend(starts=2, steps=20, num_samples=512)
+            >>> other.design.numpy().round(1)
+            array([0.5, 0.5], dtype=float32)
         """
         self.starts_table = climb(self.study, starts, steps, num_samples, seed)
         return self.starts_table

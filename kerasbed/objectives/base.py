@@ -20,6 +20,15 @@ class Objective(keras.layers.Layer):
 
     Args:
         posterior: a `kerasbed.networks.posterior.Posterior`, where the objective holds one.
+
+    Example:
+        Every objective says which side of the EIG it is on, and what it needs.
+
+        >>> objective = kb.objectives.NestedMonteCarlo()
+        >>> isinstance(objective, kb.objectives.Objective), objective.direction, objective.needs_likelihood
+        (True, 'upper bound', True)
+        >>> kb.objectives.PriorContrastive(63).ceiling(rows=128), np.log(64)  # the most that it can show
+        (4.159, 4.159)
     """
 
     direction = "lower bound"

@@ -38,6 +38,12 @@ class NestedMonteCarlo(LikelihoodObjective):
 
     Raises:
         ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
+
+    Example:
+        >>> design = kb.designs.Simplex(2, initial=[0.5, 0.5], trainable=False)  # to judge a design, not to find one
+        >>> model = kb.DesignModel(kb.problems.LinearGaussian(), design, kb.objectives.NestedMonteCarlo(4), seed=0)
+        >>> bool(model.contributions(2048).mean() > 0.5 * np.log(8.25))  # an upper bound
+        True
     """
 
     direction = "upper bound"

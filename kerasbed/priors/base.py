@@ -22,7 +22,13 @@ REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
 class Entropy(PointEstimate):
-    """Differential entropy in nats with its standard error (0 for a closed form) and how it was found."""
+    """Differential entropy in nats with its standard error (0 for a closed form) and how it was found.
+
+    Example:
+        >>> entropy = kb.Prior(x=stats.norm()).entropy()
+        >>> float(entropy), 0.5 * np.log(2 * np.pi * np.e)
+        (1.4189, 1.4189)
+    """
 
 
 class AbstractPrior:
@@ -36,6 +42,15 @@ class AbstractPrior:
         has_density: whether `log_prob` is known.
         has_transform: whether points of the unit cube have draws.
         branches: parts of which only that belonging to the value of `branching` is real; see `ModelChoice`.
+
+    Example:
+        Whatever a prior is made of, it has names, draws and mostly a density.
+
+        >>> prior = kb.Prior(x=stats.norm(), y=(stats.uniform(), 2))
+        >>> prior.dims, prior.dim, prior.has_density
+        ({'x': 1, 'y': 2}, 3, True)
+        >>> prior.log_prob(prior.sample(5, seed=0)).shape
+        (5,)
     """
 
     has_density = True

@@ -50,6 +50,21 @@ class BlackBoxSearch:
 
     Raises:
         TypeError, ValueError: arguments that do not fit.
+
+    Example:
+        >>> space = kb.designs.Box((1,), 0.0, 1.0)
+        >>> search = kb.search.BlackBoxSearch(lambda x: -((x[0] - 0.3) ** 2), space, batch_size=2)
+        >>> best = search.run(budget=8)
+        >>> best.design.round(1)
+        array([0.3])
+
+        Where evaluations are made elsewhere, the search is asked for designs and told their values:
+
+        >>> search = kb.search.BlackBoxSearch(None, space, batch_size=2)
+        >>> for proposal in search.ask():
+        ...     search.tell(proposal, -((proposal.design[0] - 0.3) ** 2))
+        >>> len(search.table())
+        2
     """
 
     @checked(

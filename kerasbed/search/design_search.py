@@ -45,6 +45,12 @@ class BlackBoxDesign:
         design: its values. estimate: `EIGEstimate` at it, from fresh simulations of the real simulator.
         method: how it was found. search: the `BlackBoxSearch`, or None where the design was learned by gradient.
         learned: the posterior or the learned simulator that was used, or None.
+
+    Example:
+        >>> estimate = kb.EIGEstimate(lower=1.04, lower_se=0.01, upper=1.06, upper_se=0.01, method="bracket")
+        >>> found = kb.search.BlackBoxDesign(np.array([0.5, 0.5]), estimate, "bracket", search=None, learned=None)
+        >>> found.estimate.lower, found.design  # what `kb.search.design_black_box` returns
+        (1.04, array([0.5, 0.5]))
     """
 
     design: Any
@@ -94,6 +100,13 @@ def design_black_box(
 
     Raises:
         ValueError: an unknown method, or "bracket" without a likelihood.
+
+    Example:
+        >>> found = kb.search.design_black_box(
+        ...     kb.problems.LinearGaussian(), kb.designs.Simplex(2), budget=8, num_draws=256, num_inner=256
+        ... )
+        >>> found.method, found.design.round(1)
+        ('bracket', array([0.5, 0.5]))
     """
     seed = draw_seed() if seed is None else seed
     method = method or ("bracket" if simulator.has_likelihood else "posterior")

@@ -53,6 +53,13 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     Raises:
         ValueError: sizes that are not positive, or an unknown rule.
+
+    Example:
+        >>> space = kb.designs.Box((3,), -1.0, 1.0)
+        >>> data = kb.SimulatorDataset(kb.problems.Quadratic(), space, batch_size=64, num_batches=10, seed=0)
+        >>> draws = data[0][0]  # the first batch; an epoch later it is another one
+        >>> len(data), draws["parameters"]["coefficients"].shape, draws["noise"].shape  # for `model.fit(data)`
+        (10, (64, 3), (64, 3))
     """
 
     @checked(

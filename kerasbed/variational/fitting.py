@@ -78,6 +78,20 @@ def fit(
 
     Warns:
         UserWarning: the fit diverged or did not converge, or the family is too narrow (Pareto k above 0.7).
+
+    Example:
+        y = theta + noise, standard normal both: the posterior at y = 1 is N(1/2, 1/2), and y is N(0, 2).
+
+        >>> fit = kb.variational.fit(
+        ...     lambda parameters: -0.5 * (1.0 - parameters["theta"][:, 0]) ** 2 - 0.5 * np.log(2 * np.pi),
+        ...     kb.Prior(theta=stats.norm()),
+        ...     base_samples=kb.base_samples.Sobol(256),
+        ...     num_fresh=1000,
+        ... )
+        >>> fit.mean["theta"].round(2), fit.standard_deviation["theta"].round(2)
+        (array([0.5]), array([0.71]))
+        >>> fit.log_evidence, stats.norm(0.0, 2**0.5).logpdf(1.0)
+        (-1.516, -1.516)
     """
     problem = Problem(log_likelihood, prior, outcome, design, family, inputs)
     settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_fresh": num_fresh, "seed": seed}

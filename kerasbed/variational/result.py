@@ -42,6 +42,14 @@ class VariationalFit:
         history: table of iteration, negative_elbo (on the training points) and the family's parameters.
         phi: the family's free parameters, (P,).
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit.sample(1000, seed=0)["coefficients"].mean().round(1)  # posterior N(1/2, 1/2)
+        0.5
+        >>> fit.refit([2.0]).mean["coefficients"].round(2)  # other data, without compiling again
+        array([1.])
     """
 
     def __init__(self, problem: Problem, run: Run, fresh: np.ndarray, fit_problem: Callable):
