@@ -115,3 +115,9 @@ def test_a_warning_is_shown_once_for_each_line_by_default():
         for _ in range(2):
             errors.warn("the same", kb.errors.SlowWarning)
     assert len(caught) == 1
+
+
+def test_code_that_is_executed_without_a_module_is_warned_too():
+    names = {"errors": kb.errors, "warn": errors.warn}
+    with pytest.warns(kb.errors.SlowWarning, match="long"):
+        exec("warn('It takes long.', errors.SlowWarning)", names)

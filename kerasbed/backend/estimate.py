@@ -16,6 +16,13 @@ class Estimate:
     Attributes:
         method: how the values were found, in words; every result has it.
         settings: name -> what they were found with, such as numbers of draws and the seed.
+
+    Example:
+        >>> estimate = kb.EIGEstimate(lower=1.04, lower_se=0.01, upper=1.06, upper_se=0.01)
+        >>> estimate.values
+        {'lower': (1.04, 0.01), 'upper': (1.06, 0.01)}
+        >>> float(kb.EIGEstimate(lower=1.04, lower_se=0.01))  # the only one; of two, Python's float() says to choose
+        1.04
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ()
@@ -44,6 +51,13 @@ class PointEstimate(Estimate):
     Attributes:
         value, value_se: in nats.
         method, settings: see `Estimate`.
+
+    Example:
+        >>> found = kb.eig.PointEstimate(1.25, 0.01, "2,000 draws")
+        >>> print(found)
+        1.2500 +- 0.0100 nats (2,000 draws)
+        >>> float(found) + 1.0
+        2.25
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ("value",)

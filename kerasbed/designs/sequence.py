@@ -139,8 +139,10 @@ class Sequence(SequenceSpace, Design):
         ValueError: `length` is no positive integer, or the single design has an initial value.
 
     Example:
-        >>> design = Sequence(Product(time=Box((1,), 0.0, 24.0), dose=Choice((1,), [1.0, 2.0])), length=5)
-        >>> design.numpy()["dose"]  # (5, 1)
+        >>> single = kb.designs.Product(time=kb.designs.Box((1,), 0.0, 24.0), dose=kb.designs.Choice((1,), [1.0, 2.0]))
+        >>> design = kb.designs.Sequence(single, length=5)
+        >>> design.shape
+        {'time': (5, 1), 'dose': (5, 1)}
     """
 
     def __init__(self, single: Space, length: int, **kwargs: Any):

@@ -29,7 +29,7 @@ class BoundGap(PointEstimate):
     """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound, `relative`.
 
     Example:
-        >>> gap = kb.eig.BoundGap(value=0.02, standard_error=0.005, relative=0.01)
+        >>> gap = kb.eig.BoundGap(value=0.02, value_se=0.005, relative=0.01)
         >>> f"the lower bound is {gap.relative:.0%} below the upper one"
         'the lower bound is 1% below the upper one'
     """

@@ -52,7 +52,13 @@ MOST_STEP = 0.1  # of a central difference, in units of the prior's spread: trun
 
 
 class LaplaceEstimate(PointEstimate):
-    """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it."""
+    """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it.
+
+    Example:
+        >>> found = kb.eig.laplace(simulator, model.design.numpy())
+        >>> float(found), found.value_se < 1e-6  # exact for a linear experiment with Gaussian noise
+        (1.0551, True)
+    """
 
 
 @checked(num_samples=several, seed=integer_seed, num_outcomes=several)

@@ -82,7 +82,7 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
         ...         return ops.sum(-0.5 * z**2 - np.log(2 * np.sqrt(2 * np.pi)), axis=-1)
         >>> kb.eig.check_likelihood(Counter(), np.array([1.0]))
         Traceback (most recent call last):
-        ValueError: ...
+        kerasbed.backend.errors.LikelihoodError: ...
     """
     require_likelihood(simulator)
     values = tree.map_structure(lambda leaf: leaf[None], design_values(design))

@@ -421,6 +421,14 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
         Args:
             what: happened to how many of them.
+
+        Example:
+            >>> import warnings
+            >>> with warnings.catch_warnings(record=True) as told:
+            ...     warnings.simplefilter("always", kb.errors.NumberRangeWarning)
+            ...     model.warn_nonfinite("3 of 100 draws had no density.")
+            >>> print(told[-1].message)
+            3 of 100 draws had no density. Outcomes at the current design are finite, so the likely cause is ...
         """
         errors.warn(f"{what} {self.explain_nonfinite()}", errors.NumberRangeWarning)
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from kerasbed.backend import Tensor
-from kerasbed.backend.validation import checked, positive_integer
+from kerasbed.backend.validation import checked, natural_number
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -36,7 +36,7 @@ class Quadratic(GaussianSimulator):
         (1.5890, 0.9262)
     """
 
-    @checked(degree=positive_integer)
+    @checked(degree=natural_number)
     def __init__(self, degree: int = 2, noise_scale: float = 0.5, prior_scale: float = 0.5):
         self.degree, self.noise_scale, self.prior_scale = int(degree), float(noise_scale), float(prior_scale)
         self.prior = Prior(coefficients=(stats.norm(0.0, self.prior_scale), self.degree + 1))

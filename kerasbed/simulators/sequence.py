@@ -40,7 +40,20 @@ class Sequence(Simulator):
         ValueError: `length` is no positive integer.
 
     Example:
-        >>> model = kb.DesignModel(kb.Sequence(simulator, length=5), kb.designs.Sequence(design, length=5))
+        Two weighings at one weight each; the gain at given designs is that of both together.
+
+        >>> class Scale(kb.GaussianSimulator):
+        ...     prior, noise_shape = kb.Prior(weight=stats.norm()), (1,)
+        ...
+        ...     def mean(self, parameters, design):
+        ...         return parameters["weight"] * design
+        ...
+        ...     def scale(self, parameters, design):
+        ...         return 1.0
+        >>> twice = kb.Sequence(Scale(), length=2)
+        >>> design = kb.designs.Sequence(kb.designs.Box((1,), 0.0, 3.0), length=2, initial=[[1.0], [2.0]])
+        >>> kb.eig.laplace(twice, design).value, 0.5 * np.log(1 + 1**2 + 2**2)
+        (0.8959, 0.8959)
     """
 
     def __new__(cls, simulator: Simulator | None = None, length: int | None = None):
