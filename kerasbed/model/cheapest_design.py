@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize
 
-from kerasbed.designs import Design
+from kerasbed.designs import Space
 
 DRAWS, STARTS, SPREAD = 512, 4, 2.0
 ROUNDS = 4  # of choices and continuous coordinates in turns
@@ -26,7 +26,7 @@ class Cheapest(NamedTuple):
     proven: bool
 
 
-def cheapest(space: Design, cost: Any, budget: float) -> Cheapest:
+def cheapest(space: Space, cost: Any, budget: float) -> Cheapest:
     """The cheapest design that a descent finds; the search goes on to an enumeration only if that is over the budget.
 
     Args:
@@ -35,7 +35,7 @@ def cheapest(space: Design, cost: Any, budget: float) -> Cheapest:
         budget: what is cheap enough.
     """
     shape, rng = (DRAWS, *space.unconstrained_shape), np.random.default_rng(0)
-    u = space.propose(SPREAD * rng.standard_normal(shape).astype(space.dtype), rng)
+    u = space.propose(SPREAD * rng.standard_normal(shape).astype(space.float_type), rng)
     ends = [_descend(space, cost, start) for start in u[np.argsort(cost.at(u), kind="stable")[:STARTS]]]
     least = min(cost.at(np.stack(ends)))
     best = ends[int(np.argmin(cost.at(np.stack(ends))))]

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from kerasbed.backend import numerics, streams
-from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 from kerasbed.model.comparisons import CHUNK, Comparison
 from kerasbed.model.costs import Cost
 
@@ -56,7 +56,7 @@ class Exchanges:
         seed: of the order in which they are tried.
     """
 
-    def __init__(self, space: Design, cost: Cost | None, seed: list[int]):
+    def __init__(self, space: Space, cost: Cost | None, seed: list[int]):
         self.space, self.cost, self.rng = space, cost, np.random.default_rng(seed)
         self.limited = cost is not None and cost.budget is not None
 
@@ -164,7 +164,7 @@ class Race:
             come.
     """
 
-    space: Design
+    space: Space
     comparison: Comparison
     effort: Effort
     seed: list

@@ -113,10 +113,11 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         ]
         if not self.built:
             self.build(variables)
+        # Before the branch: TensorFlow takes no gradients of which some are made within it.
+        grads = self._cut(self._signed(grads, variables), variables)
         if self._pure:
-            return self._update(grads, variables)
-        finite = _all_finite(grads)
-        return ops.cond(finite, lambda: self._update(grads, variables), lambda: None)
+            return super().apply(grads, variables)
+        return ops.cond(_all_finite(grads), lambda: super(DesignOptimizer, self).apply(grads, variables), lambda: None)
 
     def stateless_apply(
         self, optimizer_variables: Sequence[Tensor], grads: Sequence[Tensor], trainable_variables: Sequence[Tensor]
@@ -135,12 +136,12 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
 
         return ops.cond(_all_finite(grads), update, lambda: (trainable_variables, optimizer_variables))
 
-    def _update(self, grads, variables):
-        signed = [
+    def _signed(self, grads, variables):
+        """Gradients of which those of variables that descend are negated."""
+        return [
             -grad if grad is not None and variable.path in self._descending_paths else grad
             for grad, variable in zip(grads, variables, strict=True)
         ]
-        super().apply(self._cut(signed, variables), variables)
 
     def _cut(self, grads, variables):
         """Gradients of which those of a policy's networks have a norm of at most `POLICY_NORM` together."""

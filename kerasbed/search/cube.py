@@ -12,7 +12,8 @@ from keras import ops, tree
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.designs import Design, Free
+from kerasbed.designs import Space
+from kerasbed.designs.box import FreeSpace
 
 # exp(-14) is about 1e-6 of a box's width; a Free space is searched within 4 scales of its centre.
 REACH, FREE_REACH = 14.0, 4.0
@@ -26,13 +27,13 @@ class SearchCube:
         reach: the largest unconstrained coordinate, a positive number; None: 14, for a `Free` space 4.
     """
 
-    def __init__(self, design: Design, reach: float | None = None):
-        if not isinstance(design, Design):
+    def __init__(self, design: Space, reach: float | None = None):
+        if not isinstance(design, Space):
             raise TypeError(
                 f"design is {type(design).__name__}, but a design space was expected: kb.designs.Box((2,), 0.0, 1.0)."
             )
         self.design = design
-        self.reach = float(reach) if reach is not None else (FREE_REACH if isinstance(design, Free) else REACH)
+        self.reach = float(reach) if reach is not None else (FREE_REACH if isinstance(design, FreeSpace) else REACH)
         self.shape = tuple(design.unconstrained_shape)
         self.dim = int(np.prod(self.shape))
         self._low, self._high = special.expit(-self.reach), special.expit(self.reach)

@@ -21,7 +21,7 @@ from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, count_or_values, integer_seed, optional
-from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 from kerasbed.search.optimizer_coordinates import coordinates
 
 METHODS = ("L-BFGS-B", "trust-constr", "SLSQP")
@@ -57,7 +57,7 @@ class MinimizeResult:
 @checked(starts=count_or_values, seed=optional(integer_seed))
 def minimize(
     objective: Callable,
-    design: Design,
+    design: Space,
     base_samples: Any = None,
     method: str = "L-BFGS-B",
     starts: int | np.ndarray = 8,
@@ -248,7 +248,7 @@ def _tolerance(constraints) -> float:
 
 
 def _check(design, method, constraints):
-    if not isinstance(design, Design):
+    if not isinstance(design, Space):
         raise TypeError(f"design is a {type(design).__name__}, but a space such as kb.designs.Box was expected.")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")

@@ -171,7 +171,6 @@ class Shifted(kb.designs.Box):
         return design, simulator.measure(draws["parameters"], design, draws["noise"])
 
 
-@pytest.mark.one_backend
 def test_a_policy_names_what_is_placed_and_what_are_networks():
     """Coordinates move at the design's rate; networks of a policy at the networks', by a norm of at most one."""
     design = Shifted((2,), -1.0, 1.0, initial=[-0.5, 0.5])
