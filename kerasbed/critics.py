@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor
-from kerasbed.designs import Design, detach
+from kerasbed.designs import Design
+from kerasbed.networks.encoding import as_condition, beside
 from kerasbed.networks.scaling import Standardize
 
 
@@ -79,12 +80,9 @@ class Critic(keras.layers.Layer):
 
     def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
-        if self.space.detach_condition:
-            design = detach(design)
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
-        features = ops.cast(self.space.encode(design), encoded.dtype)
-        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
-        return self.outcome_network(ops.concatenate([encoded, features], axis=-1))
+        features = ops.cast(self.space.encode(as_condition(self.space, design)), encoded.dtype)
+        return self.outcome_network(beside(encoded, features))
 
     def get_config(self) -> dict:
         return super().get_config() | {"features": self.features, "widths": self.widths}

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, functions, number_range, streams
+from kerasbed.backend import Seed, Tensor, batch, functions, number_range, streams
 from kerasbed.backend.streams import draw_seed
 
 # Spread of random starts in unconstrained coordinates: near the middle of a space, where no squashing map is flat.
@@ -214,7 +214,7 @@ class Design(keras.layers.Layer):
             return draws["design"]
         if not self.explores:
             return self.constrain(backend.as_simulated(self.unconstrained[:]))
-        extra = {} if draws is None else draws.get("extra", {})
+        extra = {} if draws is None else draws.get(batch.EXTRA, {})
         if not any(name in extra for name in self.exploration_draws):
             u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
             return self.constrain(backend.as_simulated(u))
@@ -232,7 +232,7 @@ class Design(keras.layers.Layer):
 
         None where rows do not share the designs of a few starts.
         """
-        extra = draws.get("extra", {})
+        extra = draws.get(batch.EXTRA, {})
         if "design" in draws or START not in extra or self.choice_draws(1, np.random.default_rng(0)):
             return None
         return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))

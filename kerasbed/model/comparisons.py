@@ -28,6 +28,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend import batch
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.nested_bounds import HEADROOM, Contributions
 from kerasbed.simulators import datasets
@@ -100,8 +101,7 @@ def estimation_draws(model: Any, num_samples: int, seed: int | Sequence[int]) ->
     data = datasets.SimulatorDataset(
         model.simulator, model.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
     )
-    data.stream = datasets.ESTIMATION
-    data = data.bind(model)
+    data = data.in_stream(datasets.ESTIMATION).bind(model)
     return [_without_exploration(model, data[i][0]) for i in range(len(data))]
 
 
@@ -111,8 +111,7 @@ def _rows(model) -> int:
 
 
 def _without_exploration(model, draws):
-    exploring = model.design.exploration_draws
-    return draws | {"extra": {name: v for name, v in draws.get("extra", {}).items() if name not in exploring}}
+    return batch.without_extra(draws, model.design.exploration_draws)
 
 
 def has_likelihood(model: Any) -> bool:

@@ -17,7 +17,7 @@ from kerasbed import backend, objectives
 from kerasbed.backend import Tensor, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
-from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.callbacks import DesignHistory, EpochTeller, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
@@ -256,7 +256,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
         self.design_history = DesignHistory()
-        added = [self.design_history, NonFiniteGuard(batch_size)] + ([EpochOfDataset(data)] if online else [])
+        added = [self.design_history, NonFiniteGuard(batch_size)]
+        if online:
+            data = datasets.Epochs(data)
+            added.append(EpochTeller(data))
         history = super().fit(
             data,
             epochs=epochs,
@@ -315,9 +318,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if not self.compiled:
             self.compile()
         if x is None or isinstance(x, datasets.SimulatorDataset):
-            x = None if x is None else x.in_stream(datasets.VALIDATION)
-            x, steps, batch_size = self._online(x, steps, batch_size), None, None
-            x.stream = datasets.VALIDATION
+            x, steps, batch_size = self._online(x, steps, batch_size).in_stream(datasets.VALIDATION), None, None
         elif isinstance(x, dict):
             x = self._arrays(x, batch_size or BATCH_SIZE)
             batch_size = batch_size if isinstance(x, dict) else None

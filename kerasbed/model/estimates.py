@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import batch, numerics
 from kerasbed.designs import Design
 from kerasbed.eig import certificate, reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -152,8 +152,7 @@ class Inference(backend.KerasModel):
         data = datasets.SimulatorDataset(
             self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
         )
-        data.stream = datasets.ESTIMATION
-        data = data.bind(self)
+        data = data.in_stream(datasets.ESTIMATION).bind(self)
         return (data[i][0] for i in range(len(data)))
 
     @property
@@ -168,6 +167,4 @@ class Inference(backend.KerasModel):
 
     def _without_exploration(self, draws):
         """Draws at the chosen design, without what training alone needs."""
-        training_only = ("auxiliary", *self.design.exploration_draws)
-        extra = {name: values for name, values in draws.get("extra", {}).items() if name not in training_only}
-        return draws | {"extra": extra}
+        return batch.without_extra(draws, ("auxiliary", *self.design.exploration_draws))

@@ -20,10 +20,12 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.backend import batch
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
+from kerasbed.simulators import experiments
 
 DRAWS, PAIRS, LEAST_CONTRASTS = 2**9, 2**20, 64
 ITERATIONS = 30
@@ -122,8 +124,5 @@ def _contrastive(model):
 
 def _draws(model, objective, seed) -> dict:
     rng = np.random.default_rng(seed)
-    return {
-        "parameters": model.simulator.prior.sample(DRAWS, rng),
-        "noise": model.simulator.resolve_noise(model.design.shape).draw(DRAWS, rng),
-        "extra": objective.extra_draws(DRAWS, rng),
-    }
+    parameters, noise = experiments.draw(model.simulator, experiments.lifted(model.design), DRAWS, rng)
+    return {batch.PARAMETERS: parameters, batch.NOISE: noise, batch.EXTRA: batch.drawn_extra([objective], DRAWS, rng)}

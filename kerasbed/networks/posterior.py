@@ -15,8 +15,9 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Tensor
-from kerasbed.designs import Design, detach
+from kerasbed.designs import Design
 from kerasbed.networks.classifier import Classifier
+from kerasbed.networks.encoding import as_condition, beside
 from kerasbed.networks.head import Head
 from kerasbed.networks.scaling import Standardize
 
@@ -115,8 +116,7 @@ class Posterior(keras.layers.Layer):
 
     def conditions(self, outcome: Tensor, design: Tensor | dict[str, Tensor], training: bool = False) -> Tensor:
         """What the network is conditioned on, (batch, width)."""
-        if self.space.detach_condition:
-            design = detach(design)
+        design = as_condition(self.space, design)
         features = ops.cast(self.space.encode(design), self.compute_dtype)
         if training:
             self._record_region(features)
@@ -124,8 +124,7 @@ class Posterior(keras.layers.Layer):
             encoded = self.summary_network(self.elements(outcome, design), training=training)
         else:
             encoded = ops.reshape(self.standardize_outcome(outcome), (-1, int(np.prod(self.outcome_shape))))
-        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
-        return ops.concatenate([encoded, features], axis=-1)
+        return beside(encoded, features)
 
     @property
     def wide(self) -> bool:
