@@ -44,15 +44,19 @@ class DesignHistory(keras.callbacks.Callback):
         return keras.tree.map_structure(lambda *values: np.stack(values), *self.designs)
 
 
-class EpochOfDataset(keras.callbacks.Callback):
-    """Tells the training data which epoch it is; Keras' own hooks fire at other times than the name says."""
+class EpochTeller(keras.callbacks.Callback):
+    """Tells a `fit`'s view of its data which epoch it is; Keras' own hooks fire at other times than the name says.
 
-    def __init__(self, dataset: keras.utils.PyDataset):
+    Args:
+        view: `kerasbed.simulators.datasets.Epochs`, which belongs to this one `fit`.
+    """
+
+    def __init__(self, view: Any):
         super().__init__()
-        self.dataset = dataset
+        self.view = view
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.dataset.epoch = epoch
+        self.view.go_to(epoch)
 
 
 class NonFiniteGuard(keras.callbacks.Callback):

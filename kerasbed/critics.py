@@ -19,6 +19,7 @@ from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_shape
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
+from kerasbed.networks.encoding import beside
 from kerasbed.networks.scaling import Standardize
 
 __all__ = ["Critic"]
@@ -95,11 +96,9 @@ class Critic(keras.layers.Layer):
 
     def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
-        design = as_condition(design)
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
-        features = ops.cast(self.space.encode(design), encoded.dtype)
-        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
-        return self.outcome_network(ops.concatenate([encoded, features], axis=-1))
+        features = ops.cast(self.space.encode(as_condition(design)), encoded.dtype)
+        return self.outcome_network(beside(encoded, features))
 
     def get_config(self) -> dict:
         return super().get_config() | {"features": self.features, "widths": self.widths}

@@ -17,7 +17,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, functions, streams
+from kerasbed.backend import Tensor, batch, functions, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.own import OwnSpace, has_maps_of
@@ -208,7 +208,7 @@ class Design(Space, keras.layers.Layer):
             return draws["design"]
         if not self._is_chosen_among_several:
             return self.constrain(backend.as_simulated(self.unconstrained[:]))
-        extra = {} if draws is None else draws.get("extra", {})
+        extra = {} if draws is None else draws.get(batch.EXTRA, {})
         if not self.explores or not any(name in extra for name in self.exploration_draws):
             u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
             return self.constrain(backend.as_simulated(u))
@@ -226,7 +226,7 @@ class Design(Space, keras.layers.Layer):
 
         None where rows do not share the designs of a few starts.
         """
-        extra = draws.get("extra", {})
+        extra = draws.get(batch.EXTRA, {})
         if "design" in draws or START not in extra or self.is_discrete:
             return None
         return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))

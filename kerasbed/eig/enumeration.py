@@ -40,6 +40,7 @@ from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator, design_values
 from kerasbed.targets import Discrete
 
@@ -200,7 +201,7 @@ def exact_sum(
 ) -> EIGEstimate | None:
     """The exact EIG at one design; None where that takes too many terms, or a grid leaves it uncertain."""
     outcomes = _checked_outcomes(simulator)
-    designs = tree.map_structure(lambda leaf: leaf[None], design_values(design))
+    designs = experiments.lifted(design)
     if not is_finite(simulator.prior):
         num = sum(len(chart.first_cells()[0]) for chart in charts(simulator.prior))
         if num * len(outcomes) * 256.0 > max_terms:

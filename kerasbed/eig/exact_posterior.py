@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from keras import tree
 
 from kerasbed.backend import errors
 from kerasbed.backend.errors import MissingMethodError
@@ -25,7 +24,8 @@ from kerasbed.priors.atlas import is_finite, listed
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.draws import Draws
 from kerasbed.priors.table import TablePrior
-from kerasbed.simulators.simulator import Simulator, design_values
+from kerasbed.simulators import experiments
+from kerasbed.simulators.simulator import Simulator
 
 WARNED = 0.02  # relative error of an evidence, as estimated, which is several times the true one
 REFUSED = 0.1
@@ -207,7 +207,7 @@ def _checked(simulator, conditions):
     check_grid_applies(simulator, mixed=True)
     if set(conditions) != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
-    design = tree.map_structure(lambda value: value[None], design_values(conditions["design"]))
+    design = experiments.lifted(conditions["design"])
     outcomes = finite_values(conditions["outcome"], "outcome")
     _warn_impossible(simulator, outcomes, conditions["design"])
     return outcomes, design

@@ -17,7 +17,7 @@ References: Foster et al. (2019) and (2020); Kong (1992) for the effective numbe
 """
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 from scipy import special
 
 from kerasbed.backend import errors, numerics
@@ -30,7 +30,8 @@ from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
-from kerasbed.simulators.simulator import Simulator, design_shape, design_values
+from kerasbed.simulators import experiments
+from kerasbed.simulators.simulator import Simulator
 
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average
 FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
@@ -103,13 +104,12 @@ def importance_terms(
     seed: int,
 ) -> tuple[np.ndarray, ...]:
     """Log weights of the true parameters (M,), of the posterior's draws (M, L), and log p(y_m | theta_m) (M,)."""
-    values = tree.map_structure(lambda value: value[None], design_values(design))
+    values = experiments.lifted(design)
     rng, width = np.random.default_rng(seed), posterior.base_dim
     proposal = (_Coordinates if _has_coordinates(posterior) else _Parameters)(simulator, posterior)
     rows, found = max(1, min(num_outer, ROWS_PER_CALL // num_inner)), []
     for _ in range(0, num_outer, rows):  # the last block is full, too, and cut: one program for all
-        parameters = simulator.prior.sample(rows, rng)
-        noise = simulator.resolve_noise(design_shape(values)).draw(rows, rng)
+        parameters, noise = experiments.draw(simulator, values, rows, rng)
         auxiliary = rng.standard_normal((rows, posterior.auxiliary_dim))
         base = rng.standard_normal((rows, num_inner, width))
         found.append(proposal.log_weights(parameters, values, noise, auxiliary, base))

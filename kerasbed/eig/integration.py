@@ -18,7 +18,6 @@ Discrete parameters are summed over, and where outcomes can be listed as well th
 import itertools
 import time
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -32,9 +31,9 @@ from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
-from kerasbed.simulators import number_range
+from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
-from kerasbed.simulators.simulator import Simulator, design_shape, design_values
+from kerasbed.simulators.simulator import Simulator
 
 BLOCK_PAIRS = 2**22  # pairs of an outcome and a grid point held at once
 RELATIVE = {0: 0.0, 1: 1e-6, 2: 1e-5, 3: 3e-4}  # error of a cell; many outcomes share what is left of it
@@ -118,11 +117,10 @@ def grid_contributions(
 
 def _contributions(simulator, design, num_samples, grid_size, seed, precision):
     """Contributions (num_samples,), and the error of their mean by the integration."""
-    values = keras.tree.map_structure(lambda value: value[None], design_values(design))
+    values = experiments.lifted(design)
     number_range.refuse_rounded_at(simulator, values)
     rng = np.random.default_rng(seed)
-    parameters = simulator.prior.sample(num_samples, rng)
-    noise = simulator.resolve_noise(design_shape(values)).draw(num_samples, rng)
+    parameters, noise = experiments.draw(simulator, values, num_samples, rng)
     evidence = _by_tensor_grid if grid_size or is_finite(simulator.prior) else _refined
     own, log_evidence, checks = evidence(simulator, parameters, noise, values, grid_size, precision)
     if np.any(bad := ~np.isfinite(own)):

@@ -42,8 +42,8 @@ from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
-from kerasbed.simulators import number_range
-from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape, design_values
+from kerasbed.simulators import experiments, number_range
+from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word
 STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000
@@ -92,7 +92,7 @@ def laplace(
         (1.0551, 1.0551)
     """
     criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
-    number_range.refuse_rounded_at(simulator, tree.map_structure(lambda leaf: leaf[None], design_values(design)))
+    number_range.refuse_rounded_at(simulator, experiments.lifted(design))
     terms = criterion.terms(design)
     value, error = numerics.mean_and_error(terms)
     error = float(np.hypot(error, criterion.slope_error(design, value)))
@@ -150,19 +150,19 @@ class FisherCriterion:
     def value(self, design: np.ndarray | Tensor | dict[str, Any] | Design) -> float | Tensor:
         """Mean over the prior, in nats."""
         if ops.is_tensor(tree.flatten(design)[0]):
-            return ops.mean(self._terms_of(tree.map_structure(lambda leaf: leaf[None], design), *self._noise(design)))
+            values = tree.map_structure(lambda leaf: leaf[None], design)
+            return ops.mean(self._terms_of(values, *self._noise(values)))
         return float(np.mean(self.terms(design)))
 
     def terms(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> np.ndarray:
         """One term for each draw of the prior, (num_samples,)."""
-        values = design_values(design)
-        return self._terms(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
+        values = experiments.lifted(design)
+        return self._terms(values, *self._noise(values))
 
     def covariance_error(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> float:
         """What the draws behind the prior's covariance add to the standard error, by the delta method."""
-        values = design_values(design)
-        evaluate = self._compiled("_information_of")
-        information = evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
+        values = experiments.lifted(design)
+        information = self._compiled("_information_of")(values, *self._noise(values))
         inverse = np.linalg.inv(np.eye(self.dim) + information @ self.covariance.matrix)
         sensitivity = np.mean(inverse @ information, axis=0)
         draws = self.covariance.draws
@@ -180,9 +180,8 @@ class FisherCriterion:
 
     def slope_error(self, design: np.ndarray | dict[str, np.ndarray] | Design, value: float) -> float:
         """What rounding and truncation of the slopes add to an EIG of `value` nats."""
-        values = design_values(design)
-        evaluate = self._compiled("_largest_step")
-        h = float(evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values)))
+        values = experiments.lifted(design)
+        h = float(self._compiled("_largest_step")(values, *self._noise(values)))
         # R eps / h = h^2 where h balances them; log(1 + A^2) / 2 changes by A^2 / (1 + A^2) of a relative error of A.
         return float(2.0 * self.dim * h**2 * -np.expm1(-2.0 * max(value, 0.0)))
 
@@ -220,7 +219,7 @@ class FisherCriterion:
     def _noise(self, design) -> tuple[np.ndarray, ...]:
         if isinstance(self.simulator, GaussianSimulator):
             return ()
-        law = self.simulator.resolve_noise(design_shape(tree.map_structure(lambda leaf: leaf[None], design)))
+        law = self.simulator.resolve_noise(design_shape(design))
         return (law.draw(len(self.coordinates) * self.num_outcomes, np.random.default_rng(self.seed)),)
 
     def _information_of(self, design, *noise):

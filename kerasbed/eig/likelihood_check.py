@@ -27,8 +27,8 @@ from kerasbed.backend import errors
 from kerasbed.backend.validation import checked, integer_seed
 from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
-from kerasbed.simulators import number_range
-from kerasbed.simulators.simulator import Simulator, design_shape, design_values
+from kerasbed.simulators import experiments, number_range
+from kerasbed.simulators.simulator import Simulator, design_shape
 
 NUM_PARAMETERS = 3
 NUM_OUTCOMES = 1024
@@ -85,7 +85,7 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
         kerasbed.backend.errors.LikelihoodError: ...
     """
     require_likelihood(simulator)
-    values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
+    values = experiments.lifted(design)
     rng = np.random.default_rng(seed)
     parameters = simulator.prior.sample(NUM_PARAMETERS, rng)
     outcomes = _simulate(simulator, parameters, values, rng)
@@ -119,8 +119,7 @@ def _simulate(simulator, parameters, design, rng):
     num = len(next(iter(parameters.values())))
     noise = simulator.resolve_noise(design_shape(design)).draw(num * NUM_OUTCOMES, rng)
     repeated = {name: np.repeat(block, NUM_OUTCOMES, axis=0) for name, block in parameters.items()}
-    with backend.precision("float64"), backend.no_gradients():
-        outcomes = backend.to_numpy(simulator.measure(*backend.to_tensor((repeated, design, noise), "float64")))
+    outcomes = experiments.measured(simulator, repeated, design, noise, "float64")
     return outcomes.reshape(num, NUM_OUTCOMES, *outcomes.shape[1:]).astype("float64")
 
 

@@ -29,7 +29,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics, streams
@@ -40,8 +39,8 @@ from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 from kerasbed.priors.base import Parameters
-from kerasbed.simulators import pairs
-from kerasbed.simulators.simulator import Simulator, design_shape, design_values
+from kerasbed.simulators import experiments, pairs
+from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
 # Outcome entries x pairs in memory at once: 16 MB for each intermediate array in float64.
@@ -262,11 +261,10 @@ class Contributions:
     def _outer(self, design, seed):
         """log p(y_m | theta_m), parameters and outcomes of the outer draws, the design, and a stream for the inner."""
         of_parameters, of_noise, of_inner = streams.children(seed, 3)
-        values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
+        values = experiments.lifted(design)
         if not self.pair_check.product_is_exact(values):
             self._use(pairs.with_direct_pairs(self.simulator))
-        parameters = self.simulator.prior.sample(self.num_outer, of_parameters)
-        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, of_noise)
+        parameters, noise = experiments.draw(self.simulator, values, self.num_outer, of_parameters, of_noise)
         outcome = self.measure(parameters, values, noise)
         own = self.own(outcome, parameters, values)
         if not np.all(np.isfinite(own)):

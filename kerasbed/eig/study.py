@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, batch
 from kerasbed.designs import Design
 from kerasbed.eig.importance_bounds import MOST_ON_EDGES
 from kerasbed.networks.posterior import Posterior
@@ -138,7 +138,7 @@ class Study:
             self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
         )
         data = data.in_stream(datasets.ESTIMATION).bind(self)
-        return (_without_extra(data[i][0], self.design.exploration_draws) for i in range(len(data)))
+        return (batch.without_extra(data.batch(i), self.design.exploration_draws) for i in range(len(data)))
 
     def terms(self, draws: Mapping[str, Any]) -> gradients.Contributions:
         """Contributions of a batch, tensors; its "design" where it brings one, else the current one."""
@@ -154,9 +154,4 @@ class Study:
 
 def without_auxiliary(draws: Mapping[str, Any]) -> dict[str, Any]:
     """A batch without the auxiliary coordinates of one-dimensional densities, which are then integrated out."""
-    return _without_extra(draws, ("auxiliary",))
-
-
-def _without_extra(draws, names):
-    extra = {name: values for name, values in draws.get("extra", {}).items() if name not in names}
-    return {**draws, "extra": extra}
+    return batch.without_extra(draws, ("auxiliary",))

@@ -8,14 +8,14 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import streams
+from kerasbed.backend import batch, streams
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
-from kerasbed.simulators import number_range
+from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
@@ -88,7 +88,7 @@ def needs_float64(
 
 def check_draws(draws: Any, noise_shape: tuple[int, ...], shape: tuple[int, ...] | dict) -> None:
     """Raise ValueError where a batch lacks base samples, or has some of another shape. Costs time on torch only."""
-    if not isinstance(draws, dict) or not {"parameters", "noise"} <= set(draws):
+    if not isinstance(draws, dict) or not set(batch.REQUIRED) <= set(draws):
         keys = sorted(draws) if isinstance(draws, dict) else type(draws).__name__
         raise ValueError(
             f"A batch of training data is {keys}, but a dict with 'parameters' and 'noise' (base samples of the "
@@ -120,9 +120,9 @@ def pilot_draws(
 
 def _draw(simulator, design, num, seed, over_space):
     rng = streams.of(seed, "pilot")
-    parameters, noise = simulator.prior.sample(num, rng), simulator.resolve_noise(design.shape).draw(num, rng)
-    values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
-    return parameters, values, noise
+    current = experiments.lifted(design)
+    parameters, noise = experiments.draw(simulator, current, num, rng)
+    return parameters, design.sample(num, rng) if over_space else current, noise
 
 
 def _simulate(simulator, design, noise_shape, num, seed):

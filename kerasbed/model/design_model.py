@@ -17,7 +17,7 @@ from kerasbed.backend import Tensor, errors, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
-from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
+from kerasbed.callbacks import DesignHistory, EpochTeller, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
@@ -296,7 +296,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
         self.design_history = DesignHistory()
-        added = [self.design_history, NonFiniteGuard(batch_size)] + ([EpochOfDataset(data)] if online else [])
+        added = [self.design_history, NonFiniteGuard(batch_size)]
+        if online:
+            data = datasets.Epochs(data)
+            added.append(EpochTeller(data))
         history = super().fit(
             data,
             epochs=epochs,

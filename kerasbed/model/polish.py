@@ -18,12 +18,14 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.backend import batch
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
+from kerasbed.simulators import experiments
 
 DRAWS, PAIRS, LEAST_CONTRASTS = 2**9, 2**20, 64
 ITERATIONS = 30
@@ -116,8 +118,6 @@ def _contrastive(study) -> Study:
 
 def _draws(study, seed) -> dict:
     rng = np.random.default_rng(seed)
-    return {
-        "parameters": study.simulator.prior.sample(DRAWS, rng),
-        "noise": study.simulator.resolve_noise(study.design.shape).draw(DRAWS, rng),
-        "extra": study.objective.extra_draws(DRAWS, rng),
-    }
+    parameters, noise = experiments.draw(study.simulator, experiments.lifted(study.design), DRAWS, rng)
+    extra = batch.drawn_extra([study.objective], DRAWS, rng)
+    return {batch.PARAMETERS: parameters, batch.NOISE: noise, batch.EXTRA: extra}

@@ -21,7 +21,8 @@ from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.networks.posterior import Posterior
 from kerasbed.priors.base import Parameters
-from kerasbed.simulators.simulator import Simulator, design_shape
+from kerasbed.simulators import experiments
+from kerasbed.simulators.simulator import Simulator
 
 ROUNDS = 30
 # Of all draws; fewer impossible ones are replaced without a word.
@@ -83,10 +84,8 @@ def is_enough(log_weights: np.ndarray) -> bool:
 def support_varies(simulator: Simulator, design: np.ndarray | dict) -> bool:
     """Whether outcomes at one design (1, *shape) are impossible under other draws of the prior."""
     rng = np.random.default_rng(0)
-    parameters = simulator.prior.sample(NUM_PAIRS, rng)
-    noise = simulator.resolve_noise(design_shape(design)).draw(NUM_PAIRS, rng)
-    with backend.no_gradients():
-        outcome = backend.to_numpy(simulator.measure(*backend.cast((parameters, design, noise))))
+    parameters, noise = experiments.draw(simulator, design, NUM_PAIRS, rng)
+    outcome = experiments.measured(simulator, parameters, design, noise)
     others = {name: np.roll(values, 1, axis=0) for name, values in parameters.items()}
     finite = np.all(np.isfinite(outcome.reshape(NUM_PAIRS, -1)), axis=1)
     return bool(np.any(~is_possible(simulator, outcome, others, design) & finite))

@@ -17,6 +17,7 @@ from kerasbed.backend import Tensor, errors
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.classifier import Classifier
+from kerasbed.networks.encoding import beside
 from kerasbed.networks.head import Head
 from kerasbed.networks.scaling import Standardize
 
@@ -123,8 +124,7 @@ class Posterior(keras.layers.Layer):
             encoded = self.summary_network(self.elements(outcome, design), training=training)
         else:
             encoded = ops.reshape(self.standardize_outcome(outcome), (-1, int(np.prod(self.outcome_shape))))
-        features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))
-        return ops.concatenate([encoded, features], axis=-1)
+        return beside(encoded, features)
 
     @property
     def wide(self) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.objectives import pool, proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 
@@ -47,10 +47,8 @@ class AdaptiveContrastive(ProposalObjective):
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
         of_all = log_p if self.target is None else self.simulator.log_likelihood(outcome, draws["parameters"], design)
-        # With a target, the data's log_prior is the target's, and the weight needs that of all parameters.
-        joint = draws if self.target is None else {k: v for k, v in draws.items() if k != "log_prior"}
         encoded = proposals.encode(self.posterior, draws, outcome, design, training)
         of_rows = pool.to_rows(draws, encoded[1], design)
-        own = proposals.own_log_weight(self.posterior, of_all, joint, of_rows, training)
+        own = proposals.own_log_weight(self.posterior, of_all, draws, of_rows, training)
         total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, design, encoded, training)
-        return log_p - ops.logaddexp(own, total) + numerics.log_size(draws["extra"]["proposal"], 1, plus=1)
+        return log_p - ops.logaddexp(own, total) + numerics.log_size(batch.extra(draws, "proposal"), 1, plus=1)

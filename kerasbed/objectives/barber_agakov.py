@@ -24,7 +24,7 @@ import keras
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, batch
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
 
@@ -65,7 +65,7 @@ class BarberAgakov(Objective):
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         conditions = self.posterior.conditions(outcome, design, training=training)
-        auxiliary = draws.get("extra", {}).get("auxiliary")
+        auxiliary = batch.extra(draws, "auxiliary")
         log_q = self.posterior.log_prob(
             self.posterior.select(draws["parameters"]), conditions, auxiliary, training=training
         )
@@ -76,10 +76,10 @@ class BarberAgakov(Objective):
         return -ops.mean(contributions + self._log_prior(draws))
 
     def _log_prior(self, draws):
-        """log p(theta); 0 where the prior has no density, and minus its entropy where the data lacks the column."""
-        prior = self.posterior.prior
-        if "log_prior" in draws:
-            return backend.as_simulated(draws["log_prior"])
+        """log p of what is learned; 0 where it has no density, minus its entropy where the data lacks the column."""
+        prior, key = self.posterior.prior, batch.LOG_PRIOR if self.posterior.target is None else batch.LOG_TARGET
+        if key in draws:
+            return backend.as_simulated(draws[key])
         return -float(prior.entropy()) if prior.has_density else 0.0
 
     def get_config(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops, tree
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
@@ -105,10 +105,8 @@ def exact_sum(
     """Contributions with the expectation over the outcome summed exactly."""
     design = space(draws)
     outcomes = numerics.like(simulator.outcome_space(), draws["noise"])
-    count, batch = outcomes.shape[0], ops.shape(draws["noise"])[0]
-    rows = tree.map_structure(lambda leaf: ops.repeat(leaf, count, axis=0), draws)
-    rows |= {"pool": draws, "outcomes": outcomes}
-    shape = (batch, *outcomes.shape)
+    count, rows = outcomes.shape[0], batch.in_rows(draws, outcomes)
+    shape = (batch.num_draws(draws), *outcomes.shape)
     outcome = ops.reshape(ops.broadcast_to(outcomes[None], shape), (-1, *outcomes.shape[1:]))
     of_row = design if pool.is_shared(design) else tree.map_structure(lambda d: ops.repeat(d, count, axis=0), design)
     values = ops.reshape(objective(rows, outcome, of_row, training=training), (-1, count))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.objectives import pool
 from kerasbed.priors.base import AbstractPrior
 
@@ -68,9 +68,9 @@ def log_likelihood(
         design: (1 or rows, *shape).
     """
     own = simulator.log_likelihood(outcome, draws["parameters"], design)
-    if target is None or not draws["extra"]["nuisance"]:
+    nuisance = batch.extra(draws, "nuisance")
+    if target is None or not nuisance:
         return own
-    nuisance = draws["extra"]["nuisance"]
     count = next(iter(nuisance.values())).shape[1]
     kept = {name: ops.repeat(draws["parameters"][name][:, None], count, axis=1) for name in target.dims}
     pairs = simulator.log_likelihood(outcome[:, None], kept | nuisance, pool.lift(design))

@@ -1,13 +1,6 @@
 """What the draws of a batch share: contrastive parameters, and outcomes that occur in many rows.
 
-A row is what an objective gives a contribution for. Usually a row is a draw. Where the expectation over the outcome is
-summed exactly (`kerasbed.objectives.gradients`), a draw has one row for every possible outcome, and `draws` carries
-besides its rows
-
-    pool      the batch as it was drawn, whose parameters and extra draws serve as contrast
-    outcomes  (S, *outcome_shape), the possible outcomes, repeated in this order for every draw
-
-so that what depends on the outcome alone is computed S times and not once for every row.
+The rows of an exact sum, and the functions that tell them from draws, are part of `kerasbed.backend.batch`.
 """
 
 from collections.abc import Mapping
@@ -16,16 +9,11 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, batch
 from kerasbed.priors.base import AbstractPrior
 
 IN_BATCH_ROWS = 1024  # draws that contrast each other in an estimate
 PAIRS_PER_CALL = 2**20  # of an outcome and inner parameters, in an estimate
-
-
-def whole(draws: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The batch as it was drawn, with `parameters` and `extra`."""
-    return draws.get("pool", draws)
 
 
 def is_shared(design: Tensor) -> bool:
@@ -35,25 +23,25 @@ def is_shared(design: Tensor) -> bool:
 
 def are_repeated(draws: Mapping[str, Any], design: Tensor) -> bool:
     """Whether the rows are those of an exact sum at one design, so that every draw has the same outcomes."""
-    return "outcomes" in draws and is_shared(design)
+    return batch.possible_outcomes(draws) is not None and is_shared(design)
 
 
 def distinct_outcomes(draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> Tensor:
     """Outcomes without the repetitions of an exact sum: (rows or S, *outcome_shape)."""
-    return draws["outcomes"] if are_repeated(draws, design) else outcome
+    return batch.possible_outcomes(draws) if are_repeated(draws, design) else outcome
 
 
 def to_rows(draws: Mapping[str, Any], values: Tensor, design: Tensor) -> Tensor:
     """Values of `distinct_outcomes` to one for each row: (rows or S, ...) -> (rows, ...)."""
     if not are_repeated(draws, design):
         return values
-    repeats = ops.shape(whole(draws)["noise"])[0]
-    return ops.reshape(ops.broadcast_to(values[None], (repeats, *values.shape)), (-1, *values.shape[1:]))
+    return ops.reshape(ops.broadcast_to(values[None], (batch.num_draws(draws), *values.shape)), (-1, *values.shape[1:]))
 
 
 def draws_to_rows(draws: Mapping[str, Any], values: Tensor) -> Tensor:
-    """Values of the parameters of `whole` to one for each row: (batch, ...) -> (rows, ...)."""
-    return ops.repeat(values, draws["outcomes"].shape[0], axis=0) if "outcomes" in draws else values
+    """Values of all draws to one for each row: (batch, ...) -> (rows, ...)."""
+    outcomes = batch.possible_outcomes(draws)
+    return values if outcomes is None else ops.repeat(values, outcomes.shape[0], axis=0)
 
 
 def lift(design: Tensor) -> Tensor:
@@ -102,4 +90,5 @@ def draw_pool(prior: AbstractPrior, num: int, size: int, rng: np.random.Generato
 
 def take_pool(draws: Mapping[str, Any], size: int) -> dict[str, Tensor]:
     """The pool that `draw_pool` drew, cut to `size`: dict of (size, d)."""
-    return {name: values[:size] for name, values in flatten_pool(whole(draws)["extra"]["contrastive"]).items()}
+    drawn = flatten_pool(batch.extra(batch.whole(draws), "contrastive"))
+    return {name: values[:size] for name, values in drawn.items()}

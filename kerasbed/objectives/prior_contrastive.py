@@ -26,7 +26,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.objectives import pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
@@ -83,7 +83,7 @@ class PriorContrastive(LikelihoodObjective):
         own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         in_batch = self.num_contrastive is None
-        contrast = pool.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, self.num_contrastive)
+        contrast = batch.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import Tensor, errors
+from kerasbed.backend import Tensor, batch, errors
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import pool
 from kerasbed.priors.base import AbstractPrior
@@ -76,9 +76,11 @@ def own_log_weight(
         conditions: of every row, (rows, width).
         training: whether networks train.
     """
-    auxiliary = draws["extra"]["own_auxiliary"] if posterior.auxiliary_dim else None
+    auxiliary = batch.extra(draws, "own_auxiliary") if posterior.auxiliary_dim else None
     log_q = posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
-    log_prior = draws["log_prior"] if "log_prior" in draws else posterior.prior.log_density(draws["parameters"])
+    log_prior = draws.get(batch.LOG_PRIOR)
+    if log_prior is None:
+        log_prior = posterior.prior.log_density(draws["parameters"])
     return log_prior + log_p - log_q
 
 
@@ -100,8 +102,8 @@ def log_evidence_sum(
 def _base_of(draws, distinct, design):
     """Base samples for each distinct outcome, (rows or S, L, dim)."""
     if not pool.are_repeated(draws, design):
-        return draws["extra"]["proposal"]
-    base = pool.whole(draws)["extra"]["proposal"]
+        return batch.extra(draws, "proposal")
+    base = batch.extra(batch.whole(draws), "proposal")
     return ops.take(base, ops.arange(distinct.shape[0]) % ops.shape(base)[0], axis=0)
 
 

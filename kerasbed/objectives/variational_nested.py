@@ -20,7 +20,7 @@ from typing import Any
 
 import keras
 
-from kerasbed.backend import Tensor, numerics
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.objectives import proposals
 from kerasbed.objectives.proposal_objective import ProposalObjective
 
@@ -53,4 +53,4 @@ class VariationalNested(ProposalObjective):
         log_p = self.log_likelihood(draws, outcome, design)
         encoded = proposals.encode(self.posterior, draws, outcome, design, training)
         total = proposals.log_evidence_sum(self.posterior, self.simulator, draws, design, encoded, training)
-        return log_p - total + numerics.log_size(draws["extra"]["proposal"], 1)
+        return log_p - total + numerics.log_size(batch.extra(draws, "proposal"), 1)

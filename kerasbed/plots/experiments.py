@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 from matplotlib.axes import Axes
 
-from kerasbed import backend
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs import Design
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
+from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 CURVE_POINTS = 200
@@ -51,7 +50,7 @@ def realisations(
     axes = own_axes(axes)
     values, rng = design_values(design), np.random.default_rng(seed)
     parameters = simulator.prior.sample(num, rng) if parameters is None else simulator.prior.check(parameters)
-    shape = design_shape(_batched(values))
+    shape = design_shape(experiments.lifted(values))
     noise = simulator.resolve_noise(shape).draw(_count(parameters), rng)
     outcome = _measure(simulator, parameters, values, noise)
     over_settings = shape == outcome.shape[1:]
@@ -70,13 +69,7 @@ def realisations(
 
 
 def _measure(simulator, parameters, values, noise):
-    with backend.precision("float64"), backend.no_gradients():
-        draws = backend.to_tensor((parameters, _batched(values), noise), "float64")
-        return backend.to_numpy(simulator.measure(*draws))
-
-
-def _batched(values):
-    return keras.tree.map_structure(lambda value: value[None], values)
+    return experiments.measured(simulator, parameters, experiments.lifted(values), noise, "float64")
 
 
 def _count(parameters) -> int:
@@ -106,5 +99,5 @@ def _response_curves(simulator, parameters, values, limits):
 
 def _middle(simulator, values, num):
     """The noise of outcomes in the middle, the same for every experiment: (num, *noise_shape)."""
-    median = simulator.resolve_noise(design_shape(_batched(values))).median()
+    median = simulator.resolve_noise(design_shape(experiments.lifted(values))).median()
     return np.broadcast_to(median, (num, *median.shape))

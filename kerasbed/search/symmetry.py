@@ -6,11 +6,10 @@ evaluations or simulations, never correctness.
 """
 
 import numpy as np
-from keras import ops
 
-from kerasbed import backend
 from kerasbed.designs import Design
 from kerasbed.search.cube import SearchCube
+from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -29,8 +28,8 @@ def entries_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0
     if not law.is_identical or not _has_one_range(SearchCube(design), values[0][order]):
         return False
     parameters, noise = simulator.prior.sample(num, rng), law.draw(num, rng)
-    first = _measured(simulator, parameters, values, noise)
-    second = _measured(simulator, parameters, values[:, order], noise[:, order])
+    first = experiments.measured(simulator, parameters, values, noise)
+    second = experiments.measured(simulator, parameters, values[:, order], noise[:, order])
     return first.shape == second.shape == noise.shape and _are_equal(first[:, order], second)
 
 
@@ -48,14 +47,11 @@ def entries_are_separate(simulator: Simulator, design: Design, seed: int = 0, nu
     law = simulator.resolve_noise(shape)
     noise, other_noise = law.draw(num, rng), law.draw(num, rng)
     kept = np.arange(num)[:, None] % shape[0] == np.arange(shape[0])  # one entry of each draw
-    first = _measured(simulator, parameters, values, noise)
-    second = _measured(simulator, parameters, np.where(kept, values, others), np.where(kept, noise, other_noise))
+    first = experiments.measured(simulator, parameters, values, noise)
+    second = experiments.measured(
+        simulator, parameters, np.where(kept, values, others), np.where(kept, noise, other_noise)
+    )
     return _are_equal(first[kept], second[kept])
-
-
-def _measured(simulator, *draws) -> np.ndarray:
-    with backend.no_gradients():
-        return ops.convert_to_numpy(simulator.measure(*backend.cast(draws)))
 
 
 def _are_equal(first, second) -> bool:

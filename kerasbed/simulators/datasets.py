@@ -1,12 +1,7 @@
 """Simulated training data: every batch a pure function of (seed, stream, epoch, index).
 
-A batch holds base samples and what is derived from them without the design, as NumPy arrays with the batch axis first:
-
-    parameters  {name: (batch, d)}     draws of the prior
-    noise       (batch, *noise_shape)  base samples of the outcome
-    log_prior   (batch,)               log p(theta) in the user's units, where the prior has a density
-    design      (batch, *shape)        only with designs="space": a design for each draw
-    extra       {name: (batch, ...)}   base samples that the objective or the design asks for
+A batch holds base samples and what is derived from them without the design, as NumPy arrays; `kerasbed.backend.batch`
+says under which keys.
 
 Purity is what makes a resumed run equal an undisturbed one, whatever Keras does to the order of calls and however many
 workers draw. Batches are drawn in blocks, because one large call to SciPy costs hardly more than a small one.
@@ -14,7 +9,7 @@ workers draw. Batches are drawn in blocks, because one large call to SciPy costs
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +17,17 @@ import numpy as np
 
 from kerasbed import backend
 from kerasbed.backend import numerics, streams
+from kerasbed.backend.batch import (
+    DESIGN,
+    EXTRA,
+    KEYS,
+    LOG_PRIOR,
+    LOG_TARGET,
+    NOISE,
+    PARAMETERS,
+    REQUIRED,
+    drawn_extra,
+)
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, optional, positive_integer, repeatable_seed
 from kerasbed.base_samples import sobol
@@ -94,9 +100,9 @@ class SimulatorDataset(keras.utils.PyDataset):
         dim = self.prior.dim + self.noise.size
         self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
-        self.epoch, self.stream, self.dtype = 0, TRAINING, backend.simulation_dtype()
+        self.stream, self.dtype = TRAINING, backend.simulation_dtype()
         self.providers = ()
-        self.log_prior_of = log_prior_of(self.prior, None)
+        self.column = density_column(self.prior, None)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
         draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
         self.block_batches = max(1, draws // self.batch_size)
@@ -112,20 +118,21 @@ class SimulatorDataset(keras.utils.PyDataset):
         return self.num_steps
 
     def __getitem__(self, index: int):
-        block, row = divmod(int(index), self.block_batches)
-        draws = self._block_of(self.epoch, block)
-        rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
-        batch = keras.tree.map_structure(lambda leaf: leaf[rows], draws)
-        if self.providers:
-            rng = streams.of(self._key(self.epoch, index), "extra")
-            extra = {}
-            for provider in self.providers:
-                extra |= provider.extra_draws(self.batch_size, rng)
-            if extra:
-                batch["extra"] = as_floats(extra, self.dtype)
-        return (batch,)
+        return (self.batch(index),)
 
     # -- what kerasbed calls ---
+
+    def batch(self, index: int, epoch: int = 0) -> dict:
+        """One batch of an epoch; see `kerasbed.backend.batch`."""
+        block, row = divmod(int(index), self.block_batches)
+        draws = self._block_of(epoch, block)
+        rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
+        found = keras.tree.map_structure(lambda leaf: leaf[rows], draws)
+        if self.providers:
+            extra = drawn_extra(self.providers, self.batch_size, streams.of(self._key(epoch, index), "extra"))
+            if extra:
+                found[EXTRA] = as_floats(extra, self.dtype)
+        return found
 
     def bind(self, model: Any) -> "SimulatorDataset":
         """A copy with the extra draws that the model's objective and design ask for; this one stays as it is.
@@ -143,7 +150,7 @@ class SimulatorDataset(keras.utils.PyDataset):
                     "bound. Use base_samples='monte_carlo' or None."
                 )
             twin.base_samples = "monte_carlo"
-        twin.log_prior_of = log_prior_of(self.prior, model.target)
+        twin.column = density_column(self.prior, model.target)
         with backend.wide_simulation(model.wide):  # kept here: threads that draw ahead do not know the context
             twin.dtype = backend.simulation_dtype()
         return twin
@@ -158,9 +165,9 @@ class SimulatorDataset(keras.utils.PyDataset):
         return twin
 
     def in_stream(self, stream: int) -> "SimulatorDataset":
-        """A copy at epoch 0 of another random stream; the caller's data set stays as it is."""
+        """A copy of another random stream; the caller's data set stays as it is."""
         twin = copy.copy(self)
-        twin.epoch, twin.stream = 0, stream
+        twin.stream = stream
         return twin
 
     def __getstate__(self):
@@ -191,12 +198,33 @@ class SimulatorDataset(keras.utils.PyDataset):
         else:
             parameters = self.prior.sample(num, rng)
             noise = self.noise.draw(num, rng)
-        block = {"parameters": parameters, "noise": noise}
-        if self.log_prior_of is not None:
-            block["log_prior"] = self.log_prior_of(parameters)
+        block = {PARAMETERS: parameters, NOISE: noise}
+        block |= {key: density(parameters) for key, density in self.column.items()}
         if self.draw_designs is not None:
-            block["design"] = self.draw_designs(num, rng)
+            block[DESIGN] = self.draw_designs(num, rng)
         return as_floats(block, self.dtype)
+
+
+class Epochs(keras.utils.PyDataset):
+    """A data set as one `fit` goes through it: Keras asks for batches by their index alone.
+
+    Args:
+        dataset: `SimulatorDataset`; it stays as it is.
+    """
+
+    def __init__(self, dataset: SimulatorDataset):
+        super().__init__(workers=dataset.workers, use_multiprocessing=False, max_queue_size=dataset.max_queue_size)
+        self.dataset, self._epoch = dataset, 0
+
+    def go_to(self, epoch: int) -> None:
+        """Take the batches of that epoch from now on."""
+        self._epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        return (self.dataset.batch(index, self._epoch),)
 
 
 class ArrayDataset(keras.utils.PyDataset):
@@ -226,50 +254,46 @@ class ArrayDataset(keras.utils.PyDataset):
         return (keras.tree.map_structure(lambda leaf: leaf[rows], self.arrays),)
 
 
-def log_prior_of(prior: AbstractPrior, target: Any) -> Callable[[Parameters], np.ndarray] | None:
-    """The function parameters -> log density of what is learned, (num,); None where there is none."""
+def density_column(prior: AbstractPrior, target: Any) -> dict[str, Callable[[Parameters], np.ndarray]]:
+    """The column with the density of what is learned: {key: parameters -> (num,)}; empty where it has none."""
     if target is not None:
-        return target.log_prior if target.has_density else None
-    return prior.log_prob if prior.has_density else None
+        return {LOG_TARGET: target.log_prior} if target.has_density else {}
+    return {LOG_PRIOR: prior.log_prob} if prior.has_density else {}
 
 
 def complete_draws(
     draws: Mapping,
     simulator: Simulator,
-    providers: Iterable[Any],
+    providers: Collection[Any],
     seed: int | Sequence[int] | None,
     target: Any = None,
 ) -> dict:
-    """Draws that a user brings as arrays, checked, with `log_prior` and `extra` added where they are missing.
+    """Draws that a user brings as arrays, checked, with the density's column and `extra` added where they are missing.
 
     Raises:
         ValueError: parameters or noise are missing, names are unknown, or lengths differ.
     """
-    missing = {"parameters", "noise"} - set(draws)
-    unknown = set(draws) - {"parameters", "noise", "log_prior", "design", "extra"}
+    missing = set(REQUIRED) - set(draws)
+    unknown = set(draws) - set(KEYS)
     if missing or unknown:
         raise ValueError(
             f"The training data has keys {sorted(draws)}, but 'parameters' and 'noise' (and optionally 'design') were "
             "expected: base samples of the outcome, not outcomes, so that the design gets a gradient. "
             "kb.SimulatorDataset(...)[0][0] shows a batch."
         )
-    parameters = simulator.prior.check(draws["parameters"])
-    draws = {**draws, "parameters": parameters}
-    num = len(draws["noise"])
+    parameters = simulator.prior.check(draws[PARAMETERS])
+    draws = {**draws, PARAMETERS: parameters}
+    num = len(draws[NOISE])
     if any(len(leaf) != num for leaf in keras.tree.flatten(draws)):
         lengths = sorted({len(leaf) for leaf in keras.tree.flatten(draws)})
         raise ValueError(
             f"The arrays of the training data have lengths {lengths}, but one number of draws was expected."
         )
-    density = log_prior_of(simulator.prior, target)
-    if density is not None and ("log_prior" not in draws or target is not None):
-        draws["log_prior"] = density(parameters)
-    if "extra" not in draws:
-        rng, extra = np.random.default_rng(seed), {}
-        for provider in providers:
-            extra |= provider.extra_draws(num, rng)
-        if extra:
-            draws["extra"] = extra
+    for key, density in density_column(simulator.prior, target).items():
+        if key not in draws:
+            draws[key] = density(parameters)
+    if EXTRA not in draws and (extra := drawn_extra(providers, num, np.random.default_rng(seed))):
+        draws[EXTRA] = extra
     return as_floats(draws)
 
 

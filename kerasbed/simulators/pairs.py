@@ -13,7 +13,8 @@ import copy
 import numpy as np
 
 from kerasbed.backend import Tensor, programs, streams
-from kerasbed.simulators.simulator import Simulator, design_shape
+from kerasbed.simulators import experiments
+from kerasbed.simulators.simulator import Simulator
 
 PROBES = 64  # outcomes, and parameters, at each design
 RELEVANT = 20.0
@@ -50,8 +51,7 @@ class PairCheck:
         if not self.simulator.has_pairwise_product:
             return True
         rng = streams.of(seed, "pair check")
-        parameters = self.simulator.prior.sample(PROBES, rng)
-        noise = self.simulator.resolve_noise(design_shape(design)).draw(PROBES, rng)
+        parameters, noise = experiments.draw(self.simulator, design, PROBES, rng)
         return _agree(*self.compare(parameters, design, noise), self.tolerance)
 
 

@@ -189,9 +189,7 @@ class Simulator:
             ((3, 3), (3, 2))
         """
         rng = np.random.default_rng(seed)
-        design = design_values(design)
-        if not per_draw:
-            design = tree.map_structure(lambda value: value[None], design)
+        design = design_values(design) if per_draw else lifted(design)
         law = self.resolve_noise(design_shape(design))
         parameters = self.prior.sample(num_samples, rng)
         noise = law.draw(num_samples, rng)
@@ -378,6 +376,11 @@ def design_values(design: Design | np.ndarray | dict) -> np.ndarray | dict:
     if isinstance(values, dict):
         return {name: design_values(value) for name, value in values.items()}
     return finite_values(values, "design")
+
+
+def lifted(design: Design | np.ndarray | dict) -> np.ndarray | dict:
+    """NumPy values of one design with a leading axis, (1, *shape), from values or from a design space."""
+    return tree.map_structure(lambda value: value[None], design_values(design))
 
 
 def design_shape(values: Tensor) -> tuple[int, ...] | dict:

@@ -46,10 +46,11 @@ def test_batches_do_not_depend_on_the_order_or_the_thread_that_asks(rule, batch_
 @rules
 def test_epochs_seeds_and_streams_differ_and_repeat(rule):
     data = dataset(base_samples=rule)
-    first = flat(data[0])
-    data.epoch = 1
-    second = flat(data[0])
-    data.epoch = 0
+    first, second = flat(data[0]), flat(data.batch(0, epoch=1))
+    np.testing.assert_array_equal(flat(data.batch(0)), first)
+    view = datasets.Epochs(data)
+    view.go_to(1)
+    np.testing.assert_array_equal(flat(view[0]), second)
     np.testing.assert_array_equal(flat(data[0]), first)
     others = [second, flat(dataset(base_samples=rule, seed=4)[0]), flat(dataset(base_samples=rule, seed=[3, 1])[0])]
     others.append(flat(data.in_stream(datasets.VALIDATION)[0]))

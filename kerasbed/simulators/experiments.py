@@ -1,0 +1,52 @@
+"""Experiments at one design: how many are drawn, from which stream, and in which precision they are simulated.
+
+Estimates and checks that simulate M experiments at a design go through `lifted`, `draw` and `measured`, so that equal
+seeds give equal parameters and noise in all of them.
+"""
+
+import numpy as np
+
+from kerasbed import backend
+from kerasbed.designs import Design
+from kerasbed.priors.base import Parameters
+from kerasbed.simulators.simulator import Simulator, design_shape, lifted
+
+__all__ = ["draw", "lifted", "measured"]
+
+
+def draw(
+    simulator: Simulator,
+    design: np.ndarray | dict[str, np.ndarray],
+    num: int,
+    rng: np.random.Generator,
+    of_noise: np.random.Generator | None = None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Parameters {name: (num, d)} and noise (num, *noise_shape) of experiments at a design (1 or num, *shape).
+
+    Args:
+        rng: stream of the parameters, and after them of the noise.
+        of_noise: a stream of its own for the noise.
+    """
+    parameters = simulator.prior.sample(num, rng)
+    law = simulator.resolve_noise(design_shape(design))
+    return parameters, law.draw(num, rng if of_noise is None else of_noise)
+
+
+def measured(
+    simulator: Simulator,
+    parameters: Parameters,
+    design: Design | np.ndarray | dict[str, np.ndarray],
+    noise: np.ndarray,
+    dtype: str | None = None,
+) -> np.ndarray:
+    """Outcomes (num, *outcome_shape), NumPy, not compiled.
+
+    Args:
+        design: values with a leading axis, (1 or num, *shape).
+        dtype: "float64" whatever the process' floatx; None: the type that experiments are simulated in.
+    """
+    if dtype is None:
+        with backend.no_gradients():
+            return backend.to_numpy(simulator.measure(*backend.cast((parameters, design, noise))))
+    with backend.precision(dtype), backend.no_gradients():
+        return backend.to_numpy(simulator.measure(*backend.to_tensor((parameters, design, noise), dtype)))
