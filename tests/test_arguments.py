@@ -3,6 +3,7 @@
 Public callables are found by introspection of `kb.*`, so that a new one is held to the rule without being listed.
 """
 
+import dataclasses
 import inspect
 import re
 
@@ -102,6 +103,14 @@ def test_public_callables_are_found():
         "kb.DesignModel.fit-epochs",
     } <= names
     assert len(names) > 150
+
+
+def test_no_public_callable_takes_more_than_five_arguments_by_position():
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    for name, function in public_callables().items():
+        if not dataclasses.is_dataclass(function):
+            arguments = [p.name for p in inspect.signature(function).parameters.values() if p.kind in by_position]
+            assert len([argument for argument in arguments if argument != "self"]) <= 5, (name, arguments)
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int8(3), np.uint64(3), np.array(3), np.array(3.0), np.float32(3)])

@@ -36,6 +36,7 @@ class ExpectedImprovement(Acquisition):
         self,
         gp: GaussianProcess,
         best: float | None = None,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):
@@ -60,6 +61,7 @@ class ProbabilityOfImprovement(Acquisition):
         gp: GaussianProcess,
         best: float | None = None,
         temperature: float | None = None,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):
@@ -89,6 +91,7 @@ class UpperConfidenceBound(Acquisition):
         self,
         gp: GaussianProcess,
         beta: float = 4.0,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):

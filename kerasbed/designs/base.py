@@ -67,6 +67,7 @@ class Design(keras.layers.Layer):
     def __init__(
         self,
         shape: int | Sequence[int] | dict[str, Any],
+        *,
         initial: ArrayLike | dict[str, ArrayLike] | None = None,
         seed: int | None = None,
         trainable: bool = True,
@@ -103,7 +104,7 @@ class Design(keras.layers.Layer):
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
 
-    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | bool:
+    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 
@@ -338,7 +339,7 @@ class Design(keras.layers.Layer):
                 f"design has shape {value.shape}, but this {type(self).__name__} has shape {self.shape}; "
                 "pass one value for each entry."
             )
-        if not np.all(np.isfinite(value)) or not np.all(self.contains(value)):
+        if not np.all(np.isfinite(value)) or not self.contains(value):
             raise ValueError(f"design {value} lies outside {self!r}; pass values inside it.")
         return value
 

@@ -43,8 +43,8 @@ class Free(Design):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
-        return np.isfinite(value)
+    def contains(self, value: np.ndarray) -> bool:
+        return bool(np.all(np.isfinite(value)))
 
     def __repr__(self):
         return f"Free(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
@@ -94,9 +94,9 @@ class Box(Design):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
+    def contains(self, value: np.ndarray) -> bool:
         slack = 1e-6 * (self.high - self.low)
-        return (value >= self.low - slack) & (value <= self.high + slack)
+        return bool(np.all((value >= self.low - slack) & (value <= self.high + slack)))
 
     def __repr__(self):
         return f"Box(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"

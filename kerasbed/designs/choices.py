@@ -265,9 +265,9 @@ class _Categorical(_Discrete):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
+    def contains(self, value: np.ndarray) -> bool:
         gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)
-        return gap <= 1e-6 * (self.options.max() - self.options.min())
+        return bool(np.all(gap <= 1e-6 * (self.options.max() - self.options.min())))
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -37,6 +37,7 @@ class Product(Design):
     @checked(seed=integer_seed)
     def __init__(
         self,
+        *,
         initial: dict[str, ArrayLike] | None = None,
         seed: int | None = None,
         trainable: bool = True,
@@ -55,7 +56,8 @@ class Product(Design):
                 raise ValueError(f"part {part!r} is a Product itself; give its parts to this one instead.")
         self.sizes = {part: int(np.prod(space.unconstrained_shape)) for part, space in parts.items()}
         self.spaces = dict(parts)
-        super().__init__({part: space.shape for part, space in parts.items()}, initial, seed, trainable, name, dtype)
+        shapes = {part: space.shape for part, space in parts.items()}
+        super().__init__(shapes, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype)
 
     @property
     def unconstrained_shape(self) -> tuple[int, ...]:
@@ -133,7 +135,7 @@ class Product(Design):
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}
 
     def contains(self, value: Mapping[str, np.ndarray]) -> bool:
-        return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
+        return all(space.contains(np.asarray(value[part])) for part, space in self.spaces.items())
 
     def check(self, value: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
         if not isinstance(value, dict) or set(value) != set(self.spaces):
@@ -261,7 +263,7 @@ class Transformed(Design):
         with backend.precision("float64"), backend.no_gradients():
             inner = backend.to_numpy(self.inverse(backend.to_tensor(np.asarray(value, "float64"), "float64")))
         inside = tree.flatten(inner)[0]
-        if not np.all(np.isfinite(inside)) or not np.all(self.space.contains(inner)):
+        if not np.all(np.isfinite(inside)) or not self.space.contains(inner):
             return False
         batch = inner if np.ndim(inside) > len(self.space.shape) else tree.map_structure(lambda v: v[None], inner)
         again = self._apply(batch).reshape(np.shape(value))

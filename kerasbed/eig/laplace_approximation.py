@@ -56,6 +56,7 @@ def laplace(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_samples: int = 512,
+    *,
     seed: int = 0,
     num_outcomes: int = 64,
 ) -> LaplaceEstimate:
@@ -76,7 +77,7 @@ def laplace(
         UserWarning: the approximation is not finite, its terms have so heavy a tail that the error means little,
             or the prior is far from normal.
     """
-    criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
+    criterion = FisherCriterion(simulator, num_samples, seed=seed, num_outcomes=num_outcomes)
     number_range.refuse_rounded_at(simulator, tree.map_structure(lambda leaf: leaf[None], design_values(design)))
     terms = criterion.terms(design)
     value, error = numerics.mean_and_error(terms)
@@ -99,7 +100,7 @@ class FisherCriterion:
     """
 
     @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
-    def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
+    def __init__(self, simulator: Simulator, num_samples: int = 512, *, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
         self.simulator, self.num_outcomes, self.seed = simulator, num_outcomes, seed

@@ -42,14 +42,14 @@ class Amortised(backend.KerasModel):
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def sample(
-        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None
+        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], *, seed: int | None = None
     ) -> dict[str, np.ndarray]:
         """Draws from the amortised posterior.
 
         Args:
             num_samples: draws for each data set.
             conditions: {"outcome": (datasets, *outcome_shape)} and, where the executed design differs from the
-                learned one, "design": (*shape) or (datasets, *shape).
+                learned one, "design": (*shape), (datasets, *shape) or a space at its values.
             seed: integer, or None for fresh draws.
 
         Returns:
@@ -300,7 +300,8 @@ class Amortised(backend.KerasModel):
                 f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used."
             )
         outcome = _with_batch(finite_values(conditions["outcome"], "outcome"), self.outcome_shape, "outcome")
-        given = conditions.get("design", self.design.numpy())
+        given = conditions.get("design", self.design)
+        given = given.numpy() if isinstance(given, Design) else given
         if isinstance(self.design.shape, dict):
             design = {
                 name: _with_batch(finite_values(given[name], f"design {name!r}"), shape, f"design {name!r}")

@@ -82,6 +82,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         simulator: Simulator,
         design: Design,
         objective: objectives.Objective | None = None,
+        *,
         seed: int | None = None,
         gradient: str = "auto",
         starts: int = 1,

@@ -26,7 +26,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=several, seed=integer_seed, num_inner=several)
     @backend.simulates
-    def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
+    def estimate_eig(self, num_samples: int = 4096, *, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
@@ -52,7 +52,7 @@ class Inference(backend.KerasModel):
         """
         if self._can_weigh_posterior():
             self._warn_outside_region(self.posterior)
-            return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed)
+            return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed=seed)
         by_draws = self.target is not None or self.objective.posterior is None or self._has_mass_on_edges()
         if self.has_static_likelihood() and by_draws:
             return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
@@ -84,7 +84,7 @@ class Inference(backend.KerasModel):
 
     def _bracket(self, num_samples, num_inner, seed):
         """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
-        found = bracket(self.simulator, self.design, num_samples, num_inner, seed, check=False, target=self.target)
+        found = bracket(self.simulator, self.design, num_samples, num_inner, seed=seed, check=False, target=self.target)
         learned = self.target is not None and self.target.has_density and not self.target.discrete
         held = self.objective.posterior
         if not learned or held is None or held.target is not self.target or not held.is_trained:
@@ -139,7 +139,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
-    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
+    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, *, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
         count = len(keras.tree.flatten(designs)[0])
         found = []

@@ -25,7 +25,7 @@ class Landscape:
     @checked(designs=count_or_values, num_samples=several, seed=integer_seed)
     @backend.simulates
     def eig_landscape(
-        self, designs: int | np.ndarray | dict = 256, num_samples: int = 1024, seed: int = 0
+        self, designs: int | np.ndarray | dict = 256, *, num_samples: int = 1024, seed: int = 0
     ) -> pd.DataFrame:
         """The bound at many designs, on common draws; meant for networks trained over the space.
 
@@ -48,7 +48,7 @@ class Landscape:
             with backend.no_gradients():
                 self.objective.posterior.warn_outside_region(backend.cast(designs))
         value, error = np.transpose(
-            [numerics.mean_and_error(c) for c in self.contributions_at(designs, num_samples, seed)]
+            [numerics.mean_and_error(c) for c in self.contributions_at(designs, num_samples, seed=seed)]
         )
         return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
 

@@ -53,6 +53,7 @@ class MinimizeResult:
 def minimize(
     objective: Callable,
     design: Design,
+    *,
     base_samples: Any = None,
     method: str = "L-BFGS-B",
     starts: int | np.ndarray = 8,

@@ -94,6 +94,7 @@ class Simulator:
         prior: AbstractPrior,
         outcome: Callable,
         log_likelihood: Callable | None = None,
+        *,
         noise: Any = None,
         noise_shape: tuple[int, ...] | None = None,
         name: str = "FunctionSimulator",
@@ -144,7 +145,7 @@ class Simulator:
 
     @checked(num_samples=positive_integer, seed=any_seed)
     def simulate(
-        self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, per_draw: bool = False
+        self, num_samples: int, design: Design | np.ndarray | dict, *, seed: int | None = None, per_draw: bool = False
     ) -> dict:
         """Simulate experiments.
 

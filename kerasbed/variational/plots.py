@@ -49,7 +49,7 @@ def plot_convergence(
 
 @checked(num_samples=positive_integer, seed=integer_seed)
 def plot_base_samples(
-    fit: VariationalFit, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
+    fit: VariationalFit, *, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
 ) -> Sequence[Axes] | np.ndarray:
     """What the base samples become: one fixed set of points, moved by the family at the start and at the end.
 
@@ -103,12 +103,12 @@ def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes |
 
 @checked(num_samples=positive_integer, seed=integer_seed)
 def plot_importance_weights(
-    fit: VariationalFit, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
+    fit: VariationalFit, *, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
 ) -> Axes:
     """The log importance weights of one data set: flat where the fit is the posterior, a long right tail where it is
     too narrow."""
     axis = _axes(axes)
-    log_weights = np.atleast_2d(fit.log_weights(num_samples, seed))[0]
+    log_weights = np.atleast_2d(fit.log_weights(num_samples, seed=seed))[0]
     axis.hist(log_weights - fit.log_evidence, bins=60, density=True, color="C0", alpha=0.7)
     axis.axvline(0.0, color="k", linewidth=0.8)
     k = float(np.max(fit.pareto_k))
