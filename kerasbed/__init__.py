@@ -26,6 +26,7 @@ from kerasbed.model.saving import load
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.datasets import SimulatorDataset
 from kerasbed.simulators.model_choice import ModelChoice
+from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
 del _backend
@@ -39,6 +40,7 @@ __all__ = [
     "GaussianSimulator",
     "ModelChoice",
     "Prior",
+    "Sequence",
     "Simulator",
     "SimulatorDataset",
     "acquisition",

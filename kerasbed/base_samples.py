@@ -13,13 +13,23 @@ import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import any_seed, checked, integer_seed, optional, positive_integer
 
 
 class BaseSamples:
-    """Points and weights of an expectation. `num` points; `error` says what their standard error may be based on."""
+    """Points and weights of an expectation. `num` points; `error` says what their standard error may be based on.
+
+    Example:
+        A rule gives points and weights; here the mean of x^2 under the standard normal, which is one.
+
+        >>> for rule in kb.base_samples.MonteCarlo(4096), kb.base_samples.Sobol(4096), kb.base_samples.GaussHermite(2):
+        ...     print(type(rule).__name__, round(float(rule.weights(1) @ rule.normal(1)[:, 0] ** 2), 2))
+        MonteCarlo 1.0
+        Sobol 1.00
+        GaussHermite 1.00
+    """
 
     error = "independent draws"
 
@@ -54,6 +64,11 @@ class SeededSamples(BaseSamples):
     Args:
         num: number of points.
         seed: integer; None draws one and keeps it.
+
+    Example:
+        >>> rule = kb.base_samples.MonteCarlo(4, seed=7)  # the same points at every call, others in another stream
+        >>> (rule.normal(2) == rule.normal(2)).all(), (rule.normal(2) == rule.in_stream(1).normal(2)).any()
+        (np.True_, np.False_)
     """
 
     @checked(num=positive_integer, seed=optional(integer_seed))
@@ -67,16 +82,23 @@ class SeededSamples(BaseSamples):
 
     def in_stream(self, stream: int) -> "SeededSamples":
         twin = copy.copy(self)
-        twin.seed = int(np.random.SeedSequence(self.seed, spawn_key=(stream,)).generate_state(1)[0])
+        twin.seed = streams.child(self.seed, stream)
         return twin
 
 
 class MonteCarlo(SeededSamples):
     """Independent draws.
 
+    Rules of one seed draw the same: for parameters beside noise, take `rule.in_stream(1)` for one of them.
+
     Args:
         num: number of points.
         seed: integer; None draws one and keeps it.
+
+    Example:
+        >>> points = kb.base_samples.MonteCarlo(10_000).uniform(3)
+        >>> points.shape, round(float(points.mean()), 1)
+        ((10000, 3), 0.5)
     """
 
     @checked(dim=positive_integer)
@@ -91,11 +113,21 @@ class MonteCarlo(SeededSamples):
 class Sobol(SeededSamples):
     """A scrambled Sobol sequence (Owen, 1997; Joe and Kuo, 2008), best with a power of two of points.
 
-    The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`.
+    The points of one scramble are not independent: a standard error comes from several seeds, `scrambles(n)`. Rules of
+    one seed have the same points: for parameters, `prior.transform(rule.uniform(dim))`, beside noise take
+    `rule.in_stream(1).normal(size)`, or the columns of one rule.
 
     Args:
         num: number of points.
         seed: integer; None draws one and keeps it.
+
+    Example:
+        The mean of x y over the unit square, 1/4, and its error from scrambles.
+
+        >>> rule = kb.base_samples.Sobol(1024)
+        >>> means = [float(scramble.uniform(2).prod(axis=-1).mean()) for scramble in rule.scrambles(8)]
+        >>> round(float(np.mean(means)), 3), bool(np.std(means) < 1e-3)
+        (0.250, True)
     """
 
     error = "independent scrambles"
@@ -107,8 +139,7 @@ class Sobol(SeededSamples):
     @checked(count=positive_integer)
     def scrambles(self, count: int = 8) -> list["Sobol"]:
         """`count` independent scrambles of the same sequence, for a standard error."""
-        seeds = np.random.SeedSequence(self.seed).generate_state(count)
-        return [Sobol(self.num, int(seed)) for seed in seeds]
+        return [Sobol(self.num, seed) for seed in streams.integers(self.seed, count)]
 
 
 class GaussHermite(BaseSamples):
@@ -117,6 +148,14 @@ class GaussHermite(BaseSamples):
     Args:
         order: points per dimension; the rule has order**dim of them.
         max_points: refuse larger tensor products.
+
+    Example:
+        >>> rule = kb.base_samples.GaussHermite(order=3)
+        >>> points, weights = rule.normal(2), rule.weights(2)
+        >>> points.shape
+        (9, 2)
+        >>> float(weights @ points[:, 0] ** 4).__round__(6)  # E[x^4] = 3, exactly
+        3.000000
     """
 
     error = "none: quadrature"
@@ -152,7 +191,13 @@ class GaussHermite(BaseSamples):
 
 @checked(num=positive_integer, dim=positive_integer, seed=any_seed)
 def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -> np.ndarray:
-    """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut."""
+    """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut.
+
+    Example:
+        >>> points = kb.base_samples.sobol(4, dim=1, seed=0)  # one in each quarter of the interval
+        >>> np.floor(4 * np.sort(points[:, 0]))
+        array([0., 1., 2., 3.])
+    """
     if dim > qmc.Sobol.MAXDIM:
         raise ValueError(
             f"Sobol points exist in up to {qmc.Sobol.MAXDIM} dimensions, but {dim} were asked for. Use MonteCarlo."

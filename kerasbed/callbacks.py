@@ -14,6 +14,15 @@ class DesignHistory(keras.callbacks.Callback):
     Attributes:
         epochs: epoch numbers, the first one before training.
         designs: values in the user's units, one array (*shape) for each.
+
+    Example:
+        `model` is the one of the example at `kerasbed.DesignModel`, which was trained for four epochs:
+
+        >>> model.design_history.numpy().shape, model.design_history.epochs
+        ((5, 2), [0, 1, 2, 3, 4])
+        >>> model.design_history.numpy()[[0, -1]].round(1)  # from where it started to where it ended
+        array([[0.9, 0.1],
+               [0.5, 0.5]], dtype=float32)
     """
 
     def __init__(self):

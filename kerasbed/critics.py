@@ -17,8 +17,11 @@ from keras import ops
 
 from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_shape
-from kerasbed.designs import Design, detach
+from kerasbed.designs import Space
+from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.scaling import Standardize
+
+__all__ = ["Critic"]
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -28,6 +31,17 @@ class Critic(keras.layers.Layer):
     Args:
         features: length of the vectors g and h.
         widths: hidden layers of either network.
+
+    Example:
+        For `kb.objectives.InfoNCE(critic)`, smaller than the default:
+
+        >>> critic = kb.critics.Critic(features=8, widths=(32,))
+        >>> simulator, design = kb.problems.LinearGaussian(), kb.designs.Simplex(2, initial=[0.5, 0.5])
+        >>> critic.setup(simulator, design, outcome_shape=(2,))
+        >>> draws = simulator.simulate(5, design, seed=0)
+        >>> pairs = critic(draws["parameters"], ops.cast(draws["outcome"], "float32"), design())
+        >>> tuple(pairs.shape)  # outcomes by parameters
+        (5, 5)
     """
 
     @checked(widths=positive_shape)
@@ -41,7 +55,7 @@ class Critic(keras.layers.Layer):
         hidden = [keras.layers.Dense(width, activation="silu") for width in self.widths]
         return keras.Sequential([*hidden, keras.layers.Dense(self.features + 1)], name=name)
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: Sequence[int]) -> None:
+    def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int]) -> None:
         """Create every weight for a problem."""
         if self.built:
             return
@@ -81,8 +95,7 @@ class Critic(keras.layers.Layer):
 
     def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
         """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
-        if self.space.detach_condition:
-            design = detach(design)
+        design = as_condition(design)
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
         features = ops.cast(self.space.encode(design), encoded.dtype)
         features = ops.broadcast_to(features, (ops.shape(outcome)[0], features.shape[-1]))

@@ -240,18 +240,23 @@ def _untyped(house):
 
 
 def _undocumented(house):
-    """Modules, and what packages list as public, without a docstring."""
+    """Modules without a docstring, and what packages list as public without a docstring or an example in it."""
     for module in house.values():
         if ast.get_docstring(module.tree) is None:
             yield _at(module, 1, "docstring", f"{module.name} has none")
-        for found in _definitions_listed(module, house):
-            if ast.get_docstring(found[1]) is None:
-                yield _at(found[0], found[1].lineno, "docstring", f"{found[1].name} is public and has none")
+        for source, found in _definitions_listed(module, house):
+            if (words := ast.get_docstring(found)) is None:
+                yield _at(source, found.lineno, "docstring", f"{found.name} is public and has none")
+            elif ">>> " not in words:
+                yield _at(source, found.lineno, "example", f"{found.name} is public and has none")
 
 
 def _definitions_listed(module, house) -> Iterator[tuple[Module, ast.FunctionDef | ast.ClassDef]]:
-    """Functions and classes of the package that a module takes from others and lists as public."""
+    """Functions and classes of the package that a module defines or takes from others, and lists as public."""
     listed = _listed(module)
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in listed:
+            yield module, node
     for node in ast.walk(module.tree):
         source = house.get(node.module or "") if isinstance(node, ast.ImportFrom) else None
         names = {alias.name for alias in node.names} & set(listed) if source else ()

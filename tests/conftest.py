@@ -35,14 +35,19 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what is slow, and on all backends but one what none of them changes, unless all is asked for."""
-    left_out = [] if config.getoption("--all") else ["slow"]
-    left_out += [] if config.getoption("--all") or keras.backend.backend() == "jax" else ["one_backend"]
     chosen, others = [], []
     for item in items:
-        (others if any(item.get_closest_marker(mark) for mark in left_out) else chosen).append(item)
+        (chosen if config.getoption("--all") or _is_quick(item) else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
     items[:] = chosen
+
+
+def _is_quick(item) -> bool:
+    only = item.get_closest_marker("one_backend")
+    return not item.get_closest_marker("slow") and (
+        only is None or keras.backend.backend() == (only.args[0] if only.args else "jax")
+    )
 
 
 @pytest.hookimpl(wrapper=True)

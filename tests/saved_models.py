@@ -120,9 +120,10 @@ MODELS = {
 
 
 def numbers(model) -> dict:
-    """What a loaded model must say again, on any backend: design, weights of networks in short, posterior draws."""
-    learned = model.objective if model.fitted_posterior is None else model.fitted_posterior.network
-    sums = [float(np.sum(ops.convert_to_numpy(weight), dtype="float64")) for weight in learned.weights]
+    """What a loaded model must say again, on any backend: design, all weights in short, posterior draws."""
+    fitted = model.fitted_posterior
+    learned = model.design.weights + model.objective.weights if fitted is None else fitted.network.weights
+    sums = [float(np.sum(ops.convert_to_numpy(weight), dtype="float64")) for weight in learned]
     design = np.concatenate([np.ravel(part) for part in keras.tree.flatten(model.design.numpy())])
     found = {"design": design.tolist(), "sums": sorted(sums)}
     if model.fitted_posterior is not None or model.objective.posterior is not None:

@@ -22,6 +22,10 @@ PLANTED = {
     "shadow": ("eig/estimate.py", 'def estimate() -> None:\n    """A function of that name."""\n'),
     "types": ("callbacks.py", "def untyped(model):\n    return model\n"),
     "docstring": ("plots/blank.py", "value = 1\n"),
+    "example": (
+        "variational/plots.py",
+        '__all__ = ["plot"]\n\ndef plot() -> None:\n    """A picture of nothing."""\n',
+    ),
     "print": ("search/cube.py", "print(1)\n"),
 }
 

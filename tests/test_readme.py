@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasbed.model import design_model as model_module
+from kerasbed.model import training_data
 
 WITH_XLA = True
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_first_example_runs(monkeypatch, capsys):
-    monkeypatch.setattr(model_module, "STEPS_PER_EPOCH", 20)  # the example trains 100 steps an epoch
+    monkeypatch.setattr(training_data, "STEPS_PER_EPOCH", 20)  # the example trains 100 steps an epoch
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     names = {}
     exec(compile(example, "README.md", "exec"), names)

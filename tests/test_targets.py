@@ -9,7 +9,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.eig import certificate
+from kerasbed.eig import certificate, learned_bound
 from tests import toys
 
 
@@ -62,7 +62,7 @@ def test_design_and_eig_equal_the_exact_marginal_answer(learned):
     value = exact(model.design.numpy(), weights)
     assert value > 0.99 * best(weights)
     if case == "nuisance":  # its likelihood by an inner sum bounds it from above, too
-        both, estimate = model.estimate_eig(2**11), model._own_bound(2**14, seed=0)
+        both, estimate = model.estimate_eig(2**11), learned_bound.estimate(model.study, 2**14, seed=0)
         assert value - 3 * both.upper_se < both.upper < 1.01 * value + 3 * both.upper_se
     else:
         estimate = model.estimate_eig(2**15)
@@ -119,7 +119,7 @@ def test_a_factor_in_the_learned_marginal_changes_no_certificate(monkeypatch):
     def bound():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an untrained network
-            return certificate.certified_eig(model, 256, seed=1, contrasts=128).lower
+            return certificate.certified_eig(model.study, 256, seed=1, contrasts=128).lower
 
     design = kb.designs.Box((2,), -0.8, 0.8, initial=[0.0, 0.7], trainable=False)
     model = kb.DesignModel(Mixture(), design, toys.lean_objective(), target=prediction, seed=0)

@@ -1,5 +1,6 @@
 """Small experiments with known answers, small networks, and Python in a fresh process."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -121,6 +122,26 @@ def design_step(model, draws):
     before = ops.convert_to_numpy(model.design.unconstrained).astype("float64")
     model.fit(draws, batch_size=len(draws["noise"]), shuffle=False, verbose=0)
     return ops.convert_to_numpy(model.design.unconstrained).astype("float64") - before
+
+
+@contextlib.contextmanager
+def jax_compilations():
+    """Context that yields a list of what JAX compiles within, whoever asks; empty on other backends."""
+    found = []
+    if keras.backend.backend() != "jax":
+        yield found
+        return
+    import jax
+
+    def listen(event, seconds, **_):
+        if "backend_compile" in event:
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def other_backend():

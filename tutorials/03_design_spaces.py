@@ -15,6 +15,7 @@
 # | `Ball`, `Sphere` | points within or at a distance |
 # | `Product(name=space, ...)` | several of these together, as a dict |
 # | `Transformed(space, fn)` | a constraint of your own |
+# | `Sequence(design, length)` | one of these for each of several measurements; `kb.Sequence` simulates them |
 
 # %%
 import os

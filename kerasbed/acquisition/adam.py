@@ -13,6 +13,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.acquisition import base
+from kerasbed.backend.programs import SHARED
 
 RATE, FIRST_DECAY, SECOND_DECAY = 0.05, 0.9, 0.99
 BLOCK = 25  # steps between looks at the clock
@@ -68,7 +69,7 @@ def ascend(
     return points[values.argmax(axis=0), rows], values.max(axis=0)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _block(cls, kernel, key, noise_shape):
     """`(state, schedule, noise, low, span, arrays) -> state` after one block of steps."""
 

@@ -25,6 +25,7 @@ from kerasbed import backend
 from kerasbed.acquisition import gaussian_process
 from kerasbed.acquisition.gaussian_process import GaussianProcess
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.programs import SHARED
 from kerasbed.base_samples import BaseSamples, Sobol
 
 
@@ -35,6 +36,16 @@ class Acquisition:
         gp: `GaussianProcess`, the belief about the outcomes.
         base_samples: a rule of `kb.base_samples`, or the points themselves, (S, q + pending); default 256 Sobol points.
         pending: (p, d) points whose outcomes are awaited, or None.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess([[0.0], [1.0]], [0.0, 1.0], lengthscale=0.5, variance=1.0, noise=1e-6)
+        >>> acquisition = kb.acquisition.ExpectedImprovement(gp)
+        >>> isinstance(acquisition, kb.acquisition.Acquisition)
+        True
+        >>> pools = np.array([[[0.5]], [[3.0]]])  # (pools, q, d)
+        >>> values, gradients = acquisition.value_and_gradient(pools)
+        >>> values.shape, gradients.shape
+        ((2,), (2, 1, 1))
     """
 
     def __init__(
@@ -154,14 +165,14 @@ def shapes(points: Tensor, arrays: Mapping[str, Any]) -> tuple:
     return points.shape, *(tuple(array.shape) for array in others), constants
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def compiled_value(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> values`, NumPy."""
     del key
     return backend.compile_function(lambda points, arrays: cls.evaluate(kernel, arrays, points))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def compiled_value_and_gradient(cls: type[Acquisition], kernel: str, key: tuple) -> Callable:
     """`(points, arrays) -> (values, gradients)`, NumPy.
 

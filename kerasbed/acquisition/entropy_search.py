@@ -48,6 +48,13 @@ class EntropySearch(Acquisition):
         base_samples: of the outcomes at the query points; default 32 Sobol points.
         inner_base_samples: of the function given the outcomes, a rule or points (S, R + q + pending);
             default 64 Sobol points.
+
+    Example:
+        >>> known = dict(lengthscale=0.3, variance=1.0, noise=1e-6, mean=0.0)
+        >>> gp = kb.acquisition.GaussianProcess([[0.0], [1.0]], [0.0, 1.0], **known)
+        >>> search = kb.acquisition.EntropySearch(gp, kb.acquisition.representers(gp, [(0.0, 2.0)], num=10))
+        >>> bool(search([[1.5]]) > search([[0.0]]))  # a place not seen yet tells more of where the maximum is
+        True
     """
 
     def __init__(
@@ -148,6 +155,13 @@ def representers(
 
     Returns:
         (num, d): distinct points, the likeliest maximisers first.
+
+    Example:
+        >>> known = dict(lengthscale=0.3, variance=1.0, noise=1e-6, mean=0.0)
+        >>> gp = kb.acquisition.GaussianProcess([[0.0], [1.0]], [0.0, 1.0], **known)
+        >>> points = kb.acquisition.representers(gp, [(0.0, 1.0)], num=10)
+        >>> points.shape, bool(np.median(points) > 0.5)  # near the larger of two observations
+        ((10, 1), True)
     """
     bounds = np.asarray(bounds, "float64")
     spread = bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * sobol(candidates, len(bounds), seed)

@@ -30,6 +30,13 @@ class ExpectedImprovement(Acquisition):
         gp, base_samples, pending: see `Acquisition`.
         best: value to improve on; None: the best observed value, or with noise the best posterior mean at an
             observed point.
+
+    Example:
+        Far from all observations the belief is N(0, 1), and E[max(f, 0)] = 1 / sqrt(2 pi).
+
+        >>> gp = kb.acquisition.GaussianProcess([[0.0]], [0.0], lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0)
+        >>> float(kb.acquisition.ExpectedImprovement(gp, best=0.0)([[9.0]])), 1 / np.sqrt(2 * np.pi)
+        (0.40, 0.40)
     """
 
     def __init__(
@@ -54,6 +61,11 @@ class ProbabilityOfImprovement(Acquisition):
     Args:
         gp, base_samples, pending: see `Acquisition`. best: see `ExpectedImprovement`.
         temperature: width of the sigmoid in the units of y; None: a hundredth of the function's standard deviation.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess([[0.0]], [0.0], lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0)
+        >>> float(kb.acquisition.ProbabilityOfImprovement(gp, best=1.0)([[9.0]])), stats.norm.sf(1.0)
+        (0.16, 0.16)
     """
 
     def __init__(
@@ -85,6 +97,11 @@ class UpperConfidenceBound(Acquisition):
     Args:
         gp, base_samples, pending: see `Acquisition`.
         beta: squared number of standard deviations.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess([[0.0]], [0.0], lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0)
+        >>> float(kb.acquisition.UpperConfidenceBound(gp, beta=4.0)([[9.0]]))  # 0 + 2 standard deviations of 1
+        2.00
     """
 
     def __init__(
@@ -108,6 +125,12 @@ class SimpleRegret(Acquisition):
 
     Args:
         gp, base_samples, pending: see `Acquisition`.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess([[0.0]], [0.0], lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0)
+        >>> far = [[9.0], [-9.0]]  # two independent N(0, 1), whose maximum is expected at 1 / sqrt(pi)
+        >>> float(kb.acquisition.SimpleRegret(gp)(far)), 1 / np.sqrt(np.pi)
+        (0.56, 0.56)
     """
 
     @staticmethod

@@ -24,6 +24,7 @@ from kerasbed import backend
 from kerasbed.acquisition import marginal_likelihood
 from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.programs import SHARED
 from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
 
 
@@ -73,6 +74,14 @@ class GaussianProcess:
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or hyperparameters that are not positive.
+
+    Example:
+        >>> gp = kb.acquisition.GaussianProcess(
+        ...     [[0.0], [1.0]], [0.0, 1.0], kernel="rbf", lengthscale=0.5, variance=1.0, noise=1e-6, mean=0.0
+        ... )
+        >>> mean, deviation = gp.predict([[1.0], [9.0]])  # at an observation, and far from all of them
+        >>> mean.round(2), deviation.round(2)
+        (array([1., 0.]), array([0., 1.]))
     """
 
     @checked(seed=integer_seed)
@@ -177,13 +186,13 @@ class GaussianProcess:
         return points
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _correlation(kernel, size, dim):
     del size, dim  # one compiled program for each set of shapes
     return backend.compile_function(lambda x, lengthscale: correlation(kernel, x, x, lengthscale))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _posterior(kernel, shape, size):
     def evaluate(points, data):
         mean, spread = posterior(kernel, data, points)

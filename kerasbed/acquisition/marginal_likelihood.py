@@ -27,6 +27,7 @@ from scipy import linalg, optimize
 from kerasbed import backend
 from kerasbed.acquisition.kernels import correlation, padded
 from kerasbed.backend import errors, numerics
+from kerasbed.backend.programs import SHARED
 
 # Bounds of log(lengthscale, variance, noise) for inputs on [0, 1] and outcomes of unit variance.
 BOUNDS = np.log([[0.01, 100.0], [1e-2, 1e3], [1e-8, 2.0]])
@@ -132,7 +133,7 @@ def _descend(value_and_gradient, start, bounds):
     return found.x, float(found.fun)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _covariance(kernel, dim, size):
     """K, and the pullback of a matrix to the hyperparameters; compiled once for each set of shapes."""
 

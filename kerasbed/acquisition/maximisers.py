@@ -62,6 +62,14 @@ def maximize(
 
     Raises:
         ValueError: an unknown method, or bounds that do not fit.
+
+    Example:
+        >>> known = dict(lengthscale=0.3, variance=1.0, noise=1e-6, mean=0.0)
+        >>> gp = kb.acquisition.GaussianProcess([[0.2], [0.8]], [0.0, 0.0], **known)
+        >>> acquisition = kb.acquisition.UpperConfidenceBound(gp)
+        >>> point, value = kb.acquisition.maximize(acquisition, [(0.2, 0.8)], method="l-bfgs-b")
+        >>> point.round(2)  # where least is known
+        array([[0.5]])
     """
     bounds = checked_bounds(bounds, acquisition.gp.dim)
     if method not in METHODS:

@@ -353,20 +353,36 @@ class Compiled:
         function: in `keras.ops`.
         dtype: of the computation, whatever the process' floatx.
         compiled: handed to `make`.
+        variables: Keras variables that `function` reads at each call. Only on JAX a program would hold the values that
+            they had when it was made.
     """
 
-    def __init__(self, make: Callable, function: Callable, dtype: str, compiled: bool = True):
+    def __init__(
+        self,
+        make: Callable,
+        function: Callable,
+        dtype: str,
+        compiled: bool = True,
+        variables: Sequence[keras.Variable] = (),
+    ):
         self.make, self.function, self.dtype, self.compiled = make, function, dtype, compiled
+        self.variables = tuple(variables) if NAME == "jax" else ()
         self._program = None
 
     def __call__(self, *args):
         if self._program is None:
-            self._program = self.make(self.function, self.compiled)
+            function = self._with_values if self.variables else self.function
+            self._program = self.make(function, self.compiled)
         given = "float64" if _WIDE.get() else self.dtype
+        values = ([variable.value for variable in self.variables],) if self.variables else ()
         with precision(self.dtype):
             if NAME == "jax" and self.compiled:  # a program takes arrays quicker than tensors are made of them
-                return to_numpy(self._program(*_map_leaves(lambda leaf: _in_type(leaf, given), args)))
-            return to_numpy(self._program(*to_tensor(args, given)))
+                return to_numpy(self._program(*values, *_map_leaves(lambda leaf: _in_type(leaf, given), args)))
+            return to_numpy(self._program(*values, *to_tensor(args, given)))
+
+    def _with_values(self, values, *args):
+        with keras.StatelessScope(state_mapping=list(zip(self.variables, values, strict=True))):
+            return self.function(*args)
 
     def __getstate__(self):
         return vars(self) | {"_program": None}
@@ -380,12 +396,31 @@ def _program_of(function, compiled):
     return torch.no_grad()(function)
 
 
-def compile_function(function: Callable[..., Any], dtype: str = "float64", compiled: bool = True) -> Callable[..., Any]:
+def compile_function(
+    function: Callable[..., Any],
+    dtype: str = "float64",
+    compiled: bool = True,
+    variables: Sequence[keras.Variable] = (),
+) -> Callable[..., Any]:
     """`function(*arrays)` in `keras.ops`, compiled where the backend compiles, NumPy in and out, without gradients.
 
-    `compiled=False` evaluates eagerly: quicker for a function that is called once or twice.
+    `compiled=False` evaluates eagerly: quicker for a function that is called once or twice. `variables` are read at
+    each call; others of Keras have, on JAX, the values that they had at the first one.
     """
-    return Compiled(_program_of, function, dtype, compiled)
+    return Compiled(_program_of, function, dtype, compiled, variables)
+
+
+def signature(structure: Any) -> tuple:
+    """Nested names, shapes and types of arrays, and the types that are computed in: what one program is made for."""
+    return _signature(structure), keras.config.floatx(), _WIDE.get()
+
+
+def _signature(structure):
+    if isinstance(structure, dict):
+        return tuple((name, _signature(structure[name])) for name in sorted(structure))
+    if isinstance(structure, list | tuple):
+        return tuple(_signature(part) for part in structure)
+    return np.shape(structure), str(getattr(structure, "dtype", type(structure)))
 
 
 def compile_light(function: Callable[..., Any], dtype: str = "float64") -> Callable[..., Any]:

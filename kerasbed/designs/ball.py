@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.designs.base import Design, entries, flatten, normal_directions, short
+from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space, entries, flatten, short
 
 
-class _Round(Design):
+class _RoundSpace(Space):
     """What both share: the last axis of `shape` counts the coordinates of a point."""
 
     def __init__(self, shape: int | Sequence[int], radius: float = 1.0, center: ArrayLike = 0.0, **kwargs: Any):
@@ -35,24 +36,21 @@ class _Round(Design):
         return np.linalg.norm((np.asarray(value) - self.center) / self.radius, axis=-1)
 
     def __repr__(self):
-        return f"{type(self).__name__}(shape={self.shape}, radius={self.radius:g}, center={short(self.center)})"
+        return f"{self.kind}(shape={self.shape}, radius={self.radius:g}, center={short(self.center)})"
 
     def get_config(self):
         return super().get_config() | {"radius": self.radius, "center": self.center.tolist()}
 
 
+def _directions(num, shape, rng) -> np.ndarray:
+    """Uniform points of the unit sphere over the last axis, (num, *shape)."""
+    directions = rng.standard_normal((num, *shape))
+    return directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+
+
 @keras.saving.register_keras_serializable("kerasbed")
-class Ball(_Round):
-    """Points within a distance of a centre.
-
-    Args:
-        shape: (d,) for one point of d coordinates, (count, d) for several.
-        radius: largest Euclidean distance, in the user's units.
-        center: number or (*shape).
-
-    Raises:
-        ValueError: a radius that is not positive.
-    """
+class BallSpace(_RoundSpace):
+    """The geometry of `Ball`."""
 
     def constrain(self, u: Tensor) -> Tensor:
         size = ops.stop_gradient(ops.maximum(ops.max(ops.abs(u), axis=-1, keepdims=True), 1.0))
@@ -69,7 +67,7 @@ class Ball(_Round):
     @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        directions = normal_directions(num, self.shape, rng)
+        directions = _directions(num, self.shape, rng)
         distance = rng.random((*directions.shape[:-1], 1)) ** (1.0 / self.shape[-1])
         return self.center + self.radius * distance * directions
 
@@ -78,17 +76,31 @@ class Ball(_Round):
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Sphere(_Round):
-    """Points at a distance of a centre.
+class Ball(BallSpace, Design):
+    """Points within a distance of a centre.
 
     Args:
         shape: (d,) for one point of d coordinates, (count, d) for several.
-        radius: Euclidean distance, in the user's units.
+        radius: largest Euclidean distance, in the user's units.
         center: number or (*shape).
+        **kwargs: what every `Design` takes.
 
     Raises:
-        ValueError: a radius that is not positive, or one coordinate, where a sphere is two points.
+        ValueError: a radius that is not positive.
+
+    Example:
+        >>> beacon = kb.designs.Ball((2,), radius=3.0, center=[1.0, 1.0], initial=[1.0, 3.0])
+        >>> beacon.contains([1.0, 3.9]), beacon.contains([4.0, 4.0])
+        (True, False)
     """
+
+    def _bare_space(self):
+        return BallSpace(self.shape, self.radius, self.center)
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class SphereSpace(_RoundSpace):
+    """The geometry of `Sphere`."""
 
     def __init__(self, shape: int | Sequence[int], radius: float = 1.0, center: ArrayLike = 0.0, **kwargs: Any):
         super().__init__(shape, radius, center, **kwargs)
@@ -110,7 +122,30 @@ class Sphere(_Round):
 
     @checked(num=positive_integer, seed=any_seed)
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self.center + self.radius * normal_directions(num, self.shape, np.random.default_rng(seed))
+        return self.center + self.radius * _directions(num, self.shape, np.random.default_rng(seed))
 
     def contains(self, value: np.ndarray) -> bool:
         return bool(np.all(np.abs(self._distance(value) - 1.0) <= 1e-6))
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Sphere(SphereSpace, Design):
+    """Points at a distance of a centre.
+
+    Args:
+        shape: (d,) for one point of d coordinates, (count, d) for several.
+        radius: Euclidean distance, in the user's units.
+        center: number or (*shape).
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: a radius that is not positive, or one coordinate, where a sphere is two points.
+
+    Example:
+        >>> direction = kb.designs.Sphere((3,), initial=[0.0, 0.0, 1.0])  # of a field, say
+        >>> np.linalg.norm(direction.sample(4, seed=0), axis=-1)
+        array([1., 1., 1., 1.])
+    """
+
+    def _bare_space(self):
+        return SphereSpace(self.shape, self.radius, self.center)

@@ -11,18 +11,13 @@ from numpy.typing import ArrayLike
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.designs.base import Design, entries, flatten, short
+from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space, entries, flatten, short
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Free(Design):
-    """Any real values.
-
-    Args:
-        shape: shape of one design.
-        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
-            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
-    """
+class FreeSpace(Space):
+    """The geometry of `Free`: the unconstrained coordinate is (value - center) / scale."""
 
     def __init__(self, shape: int | Sequence[int], center: ArrayLike = 0.0, scale: ArrayLike = 1.0, **kwargs: Any):
         self.center, self.scale = entries("center", center, shape), entries("scale", scale, shape)
@@ -47,23 +42,35 @@ class Free(Design):
         return bool(np.all(np.isfinite(value)))
 
     def __repr__(self):
-        return f"Free(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
+        return f"{self.kind}(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
 
     def get_config(self) -> dict:
         return super().get_config() | {"center": self.center.tolist(), "scale": self.scale.tolist()}
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Box(Design):
-    """Values between bounds, low + (high - low) * sigmoid(u).
+class Free(FreeSpace, Design):
+    """Any real values.
 
     Args:
         shape: shape of one design.
-        low, high: bounds in the user's units; numbers or (*shape).
+        center, scale: where designs are expected, in the user's units; numbers or (*shape). The unconstrained
+            coordinate is (value - center) / scale, and `sample` draws from N(center, scale^2).
+        **kwargs: what every `Design` takes.
 
-    Raises:
-        ValueError: low >= high, or a bound is not finite.
+    Example:
+        >>> places = kb.designs.Free((30, 2), center=5.0, scale=2.0)  # thirty places in the plane
+        >>> places.sample(1000, seed=0).std().round(1)
+        2.0
     """
+
+    def _bare_space(self):
+        return FreeSpace(self.shape, self.center, self.scale)
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class BoxSpace(Space):
+    """The geometry of `Box`: low + (high - low) * sigmoid(u)."""
 
     def __init__(self, shape: int | Sequence[int], low: ArrayLike, high: ArrayLike, **kwargs: Any):
         self.low, self.high = entries("low", low, shape), entries("high", high, shape)
@@ -99,7 +106,31 @@ class Box(Design):
         return bool(np.all((value >= self.low - slack) & (value <= self.high + slack)))
 
     def __repr__(self):
-        return f"Box(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
+        return f"{self.kind}(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
 
     def get_config(self) -> dict:
         return super().get_config() | {"low": self.low.tolist(), "high": self.high.tolist()}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Box(BoxSpace, Design):
+    """Values between bounds, low + (high - low) * sigmoid(u).
+
+    Args:
+        shape: shape of one design.
+        low, high: bounds in the user's units; numbers or (*shape).
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: low >= high, or a bound is not finite.
+
+    Example:
+        >>> box = kb.designs.Box((3,), low=0.0, high=[1.0, 10.0, 400.0])
+        >>> box.sample(1000, seed=0).max(axis=0).round()
+        array([  1.,  10., 400.])
+        >>> box.contains([0.5, 5.0, 50.0]), box.contains([0.5, 5.0, 500.0])
+        (True, False)
+    """
+
+    def _bare_space(self):
+        return BoxSpace(self.shape, self.low, self.high)

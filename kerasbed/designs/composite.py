@@ -1,63 +1,32 @@
-"""Spaces made of spaces: `Product` (named parts) and `Transformed` (a user's own differentiable constraint)."""
+"""`Product`: a space of named parts, each with its own space."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 from numpy.typing import ArrayLike
 
-from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, functions
-from kerasbed.backend.numerics import like
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
-from kerasbed.designs.base import Design, random_start
-
-SCALING_DRAWS = 1024
+from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
+from kerasbed.designs.starts import random_start
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Product(Design):
-    """Named parts, each with its own space; `outcome` gets a dict name -> (1 or batch, *shape).
+class ProductSpace(Space):
+    """The geometry of `Product`.
 
     Args:
-        **spaces: name = design space. `initial`, `seed`, `trainable`, `name` and `dtype` are taken as for every space,
-            `initial` as a dict; parts may also bring their own initial values.
-
-    Raises:
-        TypeError: a part is no design space.
-        ValueError: no parts, or a Product within a Product.
-
-    Example:
-        >>> design = Product(times=Times(4, 0.0, 24.0, min_gap=1.0), dose=Box((1,), 1.0, 10.0))
-        >>> design.numpy()["dose"]
+        spaces: name -> space.
     """
 
-    @checked(seed=integer_seed)
-    def __init__(
-        self,
-        *,
-        initial: dict[str, ArrayLike] | None = None,
-        seed: int | None = None,
-        trainable: bool = True,
-        name: str | None = None,
-        dtype: str | dict | keras.DTypePolicy | None = None,
-        spaces: Mapping[str, Design] | None = None,
-        **parts: Design,
-    ):
-        parts = {**(spaces or {}), **parts}
-        if not parts:
-            raise ValueError("Product got no parts; pass at least one, e.g. Product(dose=kb.designs.Box((1,), 0, 1)).")
-        for part, space in parts.items():
-            if not isinstance(space, Design):
-                raise TypeError(f"part {part!r} is {space!r}, but a design space was expected.")
-            if isinstance(space, Product):
-                raise ValueError(f"part {part!r} is a Product itself; give its parts to this one instead.")
-        self.sizes = {part: int(np.prod(space.unconstrained_shape)) for part, space in parts.items()}
-        self.spaces = dict(parts)
-        shapes = {part: space.shape for part, space in parts.items()}
-        super().__init__(shapes, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype)
+    def __init__(self, spaces: Mapping[str, Space], **kwargs: Any):
+        self.spaces = dict(spaces)
+        self.sizes = {part: int(np.prod(space.unconstrained_shape)) for part, space in self.spaces.items()}
+        super().__init__({part: space.shape for part, space in self.spaces.items()}, **kwargs)
 
     @property
     def unconstrained_shape(self) -> tuple[int, ...]:
@@ -86,6 +55,10 @@ class Product(Design):
     def encode(self, design: Mapping[str, Tensor]) -> Tensor:
         features = {part: space.encode(design[part]) for part, space in self.spaces.items()}
         return ops.concatenate(list(_same_rows(features).values()), axis=-1)
+
+    @property
+    def choice_names(self) -> tuple[str, ...]:
+        return tuple(f"{part}/{name}" for part, space in self.spaces.items() for name in space.choice_names)
 
     def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         draws = {}
@@ -135,13 +108,74 @@ class Product(Design):
         return {part: space.sample(num, rng) for part, space in self.spaces.items()}
 
     def contains(self, value: Mapping[str, np.ndarray]) -> bool:
-        return all(space.contains(np.asarray(value[part])) for part, space in self.spaces.items())
+        return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
 
     def check(self, value: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
         if not isinstance(value, dict) or set(value) != set(self.spaces):
             given = sorted(value) if isinstance(value, dict) else type(value).__name__
             raise ValueError(f"design has parts {given}, but {sorted(self.spaces)} were expected, as a dict.")
         return {part: space.check(value[part]) for part, space in self.spaces.items()}
+
+    def _parts(self):
+        return self.spaces
+
+    def __repr__(self):
+        return f"{self.kind}({', '.join(f'{part}={space!r}' for part, space in self.spaces.items())})"
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["shape"]
+        return config | {"spaces": {p: keras.saving.serialize_keras_object(s) for p, s in self.spaces.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        spaces = {part: keras.saving.deserialize_keras_object(space) for part, space in config["spaces"].items()}
+        return super().from_config(config | {"spaces": spaces})
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Product(ProductSpace, Design):
+    """Named parts, each with its own space; `outcome` gets a dict name -> (1 or batch, *shape).
+
+    Args:
+        **spaces: name = design space. `initial`, `seed`, `trainable`, `name` and `dtype` are taken as for every space,
+            `initial` as a dict; parts may also bring their own initial values.
+
+    Raises:
+        TypeError: a part is no design space.
+        ValueError: no parts, or a Product within a Product.
+
+    Example:
+        >>> times, dose = kb.designs.Times(2, 0.0, 24.0, min_gap=1.0), kb.designs.Box((1,), 1.0, 10.0)
+        >>> design = kb.designs.Product(times=times, dose=dose, initial={"times": [2.0, 12.0], "dose": [5.0]})
+        >>> design.numpy()["times"].round(3), design.numpy()["dose"].round(3)
+        (array([ 2., 12.], dtype=float32), array([5.], dtype=float32))
+    """
+
+    @checked(seed=integer_seed)
+    def __init__(
+        self,
+        *,
+        initial: dict[str, ArrayLike] | None = None,
+        seed: int | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: str | dict | keras.DTypePolicy | None = None,
+        spaces: Mapping[str, Design] | None = None,
+        **parts: Design,
+    ):
+        parts = {**(spaces or {}), **parts}
+        if not parts:
+            raise ValueError("Product got no parts; pass at least one, e.g. Product(dose=kb.designs.Box((1,), 0, 1)).")
+        for part, space in parts.items():
+            if not isinstance(space, Design):
+                raise TypeError(f"part {part!r} is {space!r}, but a design space was expected.")
+            if isinstance(space, Product):
+                raise ValueError(f"part {part!r} is a Product itself; give its parts to this one instead.")
+        super().__init__(parts, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype)
+
+    def _bare_space(self):
+        return ProductSpace({part: design.space for part, design in self.spaces.items()})
 
     def _start(self):
         if self.initial is not None:
@@ -153,19 +187,6 @@ class Product(Design):
         start = np.concatenate(pieces, axis=-1)
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
 
-    def __repr__(self):
-        return f"Product({', '.join(f'{part}={space!r}' for part, space in self.spaces.items())})"
-
-    def get_config(self) -> dict:
-        config = super().get_config()
-        del config["shape"]
-        return config | {"spaces": {p: keras.saving.serialize_keras_object(s) for p, s in self.spaces.items()}}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Product":
-        spaces = {part: keras.saving.deserialize_keras_object(space) for part, space in config["spaces"].items()}
-        return super().from_config(config | {"spaces": spaces})
-
 
 def _same_rows(parts):
     """Parts that a batch shares, (1, ...), repeated where others are (batch, ...), so that all concatenate."""
@@ -173,125 +194,3 @@ def _same_rows(parts):
         return parts
     rows = next(ops.shape(values)[0] for values in parts.values() if values.shape[0] != 1)
     return {part: ops.broadcast_to(values, (rows, *values.shape[1:])) for part, values in parts.items()}
-
-
-@keras.saving.register_keras_serializable("kerasbed")
-class Transformed(Design):
-    """A space seen through a differentiable function, for constraints of the user's own.
-
-    Args:
-        space: the space whose designs are transformed.
-        fn: designs (batch, *space.shape) -> designs in the user's units, (batch, ...), in `keras.ops`. To save a model,
-            make it a named function registered with `keras.saving.register_keras_serializable`.
-        inverse: optional inverse of `fn`, needed for `initial`, `assign` and `contains`.
-
-    Raises:
-        ValueError: `fn` does not keep the batch axis, or is not finite over the space.
-
-    Example:
-        >>> Transformed(Box((3,), -2.0, 1.0), lambda d: 10.0**d, inverse=lambda v: ops.log10(v))
-    """
-
-    def __init__(
-        self, space: Design, fn: Callable[[Any], Tensor], inverse: Callable[[Tensor], Any] | None = None, **kwargs: Any
-    ):
-        if not isinstance(space, Design):
-            raise TypeError(f"space is {space!r}, but a design space was expected.")
-        self.fn, self.inverse = fn, inverse
-        self.spaces = {"inner": space}  # in a dict: torch takes a layer as attribute only after the constructor
-        values = self._apply(space.sample(SCALING_DRAWS, seed=0))
-        if values.ndim < 2 or len(values) != SCALING_DRAWS:
-            raise ValueError(
-                f"fn returned shape {values.shape} for {SCALING_DRAWS} designs of shape {space.shape}; the batch axis "
-                "first and at least one more were expected; write it for (batch, *shape)."
-            )
-        if not np.all(np.isfinite(values)):
-            raise ValueError("fn is NaN or infinite somewhere over the space, but finite designs were expected.")
-        spread = values.std(axis=0)
-        self.center, self.spread = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
-        super().__init__(values.shape[1:], **kwargs)
-
-    @property
-    def space(self) -> Design:
-        """The space whose designs are transformed."""
-        return self.spaces["inner"]
-
-    def _apply(self, values):
-        """`fn` of NumPy designs, NumPy out, in float64."""
-        with backend.precision("float64"), backend.no_gradients():
-            return np.asarray(ops.convert_to_numpy(self.fn(backend.to_tensor(values, "float64"))), "float64")
-
-    @property
-    def unconstrained_shape(self) -> tuple[int, ...]:
-        return self.space.unconstrained_shape
-
-    def constrain(self, u: Tensor) -> Tensor:
-        return self.fn(self.space.constrain(u))
-
-    def unconstrain(self, value: Tensor) -> Tensor:
-        self._need_inverse()
-        return self.space.unconstrain(self.inverse(value))
-
-    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.space.choice_draws(num, rng)
-
-    def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor:
-        return self.fn(self.space.relax(u, choice, progress))
-
-    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self.space.propose(u, rng)
-
-    def neighbours(self, u: np.ndarray) -> np.ndarray:
-        return self.space.neighbours(u)
-
-    def settled(self, u: np.ndarray) -> np.ndarray:
-        return self.space.settled(u)
-
-    def continuous_coordinates(self) -> np.ndarray:
-        return self.space.continuous_coordinates()
-
-    def encode(self, design: Tensor) -> Tensor:
-        scaled = (design - like(self.center, design)) / like(self.spread, design)
-        return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
-
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self._apply(self.space.sample(num, seed))
-
-    def contains(self, value: np.ndarray) -> bool:
-        self._need_inverse()
-        with backend.precision("float64"), backend.no_gradients():
-            inner = backend.to_numpy(self.inverse(backend.to_tensor(np.asarray(value, "float64"), "float64")))
-        inside = tree.flatten(inner)[0]
-        if not np.all(np.isfinite(inside)) or not self.space.contains(inner):
-            return False
-        batch = inner if np.ndim(inside) > len(self.space.shape) else tree.map_structure(lambda v: v[None], inner)
-        again = self._apply(batch).reshape(np.shape(value))
-        return bool(np.all(np.abs(again - value) <= 1e-6 * (np.abs(value) + self.spread)))
-
-    def check(self, value: ArrayLike) -> np.ndarray:
-        self._need_inverse()
-        return super().check(value)
-
-    def _need_inverse(self):
-        if self.inverse is None:
-            raise ValueError(
-                "Transformed has no inverse, so values cannot be turned into coordinates; pass inverse= to use initial "
-                "values, assign or starts."
-            )
-
-    def __repr__(self):
-        return f"Transformed({self.space!r}, {getattr(self.fn, '__name__', self.fn)})"
-
-    def get_config(self):
-        config = super().get_config()
-        del config["shape"]
-        maps = {"fn": self.fn, "inverse": self.inverse}
-        maps = {key: None if fn is None else functions.required_config(fn, "Transformed") for key, fn in maps.items()}
-        return config | {"space": keras.saving.serialize_keras_object(self.space)} | maps
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Transformed":
-        maps = {key: functions.function_of(config[key]) for key in ("fn", "inverse") if config[key] is not None}
-        space = keras.saving.deserialize_keras_object(config["space"])
-        return super().from_config(config | {"space": space} | maps)

@@ -10,19 +10,12 @@ from numpy.typing import ArrayLike
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Simplex(Design):
-    """Positive weights that sum to `total`, total * softmax(u); zero weights lie at the boundary, at u = -infinity.
-
-    Args:
-        size: number of weights.
-        total: their sum.
-
-    Raises:
-        ValueError: fewer than one weight, or a total that is not positive.
-    """
+class SimplexSpace(Space):
+    """The geometry of `Simplex`: total * softmax(u); zero weights lie at the boundary, at u = -infinity."""
 
     @checked(size=positive_integer)
     def __init__(self, size: int, total: float = 1.0, **kwargs: Any):
@@ -66,9 +59,33 @@ class Simplex(Design):
         return np.maximum(super().check(value), 0.0)
 
     def __repr__(self):
-        return f"Simplex(size={self.size}, total={self.total:g})"
+        return f"{self.kind}(size={self.size}, total={self.total:g})"
 
     def get_config(self) -> dict:
         config = super().get_config() | {"size": self.size, "total": self.total}
         del config["shape"]
         return config
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Simplex(SimplexSpace, Design):
+    """Positive weights that sum to `total`.
+
+    Args:
+        size: number of weights.
+        total: their sum.
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: fewer than one weight, or a total that is not positive.
+
+    Example:
+        >>> shares = kb.designs.Simplex(3, total=120.0, initial=[60.0, 30.0, 30.0])  # patients in three groups
+        >>> shares.numpy()
+        array([60., 30., 30.], dtype=float32)
+        >>> shares.sample(4, seed=0).sum(axis=-1)
+        array([120., 120., 120., 120.])
+    """
+
+    def _bare_space(self):
+        return SimplexSpace(self.size, self.total)

@@ -19,20 +19,12 @@ from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
+from kerasbed.designs.space import Space
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Times(Design):
-    """Values in increasing order between bounds, neighbours never closer than a gap.
-
-    Args:
-        count: number of values.
-        low, high: bounds, in the user's units.
-        min_gap: least distance of neighbours, in the same units.
-
-    Raises:
-        ValueError: low >= high, a negative gap, or `count` values that do not fit.
-    """
+class TimesSpace(Space):
+    """The geometry of `Times`."""
 
     @checked(count=positive_integer)
     def __init__(self, count: int, low: float, high: float, min_gap: float = 0.0, **kwargs: Any):
@@ -86,9 +78,34 @@ class Times(Design):
         return bool(np.all(inside) and np.all(np.diff(value, axis=-1) >= self.min_gap - slack))
 
     def __repr__(self):
-        return f"Times(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
+        return f"{self.kind}(count={self.count}, low={self.low:g}, high={self.high:g}, min_gap={self.min_gap:g})"
 
     def get_config(self) -> dict:
         config = super().get_config()
         del config["shape"]
         return config | {"count": self.count, "low": self.low, "high": self.high, "min_gap": self.min_gap}
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class Times(TimesSpace, Design):
+    """Values in increasing order between bounds, neighbours never closer than a gap.
+
+    Args:
+        count: number of values.
+        low, high: bounds, in the user's units.
+        min_gap: least distance of neighbours, in the same units.
+        **kwargs: what every `Design` takes.
+
+    Raises:
+        ValueError: low >= high, a negative gap, or `count` values that do not fit.
+
+    Example:
+        >>> times = kb.designs.Times(4, low=0.0, high=24.0, min_gap=0.5)  # hours at which blood is drawn
+        >>> times.contains(np.array([1.0, 2.0, 4.0, 24.0])), times.contains(np.array([1.0, 1.2, 4.0, 24.0]))
+        (True, False)
+        >>> bool(np.diff(times.sample(100, seed=0)).min() >= 0.5)
+        True
+    """
+
+    def _bare_space(self):
+        return TimesSpace(self.count, self.low, self.high, self.min_gap)

@@ -22,7 +22,7 @@ class Measured:
     curvature: np.ndarray  # by axis
 
 
-@functools.cache
+@functools.cache  # of four dimensions at most
 def _rule(dim):
     """Nodes (Q, dim) on [-1, 1]^dim, mean weights (Q,), those of an axis (q,), two top coefficients (2, q)."""
     q = NODES[dim]
@@ -34,7 +34,7 @@ def _rule(dim):
     return nodes, weights, 0.5 * w, top
 
 
-@functools.cache
+@functools.cache  # likewise
 def _quadratic(dim):
     """Least-squares fit of a quadratic: coefficients from values (K, Q), values from coefficients (Q, K), pairs."""
     nodes = _rule(dim)[0]

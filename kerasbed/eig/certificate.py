@@ -21,15 +21,15 @@ The two terms are means over experiments of their own: the first, cheap and nois
 second, which evaluates every pair and hardly varies where the critic is good, over as many as `PAIRS` allows.
 """
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
+from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.study import Study
 from kerasbed.networks.learned_marginal import LearnedMarginal
 
 CONTRASTS = 1024
@@ -42,11 +42,11 @@ EPSILONS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.9)
 PILOT_ROWS, PILOT_CONTRASTS = 256, 256
 
 
-def certified_eig(model: Any, num_samples: int, seed: int, contrasts: int = CONTRASTS) -> EIGEstimate:
-    """InfoNCE bound at a model's design, with fresh contrasts in every block of draws.
+def certified_eig(study: Study, num_samples: int, seed: int, contrasts: int = CONTRASTS) -> EIGEstimate:
+    """InfoNCE bound at a study's design, with fresh contrasts in every block of draws.
 
     Args:
-        model: a `DesignModel` with a posterior.
+        study: with a posterior; `DesignModel.study`.
         num_samples: simulated experiments.
         seed: integer.
         contrasts: fresh targets that each experiment is compared with.
@@ -59,13 +59,12 @@ def certified_eig(model: Any, num_samples: int, seed: int, contrasts: int = CONT
         RuntimeWarning: the bound is near the most that it can show.
         UserWarning: what `kerasbed.eig.reliability.checked` looks for.
     """
-    bound = _Bound(model, np.random.default_rng([seed, 31]), contrasts)
-    epsilon = bound.best_epsilon([seed, 2])
+    bound = _Bound(study, streams.of(seed, "marginal"), contrasts)
+    epsilon = bound.best_epsilon(streams.entropy(seed, "epsilon"))
     plain = _critic(bound.plain_ratios(num_samples, seed), epsilon, contrasts)
     paired = max(BLOCKS, min(num_samples, PAIRS // contrasts))
-    totals = [
-        np.mean(_log_mean(own, against, epsilon, contrasts)) for own, against in bound.pairs(paired, [seed, 1], BLOCKS)
-    ]
+    blocks = bound.pairs(paired, streams.entropy(seed, "contrasts"), BLOCKS)
+    totals = [np.mean(_log_mean(own, against, epsilon, contrasts)) for own, against in blocks]
     # The draws of a block share its contrasts, so that errors come from the blocks, which are independent.
     total, total_error = reliability.mean_and_error_of_few(totals)
     plain_value, plain_error = numerics.mean_and_error(plain)
@@ -75,35 +74,37 @@ def certified_eig(model: Any, num_samples: int, seed: int, contrasts: int = CONT
         f"InfoNCE, {contrasts} contrasts, {num_samples} draws; with a learned marginal for the true one "
         f"{plain_value:.4f} +- {plain_error:.4f}, an estimate and not a bound"
     )
-    estimate = EIGEstimate(lower=value, lower_se=float(np.hypot(plain_error, total_error)), method=method)
+    error = float(np.hypot(plain_error, total_error))
+    settings = {"num_samples": num_samples, "contrasts": contrasts, "seed": seed}
+    estimate = EIGEstimate(lower=value, lower_se=error, method=method, settings=settings)
     cure = "Train the posterior longer, or raise num_samples."
     return reliability.checked(estimate, plain - total, cure=cure)
 
 
 class _Bound:
-    """Log ratios log q(t | y) - log m(t) of a model at its design."""
+    """Log ratios log q(t | y) - log m(t) of a posterior at a study's design."""
 
-    def __init__(self, model, rng, contrasts):
-        self.model, self.rng, self.contrasts = model, rng, contrasts
-        self.posterior = model.posterior
+    def __init__(self, study, rng, contrasts):
+        self.study, self.rng, self.contrasts = study, rng, contrasts
+        self.posterior = study.posterior
         self.log_marginal = _marginal(self.posterior, rng)
-        posterior = self.posterior
-        self.evaluate = backend.compile_function(lambda *args: _log_q(posterior, *args), posterior.compute_dtype)
+        given = {"dtype": self.posterior.compute_dtype, "variables": self.posterior.variables}
+        self.evaluate = compiled(_log_q, self.posterior, **given)
 
     def _ratios(self, conditions, targets, pairs=False):
         return _critics(self.evaluate, self.log_marginal, self.posterior, conditions, targets, self.rng, pairs)
 
     def plain_ratios(self, num_samples, seed) -> np.ndarray:
         """Of targets and their own outcomes, (num_samples,)."""
-        drawn = (_conditions(self.model, draws) for draws in self.model._estimation_draws(num_samples, seed))
+        drawn = (_conditions(self.study, draws) for draws in self.study.draws(num_samples, seed))
         return np.concatenate([self._ratios(*given) for given in drawn])[:num_samples]
 
     def pairs(self, num, seed, blocks, contrasts=None):
         """Blocks of experiments: ratios of their own targets (rows,), and of fresh ones (rows, contrasts)."""
         contrasts = self.contrasts if contrasts is None else contrasts
         rows = max(1, min(2**16 // contrasts, num // blocks))
-        for draws in self.model._estimation_draws(num, seed):
-            conditions, own = _conditions(self.model, draws)
+        for draws in self.study.draws(num, seed):
+            conditions, own = _conditions(self.study, draws)
             for i in range(0, len(conditions) - rows + 1, rows):
                 fresh = self.posterior.prior.sample(contrasts, self.rng)
                 matching = {name: values[i : i + rows] for name, values in own.items()}
@@ -164,13 +165,13 @@ def _coordinates(posterior, targets):
     return z, nothing if posterior.classifier is None else posterior.classifier.encode(targets)
 
 
-def _conditions(model, draws):
+def _conditions(study, draws):
     """Encoded conditions and target values of simulated experiments, NumPy."""
-    tensors = backend.cast(model._without_exploration(draws))
+    tensors, posterior = backend.cast(draws), study.posterior
     with backend.no_gradients():
-        design, outcome = model.design.measure(model.simulator, tensors)
-        conditions = model.posterior.conditions(outcome, design)
-        own = model.posterior.select(tensors["parameters"])
+        design, outcome = study.design.measure(study.simulator, tensors)
+        conditions = posterior.conditions(outcome, design)
+        own = posterior.select(tensors["parameters"])
     return ops.convert_to_numpy(conditions), backend.to_numpy(own)
 
 

@@ -36,6 +36,13 @@ def linear_gaussian(
 
     Raises:
         ValueError: shapes that do not fit, noise or prior covariance not positive, negative weights.
+
+    Example:
+        >>> sensors = [[2.0, 1.0], [1.0, 2.0]]
+        >>> kb.eig.linear_gaussian(sensors, weights=[0.5, 0.5]), 0.5 * np.log(8.25)
+        (1.0551, 1.0551)
+        >>> kb.eig.linear_gaussian(sensors, weights=[[1.0, 0.0], [0.5, 0.5]])  # several designs at once
+        array([0.8959, 1.0551])
     """
     matrix = gaussian_draws.matrix("matrix", matrix)
     variances = gaussian_draws.covariance("noise_variances", noise_variances, len(matrix))

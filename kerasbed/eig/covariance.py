@@ -14,6 +14,8 @@ import numpy as np
 from scipy import linalg, special, stats
 
 from kerasbed import backend
+from kerasbed.backend import streams
+from kerasbed.backend.programs import compiled
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.marginals import MultivariateNormal, unconstrain
 from kerasbed.priors.product import ProductPrior
@@ -43,7 +45,7 @@ def prior_covariance(prior: AbstractPrior, seed: int = 0, num: int = DRAWS) -> P
     if isinstance(prior, ProductPrior) and set(prior.blocks) >= set(prior.names):
         parts = [_of_block(name, prior.blocks[name]) for name in prior.names]
         return PriorCovariance(linalg.block_diag(*parts), None)
-    draws = prior.coordinates(prior.sample(num, np.random.default_rng([seed, 17])))
+    draws = prior.coordinates(prior.sample(num, streams.of(seed, "prior covariance")))
     draws = np.asarray(draws, "float64")
     if not np.all(np.isfinite(draws)):
         raise ValueError("Draws of the prior have coordinates that are not finite; give its supports=.")
@@ -66,12 +68,16 @@ def _of_block(name, block) -> np.ndarray:
     return np.diag(variance)
 
 
+def _unconstrained(block, theta):
+    return unconstrain(theta, *block.support())[0]
+
+
 def _by_quadrature(name, block, low, high) -> np.ndarray:
     def coordinates(z):
         theta = np.where(z[:, None] < 0, block.frozen.ppf(special.ndtr(z)[:, None]), 0.0)
         theta = np.where(z[:, None] < 0, theta, block.frozen.isf(special.ndtr(-z)[:, None]))
         theta = np.broadcast_to(theta, (len(z), block.dim))
-        return theta, backend.compile_light(lambda values: unconstrain(values, low, high)[0])(theta)
+        return theta, compiled(_unconstrained, block, make=backend.compile_light)(theta)
 
     theta, _ = coordinates(np.array([-EDGE, EDGE]))
     if np.any((theta <= low) | (theta >= high)):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import tree
 
-from kerasbed import backend
+from kerasbed.backend.programs import compiled
 from kerasbed.eig.cells import density_at_ends, halved, log_sum, measure, nodes_of, row_keys
 from kerasbed.priors.atlas import Chart, NormalChart, charts
 from kerasbed.priors.base import AbstractPrior, Parameters
@@ -96,15 +96,9 @@ class Likelihood:
     ):
         self.simulator, self.outcomes, self.design = simulator, outcomes, design
         self.size = int(np.prod(outcomes.shape[1:]))
-        self._pairs = backend.compile_function(self._pairs_of, precision)
-        self._rows = backend.compile_function(self._rows_of, precision)
-
-    def _pairs_of(self, outcome, parameters, design):  # the direct form: an expanded square loses digits
-        return Simulator.pairwise_log_likelihood(self.simulator, outcome, parameters, design)
-
-    def _rows_of(self, outcome, parameters, design):
-        lifted = tree.map_structure(lambda leaf: leaf[None], design)
-        return self.simulator.log_likelihood(outcome[:, None], parameters, lifted)
+        # The direct form: an expanded square loses digits.
+        self._pairs = compiled(Simulator.pairwise_log_likelihood, simulator, dtype=precision)
+        self._rows = compiled(_likelihood_of_rows, simulator, dtype=precision)
 
     def __len__(self):
         return len(self.outcomes)
@@ -125,6 +119,11 @@ class Likelihood:
             block = self._rows(self.outcomes[owners[index]], {n: v[index] for n, v in parameters.items()}, self.design)
             found.append(np.broadcast_to(block, (padded, block.shape[-1]))[:count])
         return np.concatenate(found)
+
+
+def _likelihood_of_rows(simulator, outcome, parameters, design):
+    lifted = tree.map_structure(lambda leaf: leaf[None], design)
+    return simulator.log_likelihood(outcome[:, None], parameters, lifted)
 
 
 class NoLikelihood:

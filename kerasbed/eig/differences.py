@@ -26,7 +26,13 @@ from kerasbed.simulators.simulator import Simulator
 
 @dataclass(frozen=True)
 class BoundGap(PointEstimate):
-    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound, `relative`."""
+    """A gap in nats, its standard error, and the gap as a fraction of the EIG's upper bound, `relative`.
+
+    Example:
+        >>> gap = kb.eig.BoundGap(value=0.02, standard_error=0.005, relative=0.01)
+        >>> f"the lower bound is {gap.relative:.0%} below the upper one"
+        'the lower bound is 1% below the upper one'
+    """
 
     relative: float = np.nan
 
@@ -60,6 +66,15 @@ def compare(
 
     Warns:
         UserWarning: as `bracket`.
+
+    Example:
+        Differences of paired draws are known better than the values themselves.
+
+        >>> designs = [np.array([0.5, 0.5]), np.array([0.9, 0.1])]
+        >>> table = kb.eig.compare(kb.problems.LinearGaussian(), designs, 256, 1024, seed=0)
+        >>> exact = 0.5 * np.log(6.81 / 8.25)  # of their EIGs
+        >>> abs(table["difference"][1] - exact) < 4 * table["difference_se"][1] < 4 * table["lower_se"][1]
+        True
     """
     require_likelihood(simulator)
     if len(designs) == 0:
@@ -125,6 +140,11 @@ def bound_gap(
     Raises:
         NotImplementedError: the simulator has no likelihood.
         ValueError: the prior has no density and `log_posterior` is given, or as `bracket`.
+
+    Example:
+        >>> gap = kb.eig.bound_gap(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 256, 1024, seed=0)
+        >>> 0.0 < gap.value < 0.05  # the EIG lies between two bounds that are this far apart
+        True
     """
     require_likelihood(simulator)
     check_likelihood(simulator, design)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors
+from kerasbed.backend.programs import SHARED
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.base_samples import BaseSamples
 from kerasbed.designs import Design
@@ -50,6 +51,14 @@ class DoubleLoop:
 
     Source: Ryan (2003) for the estimator; the derivatives are derived in `kerasbed.eig.weighted_noise`. A Hessian
     diagonal that has been in use, -1/(2 w^2) - 3 r epsilon / (8 sqrt(gamma) w^(5/2)), is wrong; see there.
+
+    Example:
+        >>> loop = kb.eig.DoubleLoop.from_simulator(kb.problems.LinearGaussian(), num_outer=512, num_inner=512)
+        >>> equal = np.array([0.5, 0.5])
+        >>> abs(loop.value(equal) - 0.5 * np.log(8.25)) < 0.1
+        True
+        >>> loop.gradient(equal).round(1)  # equal in both weights: nothing is gained by a shift
+        array([0.6, 0.6])
     """
 
     def __init__(
@@ -74,7 +83,7 @@ class DoubleLoop:
         num_outer: int | None = None,
         num_inner: int | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         design: np.ndarray | dict[str, np.ndarray] | Design | None = None,
         base_samples: str | tuple[BaseSamples, BaseSamples] = "monte_carlo",
         total: float | None = 1.0,
@@ -83,7 +92,8 @@ class DoubleLoop:
 
         Args:
             simulator: its mean gives f(theta), its scale and correlation give Gamma.
-            num_outer, num_inner: M and N.
+            num_outer, num_inner: M and N; a pair of rules has its own.
+            seed: of the draws; None: 0, or those of a pair of rules.
             design: candidate settings, (*shape), at which mean and scale are evaluated; the weights then share the
                 effort among them. Default: the simulator's own design is the weights, as in `problems.LinearGaussian`.
             base_samples: "monte_carlo"; "sobol"; "gauss_hermite", quadrature over the inner parameters (the largest
@@ -93,7 +103,8 @@ class DoubleLoop:
 
         Raises:
             TypeError: the simulator is not a GaussianSimulator.
-            ValueError: the noise depends on the parameters, or without `design` the mean depends on the weights.
+            ValueError: the noise depends on the parameters, without `design` the mean depends on the weights, or sizes
+                or a seed are given beside a pair of rules.
         """
         draws = gaussian_draws.simulate(simulator, num_outer, num_inner, seed, design, base_samples)
         return cls(**draws, total=total)
@@ -278,9 +289,9 @@ class DoubleLoop:
             )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SHARED)
 def _compiled(name, noise_shape, **options):
-    """One compiled program for each formula, shared by all double loops with noise of this shape.
+    """One compiled program for each formula, shared by all double loops with noise of this shape; it holds no draws.
 
     The shape is part of the key because TensorFlow, once it has seen two of them, forgets even their rank.
     """

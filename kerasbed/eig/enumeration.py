@@ -27,7 +27,11 @@ from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import Estimate
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.designs import Choice, Design, Integer, Product, Subset
+from kerasbed.designs import Design, Space
+from kerasbed.designs.choices import ChoiceSpace, IntegerSpace
+from kerasbed.designs.composite import ProductSpace
+from kerasbed.designs.sequence import SequenceSpace
+from kerasbed.designs.subset import SubsetSpace
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cells import cell_nodes, halved
@@ -57,6 +61,13 @@ class Enumeration(Estimate):
             ones.
         designs: the settings, (S, *shape) or a dict of those.
         num_outcomes, num_values: how many were summed over.
+
+    Example:
+        >>> found = kb.eig.enumerate(kb.problems.DeathProcess(), np.array([[0.544, 2.134], [5.0, 5.0]]))
+        >>> print(found.estimate())
+        EIG 0.9833 +- 0.0000 nats (exact sum over 66 outcomes x ... parameter values)
+        >>> found.table()["eig"].round(2).tolist()  # the best first
+        [0.98, 0.52]
     """
 
     eig: np.ndarray
@@ -160,9 +171,13 @@ def enumerate(
         RuntimeWarning: the grid over continuous parameters leaves an error above a thousandth of a nat.
 
     Example:
-        >>> found = kb.eig.enumerate(simulator, np.arange(10.0)[:, None], target="kind")
-        >>> found.best, found.table()
-        >>> simulator.prior = found.posterior(outcome=[1.0])  # the next trial
+        >>> waiting = kb.designs.Choice((2,), options=[0.5, 2.0, 5.0])
+        >>> found = kb.eig.enumerate(kb.problems.DeathProcess(), waiting)
+        >>> found.best
+        array([0.5, 2. ])
+        >>> posterior = found.posterior(outcome=[8.0, 1.0])  # the prior of the next trial
+        >>> bool(posterior.sample(100, seed=0)["rate"].mean() > 1.0)  # many cases early tell of a high rate
+        True
     """
     outcomes = _checked_outcomes(simulator)
     designs = _listed(designs)
@@ -211,7 +226,7 @@ def _checked_outcomes(simulator):
 
 def _listed(designs):
     """Settings as arrays with a leading axis."""
-    if isinstance(designs, Design):
+    if isinstance(designs, Space):
         designs = _values_of(designs)
     arrays = design_values(designs)
     sizes = {np.shape(leaf)[:1] for leaf in tree.flatten(arrays)}
@@ -225,21 +240,27 @@ def _listed(designs):
 
 def _values_of(space):
     """All values of a discrete space: (S, *shape), or a dict of those for a product."""
-    if isinstance(space, Product):
+    if isinstance(space, ProductSpace):
         parts = {name: _values_of(part) for name, part in space.spaces.items()}
         index = np.indices([len(tree.flatten(part)[0]) for part in parts.values()]).reshape(len(parts), -1)
         _refuse_many(index.shape[1])
         pairs = zip(parts.items(), index, strict=True)
         return {name: tree.map_structure(lambda v, i=i: v[i], part) for (name, part), i in pairs}
-    if isinstance(space, Subset):
+    if isinstance(space, SubsetSpace):
         _refuse_many(special.comb(space.number, space.size))
         rows = np.array(list(itertools.combinations(range(space.number), space.size)))
         return space.candidates[rows].sum(axis=1) if space.as_mask else space.candidates[rows]
-    if isinstance(space, Choice | Integer):
+    if isinstance(space, ChoiceSpace | IntegerSpace):
         entries = int(np.prod(space.shape))
         _refuse_many(float(len(space.options)) ** entries)
         grid = np.array(list(itertools.product(space.options, repeat=entries)))
         return grid.reshape(len(grid), *space.shape)
+    if isinstance(space, SequenceSpace):
+        single = _values_of(space.single)
+        count = len(tree.flatten(single)[0])
+        _refuse_many(float(count) ** space.length)
+        index = np.array(list(itertools.product(range(count), repeat=space.length)))
+        return tree.map_structure(lambda v: v[index], single)
     raise TypeError(
         f"A {type(space).__name__} has no list of its values; pass the settings wanted as an array (settings, *shape)."
     )

@@ -20,6 +20,13 @@ class EIGEstimate(Estimate):
         upper, upper_se: upper bound and its standard error; NaN where there is none.
         method: how both were found. An exact value stands on both sides.
         settings: name -> numbers of draws and seeds.
+
+    Example:
+        >>> estimate = kb.EIGEstimate(lower=1.04, lower_se=0.01, upper=1.06, upper_se=0.01, method="nested Monte Carlo")
+        >>> print(estimate)
+        EIG >= 1.0400 +- 0.0100, EIG <= 1.0600 +- 0.0100 nats (nested Monte Carlo)
+        >>> estimate.lower <= 0.5 * np.log(8.25) <= estimate.upper
+        True
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ("lower", "upper")

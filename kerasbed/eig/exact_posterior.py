@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.errors import MissingMethodError
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import any_seed, checked, finite_values, positive_integer
 from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import Likelihood, over_prior
@@ -54,6 +54,15 @@ def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any]
     Warns:
         RuntimeWarning: a posterior that the grid resolves in part.
         UserWarning: an observed entry has a value that no simulated outcome has.
+
+    Example:
+        Ten of ten in half a unit of time tell of a high rate, one of ten in all of a low one.
+
+        >>> process = kb.problems.DeathProcess()
+        >>> found = {"outcome": [[10.0, 0.0], [1.0, 0.0]], "design": np.array([0.5, 2.0])}
+        >>> draws = kb.reference.sample(process, 500, found, seed=0)["rate"]
+        >>> draws.shape, bool(draws[0].mean() > 3.0), bool(draws[1].mean() < 0.3)
+        ((2, 500, 1), True, True)
     """
     rng = np.random.default_rng(seed)
     posteriors = _posteriors(simulator, conditions)
@@ -77,6 +86,15 @@ def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[s
 
     Warns:
         RuntimeWarning, UserWarning: as for `sample`.
+
+    Example:
+        y = theta + noise at one standard normal of each: the posterior at y = 1 is N(1/2, 1/2).
+
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)
+        >>> kb.reference.log_prob(scale, {"coefficients": [[0.5]]}, {"outcome": [[1.0]], "design": np.array([0.0])})
+        array([-0.572])
+        >>> stats.norm(0.5, 0.5**0.5).logpdf(0.5)
+        -0.572
     """
     outcomes, design = _checked(simulator, conditions)
     parameters = simulator.prior.check(parameters)
@@ -84,7 +102,7 @@ def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[s
         shapes = {name: values.shape for name, values in parameters.items()}
         raise ValueError(f"parameters have shapes {shapes}, but ({len(outcomes)}, d) was expected: one row an outcome.")
     log_evidence = _evidence(simulator, outcomes, design)[0]
-    log_likelihood = backend.compile_function(simulator.log_likelihood)(outcomes, parameters, design)
+    log_likelihood = compiled("log_likelihood", simulator)(outcomes, parameters, design)
     return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
 
 
@@ -102,8 +120,11 @@ def posterior(simulator: Simulator, conditions: Mapping[str, Any]) -> AbstractPr
         ValueError: as for `sample`, or several outcomes.
 
     Example:
-        >>> tomorrow = MyExperiment()
-        >>> tomorrow.prior = kb.reference.posterior(MyExperiment(), {"outcome": [0.7], "design": model.design})
+        >>> process, found = kb.problems.DeathProcess(), {"outcome": [8.0, 1.0], "design": np.array([0.5, 2.0])}
+        >>> tomorrow = kb.problems.DeathProcess()
+        >>> tomorrow.prior = kb.reference.posterior(process, found)
+        >>> bool(tomorrow.prior.sample(100, seed=0)["rate"].mean() > process.prior.sample(100, seed=0)["rate"].mean())
+        True
     """
     outcome = finite_values(conditions.get("outcome", ()), "outcome")
     expected = _outcome_axes(simulator, conditions)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops, tree
 from scipy import sparse, special
 
-from kerasbed import backend
+from kerasbed.backend.programs import compiled
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator
 
@@ -32,7 +32,7 @@ def information(
             f"{num} settings x {outcomes_each} outcomes x {count} parameter values are {terms:.3g} terms, but at most "
             f"max_terms={max_terms:.3g} are summed; pass fewer settings, raise max_terms, or use kb.eig.bracket."
         )
-    probabilities = _compiled(simulator)
+    probabilities = compiled(_probabilities, simulator)
     columns = min(count, max(1, BLOCK_ENTRIES // outcomes_each))
     rows = min(num, max(1, BLOCK_ENTRIES // (outcomes_each * columns)))
     found = []
@@ -53,11 +53,8 @@ def information(
     return np.concatenate(found)
 
 
-def _compiled(simulator):
-    def probabilities(outcome, parameters, design):
-        return ops.exp(simulator.log_likelihood(outcome, parameters, design))
-
-    return backend.compile_function(probabilities)
+def _probabilities(simulator, outcome, parameters, design):
+    return ops.exp(simulator.log_likelihood(outcome, parameters, design))
 
 
 class _Sums:

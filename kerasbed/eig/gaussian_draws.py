@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import backend
+from kerasbed.backend import streams
 from kerasbed.base_samples import BaseSamples, GaussHermite, Sobol
 from kerasbed.designs import Design
 from kerasbed.eig.weighted_noise import Draws
@@ -59,7 +60,7 @@ def simulate(
     simulator: GaussianSimulator,
     num_outer: int | None,
     num_inner: int | None,
-    seed: int,
+    seed: int | None,
     design: np.ndarray | dict[str, np.ndarray] | Design | None,
     base_samples: str | tuple[BaseSamples, BaseSamples],
 ) -> dict:
@@ -69,13 +70,15 @@ def simulate(
             f"{type(simulator).__name__} is no GaussianSimulator, and the double loop needs a mean and Gaussian noise. "
             "Use kb.eig.bracket for other likelihoods."
         )
+    _refuse_sizes_beside_rules(base_samples, num_outer=num_outer, num_inner=num_inner, seed=seed)
+    seed = 0 if seed is None else seed
     rules = _rules(base_samples, num_outer, num_inner, seed, simulator.prior.dim)
-    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)]
+    of_outer, of_inner, of_noise = streams.children(seed, 3)
     settings = _settings(simulator, design)
     num_sensors = int(np.prod(simulator.resolve_noise_shape(settings.shape)))
     if rules is None:
-        outer, inner = simulator.prior.sample(num_outer, streams[0]), simulator.prior.sample(num_inner, streams[1])
-        noise = streams[2].standard_normal((num_outer, num_sensors))
+        outer, inner = simulator.prior.sample(num_outer, of_outer), simulator.prior.sample(num_inner, of_inner)
+        noise = of_noise.standard_normal((num_outer, num_sensors))
         weights = {}
     else:
         dim = simulator.prior.dim
@@ -103,6 +106,15 @@ def _settings(simulator, design) -> np.ndarray:
     return np.ones(simulator.noise_shape)
 
 
+def _refuse_sizes_beside_rules(base_samples, **given):
+    given = [f"{name}={value}" for name, value in given.items() if value is not None]
+    if isinstance(base_samples, tuple) and given:
+        raise ValueError(
+            f"{', '.join(given)} was given beside a pair of rules, which have sizes and seeds of their own. Leave it "
+            "out, and set the rules': base_samples=(Sobol(num_outer, seed), Sobol(num_inner, seed))."
+        )
+
+
 def _rules(base_samples, num_outer, num_inner, seed, dim) -> tuple[BaseSamples, BaseSamples] | None:
     if isinstance(base_samples, tuple) and all(isinstance(rule, BaseSamples) for rule in base_samples):
         outer, inner = base_samples
@@ -111,7 +123,7 @@ def _rules(base_samples, num_outer, num_inner, seed, dim) -> tuple[BaseSamples, 
         raise ValueError(f"num_outer is {num_outer} and num_inner is {num_inner}; give both, or a pair of rules.")
     if base_samples == "monte_carlo":
         return None
-    outer_seed, inner_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+    outer_seed, inner_seed = streams.integers(seed, 2)
     if base_samples == "sobol":
         return Sobol(num_outer, outer_seed), Sobol(num_inner, inner_seed)
     if base_samples == "gauss_hermite":

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.eig.cubature import Cells, Integrals, Likelihood
 from kerasbed.priors.atlas import Chart
@@ -54,11 +54,7 @@ class GridPosterior(JointPrior):
         super().__init__(simulator.prior.dims, simulator.prior.discrete)
         self.simulator, self.source = simulator, simulator.prior
         self.likelihood, self.owner, self.parts, self.log_evidence = likelihood, owner, parts, float(log_evidence)
-        self._log_likelihood = backend.compile_function(self._log_likelihood_of)
         self._inverse = None
-
-    def _log_likelihood_of(self, parameters, outcome, design):
-        return self.simulator.log_likelihood(outcome, parameters, design)
 
     def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return self.source.supports()
@@ -78,7 +74,8 @@ class GridPosterior(JointPrior):
         flat = {n: np.broadcast_to(v, (*leading, v.shape[-1])).reshape(-1, v.shape[-1]) for n, v in parameters.items()}
         outcome = self.likelihood.outcomes[[self.owner]]
         with np.errstate(invalid="ignore"):
-            log_p = self._log_likelihood(flat, outcome, self.likelihood.design) + self.source.log_prob(flat)
+            log_likelihood = compiled("log_likelihood", self.simulator)(outcome, flat, self.likelihood.design)
+            log_p = log_likelihood + self.source.log_prob(flat)
         log_p = np.where(self.source.contains(flat) & ~np.isnan(log_p), log_p, -np.inf)
         return (log_p - self.log_evidence).reshape(leading)
 

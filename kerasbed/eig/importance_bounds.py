@@ -20,19 +20,18 @@ import numpy as np
 from keras import ops, tree
 from scipy import special
 
-from kerasbed import backend
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import nearest
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.networks.posterior import Posterior
+from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
-ROWS_PER_CALL = 2**16  # of draws of the posterior
 LEAST_EFFECTIVE = 0.05  # of the inner draws, on average
 FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
 MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is then wrong
@@ -70,6 +69,13 @@ def importance(
         UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; all its draws are
             impossible for an outcome; more than 1% of the prior's draws lie on an edge of its support; or what
             `kerasbed.eig.reliability.checked` looks for.
+
+    Example:
+        With the posterior network of `model`, the one of the example at `kerasbed.DesignModel`:
+
+        >>> estimate = kb.eig.importance(simulator, np.array([0.5, 0.5]), model.posterior, num_outer=1024, num_inner=16)
+        >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
+        True
     """
     if check:
         check_likelihood(simulator, design)
@@ -126,7 +132,7 @@ class _Coordinates:
 
     def __init__(self, simulator, posterior):
         self.prior, self.continuous = simulator.prior, simulator.prior.continuous
-        self.evaluate = backend.compile_function(_coordinate_block(simulator, posterior), posterior.compute_dtype)
+        self.evaluate = _compiled(_coordinate_block, posterior, simulator)
 
     def log_weights(self, parameters, design, noise, auxiliary, base):
         u = np.zeros((len(noise), 0)) if self.continuous is None else self._coordinates_of(parameters)
@@ -160,7 +166,7 @@ class _Parameters:
 
     def __init__(self, simulator, posterior):
         self.prior = simulator.prior
-        self.evaluate = backend.compile_function(_block(simulator, posterior), posterior.compute_dtype)
+        self.evaluate = _compiled(_block, posterior, simulator)
 
     def log_weights(self, parameters, design, noise, auxiliary, base):
         own, proposed, log_ratio, log_p = self.evaluate(parameters, design, noise, auxiliary, base)
@@ -168,37 +174,35 @@ class _Parameters:
         return log_prior + own, self.prior.log_prob(proposed) + log_ratio, log_p.astype("float64")
 
 
-def _block(simulator, posterior):
+def _compiled(block, posterior, simulator):
+    """A block of terms, kept by the posterior, whose weights are those of each call."""
+    variables = posterior.variables if isinstance(posterior, Posterior) else ()
+    return compiled(block, posterior, simulator, dtype=posterior.compute_dtype, variables=variables)
+
+
+def _block(posterior, simulator, parameters, design, noise, auxiliary, base):
     """The terms of some outer draws without the prior's density, which NumPy knows for every prior."""
-
-    def block(parameters, design, noise, auxiliary, base):
-        outcome = simulator.measure(parameters, design, noise)
-        conditions = posterior.conditions(outcome, design)
-        auxiliary = auxiliary if posterior.auxiliary_dim else None
-        log_p = simulator.log_likelihood(outcome, parameters, design)
-        own = log_p - posterior.log_prob(parameters, conditions, auxiliary)
-        proposed, log_q, log_p_of = proposals.propose(posterior, simulator, base, outcome, design, conditions)
-        return own, proposed, log_p_of - log_q, log_p
-
-    return block
+    outcome = simulator.measure(parameters, design, noise)
+    conditions = posterior.conditions(outcome, design)
+    auxiliary = auxiliary if posterior.auxiliary_dim else None
+    log_p = simulator.log_likelihood(outcome, parameters, design)
+    own = log_p - posterior.log_prob(parameters, conditions, auxiliary)
+    proposed, log_q, log_p_of = proposals.propose(posterior, simulator, base, outcome, design, conditions)
+    return own, proposed, log_p_of - log_q, log_p
 
 
-def _coordinate_block(simulator, posterior):
+def _coordinate_block(posterior, simulator, parameters, u, design, noise, auxiliary, base):
     """`_block` with the posterior's density of coordinates, and the proposals' coordinates beside them."""
-
-    def block(parameters, u, design, noise, auxiliary, base):
-        outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
-        conditions = posterior.conditions(outcome, design)
-        auxiliary = auxiliary if posterior.auxiliary_dim else None
-        log_p = simulator.log_likelihood(outcome, parameters, design)
-        own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
-        flat = ops.reshape(base, (-1, base.shape[-1]))
-        proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
-        proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
-        log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
-        return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
-
-    return block
+    outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
+    conditions = posterior.conditions(outcome, design)
+    auxiliary = auxiliary if posterior.auxiliary_dim else None
+    log_p = simulator.log_likelihood(outcome, parameters, design)
+    own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
+    flat = ops.reshape(base, (-1, base.shape[-1]))
+    proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
+    proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
+    log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
+    return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
 
 
 def _warn_edges(prior, parameters):

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasbed import backend
-from kerasbed.backend import errors, number_range, numerics
+from kerasbed.backend import errors, numerics, streams
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
@@ -32,6 +32,7 @@ from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import number_range
 from kerasbed.simulators.pairs import PairCheck, with_direct_pairs
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
@@ -86,6 +87,11 @@ def grid(
     Warns:
         RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect. Or,
             before it starts, that it takes more than five minutes.
+
+    Example:
+        >>> process = kb.problems.DeathProcess()
+        >>> print(kb.eig.grid(process, np.array([0.544, 2.134])))
+        EIG 0.9833 ...
     """
     check_grid_applies(simulator)
     can_be_listed = simulator.outcome_space() is not None and grid_size is None
@@ -143,7 +149,7 @@ def _refined(simulator, parameters, noise, design, _, precision):
     except GridMassError:
         return _announced(simulator, parameters, noise, design, precision)
     doubtful = (checks["error"] > DOUBTFUL) | (checks["ends"] > AT_ENDS)
-    pilot = np.random.default_rng([0, num]).permutation(np.flatnonzero(~doubtful))[:PILOT]
+    pilot = streams.of(0, "grid pilot", num).permutation(np.flatnonzero(~doubtful))[:PILOT]
     again = np.concatenate([pilot, np.flatnonzero(doubtful)])
     some = {name: values[again] for name, values in parameters.items()}
     _, found, better = _announced(simulator, some, noise[again], design, precision)
@@ -181,8 +187,8 @@ def _announced(simulator, parameters, noise, design, precision):
 
 
 def _by_cubature(simulator, parameters, noise, design, precision):
-    outcome = backend.compile_function(simulator.measure, precision)(parameters, design, noise)
-    own = backend.compile_function(simulator.log_likelihood, precision)(outcome, parameters, design)
+    outcome = compiled("measure", simulator, dtype=precision)(parameters, design, noise)
+    own = compiled("log_likelihood", simulator, dtype=precision)(outcome, parameters, design)
     likelihood = Likelihood(simulator, outcome, design, precision)
     found, _ = over_prior(simulator.prior, likelihood, relative=RELATIVE[simulator.prior.dim])
     missed = own > found.log_likelihood + MISSED
@@ -196,15 +202,7 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
         simulator = with_direct_pairs(simulator)
     points, log_weights = listed(simulator.prior) if finite else parameter_grid(simulator.prior, grid_size)
     shape = () if finite else (grid_size,) * simulator.prior.dim
-
-    def block(parameters, noise, design, points, log_weights):
-        outcome = simulator.measure(parameters, design, noise)
-        log_p = simulator.pairwise_log_likelihood(outcome, points, design)
-        joint = log_p + log_weights[None]
-        own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
-        return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
-
-    evaluate = backend.compile_function(block, precision)
+    evaluate = compiled(_on_tensor_grid, simulator, dtype=precision, shape=shape)
     entries = 1 if simulator.has_pairwise_product else noise[0].size
     rows = max(1, BLOCK_PAIRS // (entries * len(log_weights)))
     found = [
@@ -217,6 +215,15 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
     missed = (own > highest + MISSED) & bool(shape)
     coarse = missed | (halves > COARSE)
     return own, log_evidence, {"coarse": coarse, "error": np.where(coarse, 1.0, halves**3), "ends": ends}
+
+
+def _on_tensor_grid(simulator, parameters, noise, design, points, log_weights, shape):
+    """log p(y | theta), log p(y), `_tensor_checks`, and the largest log p(y | point) of each experiment."""
+    outcome = simulator.measure(parameters, design, noise)
+    log_p = simulator.pairwise_log_likelihood(outcome, points, design)
+    joint = log_p + log_weights[None]
+    own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
+    return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
 
 
 def _tensor_checks(joint, log_evidence, shape):

@@ -23,10 +23,11 @@ from keras import ops, tree
 from scipy import special, stats
 
 from kerasbed import backend
-from kerasbed.backend import errors, number_range
+from kerasbed.backend import errors
 from kerasbed.backend.validation import checked, integer_seed
 from kerasbed.designs import Design
 from kerasbed.eig.imitation import Imitation
+from kerasbed.simulators import number_range
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 
 NUM_PARAMETERS = 3
@@ -68,6 +69,20 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
     Raises:
         ValueError: no likelihood, leading axes that do not broadcast, a scale that is not positive, a likelihood that
         disagrees with the simulated outcomes, or numbers that float64 cannot tell apart.
+
+    Example:
+        >>> class Counter(kb.Simulator):
+        ...     prior, noise_shape = kb.Prior(level=stats.norm()), (1,)
+        ...
+        ...     def outcome(self, parameters, design, noise):
+        ...         return design * parameters["level"] + noise
+        ...
+        ...     def log_likelihood(self, outcome, parameters, design):  # of noise that is twice as wide
+        ...         z = (outcome - design * parameters["level"]) / 2
+        ...         return ops.sum(-0.5 * z**2 - np.log(2 * np.sqrt(2 * np.pi)), axis=-1)
+        >>> kb.eig.check_likelihood(Counter(), np.array([1.0]))
+        Traceback (most recent call last):
+        ValueError: ...
     """
     require_likelihood(simulator)
     values = tree.map_structure(lambda leaf: leaf[None], design_values(design))

@@ -32,7 +32,8 @@ import numpy as np
 from keras import tree
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
@@ -45,8 +46,6 @@ from kerasbed.targets import Target
 
 # Outcome entries x pairs in memory at once: 16 MB for each intermediate array in float64.
 BLOCK_ENTRIES = 2**21
-# The lower bound reaches 95% of an EIG of I nats when L + 1 is about ten times exp(I).
-HEADROOM = float(np.log(10.0))
 CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
@@ -90,6 +89,11 @@ def bracket(
     Warns:
         UserWarning: the lower bound comes near log(L + 1), outcomes are impossible under every inner draw or far from
             all of them, or what `kerasbed.eig.reliability.checked` looks for.
+
+    Example:
+        >>> estimate = kb.eig.bracket(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 512, 1024)
+        >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
+        True
     """
     require_likelihood(simulator)
     if check:
@@ -167,7 +171,7 @@ def _carried(terms, upper, num_inner) -> str | None:
 
 def _near_ceiling(lower, upper, num_inner) -> str | None:
     ceiling = float(np.log(num_inner + 1.0))
-    if lower <= ceiling - HEADROOM:
+    if lower <= ceiling - reliability.HEADROOM:
         return None
     return (
         f"The lower bound, {lower:.3f} nats, is near its ceiling log(L + 1) = {ceiling:.3f}, so the EIG may be well "
@@ -177,7 +181,8 @@ def _near_ceiling(lower, upper, num_inner) -> str | None:
 
 
 class Contributions:
-    """Per-draw terms of both bounds at any number of designs of one shape; the sum over inner draws is compiled once.
+    """Per-draw terms of both bounds at any number of designs of one shape; the sum over inner draws is compiled once
+    for a simulator.
 
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
@@ -205,7 +210,7 @@ class Contributions:
         self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
         self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
-        self.add_block = backend.compile_function(self._add_block)
+        self.add_block = compiled(_sums_of_pairs, simulator)
 
     def at(
         self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
@@ -257,12 +262,12 @@ class Contributions:
 
     def _outer(self, design, seed):
         """log p(y_m | theta_m), parameters and outcomes of the outer draws, the design, and a stream for the inner."""
-        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)]
+        of_parameters, of_noise, of_inner = streams.children(seed, 3)
         values = tree.map_structure(lambda leaf: leaf[None], design_values(design))
         if not self.pair_check.product_is_exact(values):
             self._use(pairs.with_direct_pairs(self.simulator))
-        parameters = self.simulator.prior.sample(self.num_outer, streams[0])
-        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, streams[1])
+        parameters = self.simulator.prior.sample(self.num_outer, of_parameters)
+        noise = self.simulator.resolve_noise(design_shape(values)).draw(self.num_outer, of_noise)
         outcome = self.measure(parameters, values, noise)
         own = self.own(outcome, parameters, values)
         if not np.all(np.isfinite(own)):
@@ -270,7 +275,7 @@ class Contributions:
                 f"log_likelihood is not finite at {int(np.sum(~np.isfinite(own)))} of {self.num_outer} simulated "
                 "outcomes; an outcome must be possible under its own parameters. Check scales, supports and logs."
             )
-        return own, parameters, outcome, values, streams[2]
+        return own, parameters, outcome, values, of_inner
 
     def evidence_sum(
         self,
@@ -321,6 +326,8 @@ class Contributions:
         most = min(-(-num_inner // reliability.BLOCKS), max(1, pairs // rows))
         return rows, -(-num_inner // (-(-num_inner // most)))
 
-    def _add_block(self, outcome, parameters, design, log_weights):
-        log_p = self.simulator.pairwise_log_likelihood(outcome, parameters, design)
-        return numerics.log_sum_exp(log_p + log_weights, axis=1)
+
+def _sums_of_pairs(simulator, outcome, parameters, design, log_weights):
+    """log sum_n w_n p(y_m | theta_n) over a block of inner draws, (M,)."""
+    log_p = simulator.pairwise_log_likelihood(outcome, parameters, design)
+    return numerics.log_sum_exp(log_p + log_weights, axis=1)

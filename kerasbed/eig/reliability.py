@@ -28,6 +28,8 @@ from scipy import special
 from kerasbed.backend import errors, numerics
 from kerasbed.eig.estimate import EIGEstimate
 
+# A contrastive bound reaches 95% of an EIG of I nats when L + 1 is about ten times exp(I): this far from its ceiling.
+HEADROOM = float(np.log(10.0))
 PARETO_LIMIT = 0.7
 DOMINATED = 0.5  # of the variance in the five largest terms, below which a heavy tail does no harm yet
 LEAST_IN_TAIL = 40  # terms of a tail; with fewer, k of a light tail exceeds the limit too often

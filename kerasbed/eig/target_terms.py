@@ -21,8 +21,9 @@ import numpy as np
 from keras import tree
 from scipy import special
 
-from kerasbed import backend
-from kerasbed.backend.finite import joint_values, nearest
+from kerasbed.backend.finite import cell as cell_index
+from kerasbed.backend.finite import joint_values
+from kerasbed.backend.programs import compiled
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.targets import Target
 
@@ -76,7 +77,7 @@ def by_values(
         of_blocks, sizes = contributions.block_sums(outcome, design, sample)
         sums.append(of_blocks)
         last[:, s] = contributions.evidence_sum(outcome, design, sample, 1)
-    rows, truth = np.arange(len(own)), _cell_of(target, parameters)
+    rows, truth = np.arange(len(own)), cell_index(parameters, target.discrete)
     last[rows, truth] = own
     pieces = dict(zip(names, np.split(cells, ends, axis=1), strict=True))
     log_prior = target.log_prob(pieces)
@@ -89,12 +90,8 @@ def by_values(
     return function, np.stack(sums, axis=-1), sizes
 
 
-def _cell_of(target, parameters):
-    cell = 0
-    for name, coordinates in target.discrete.items():
-        for i, values in enumerate(coordinates):
-            cell = cell * len(values) + nearest(parameters[name][:, i], values)
-    return cell
+def _of_nuisance(simulator, outcome, parameters, design):
+    return simulator.log_likelihood(outcome[:, None], parameters, design)
 
 
 def log_likelihood(
@@ -109,7 +106,7 @@ def log_likelihood(
 ) -> tuple[np.ndarray, np.ndarray]:
     """log p(y | t) from below and from above, (M,) each, by `num_nuisance` draws for every outcome."""
     simulator, names = contributions.simulator, list(target.dims)
-    evaluate = backend.compile_function(lambda y, p, d: simulator.log_likelihood(y[:, None], p, d))
+    evaluate = compiled(_of_nuisance, simulator)
     lifted = tree.map_structure(lambda leaf: leaf[:, None], design)
     rows = max(1, min(len(own), contributions.block // (num_nuisance * int(np.prod(outcome.shape[1:])))))
     found = np.empty(len(own))

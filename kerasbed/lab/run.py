@@ -8,9 +8,11 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
+from kerasbed.backend.files import replace_atomically
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
@@ -68,9 +70,9 @@ def learn_and_report(
         say(f"{name}: {estimate}")
     say(f"gained by learning: {gain}")
 
-    table.to_csv(folder / "design.csv", index=False)
+    write_table(table, folder / "design.csv")
     logs = pd.DataFrame({"epoch": 1 + np.arange(len(history.history["loss"])), **history.history})
-    logs.to_csv(folder / "history.csv", index=False)
+    write_table(logs, folder / "history.csv")
     model.save(folder / "model.keras")
     write_pictures(model, history, values, estimates, experiment.labels, folder, seed)
     say(f"\nwritten to {folder}: {', '.join(FILES)}")
@@ -140,10 +142,10 @@ def write_pictures(
         plots.realisations(model.simulator, value, seed=seed, limits=limits, labels=labels, axes=panel)
         panel.set_title(name)
         panel.label_outer()
-    _save(figure, folder / "realisations.png")
-    _save(plots.design_path(model.design_history, label=labels[0]).figure, folder / "design_path.png")
+    write_figure(figure, folder / "realisations.png")
+    write_figure(plots.design_path(model.design_history, label=labels[0]).figure, folder / "design_path.png")
     lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}
-    _save(plots.bound(history, references=lines).figure, folder / "bound.png")
+    write_figure(plots.bound(history, references=lines).figure, folder / "bound.png")
 
     data = model.simulator.simulate(OUTCOMES, model.design, seed=seed)
     draws = model.sample(POSTERIOR_DRAWS, conditions={"outcome": data["outcome"]}, seed=seed)
@@ -152,7 +154,7 @@ def write_pictures(
         conditions = {"outcome": data["outcome"], "design": model.design}
         exact = reference.sample(model.simulator, POSTERIOR_DRAWS, conditions, seed=seed)
     panels = plots.posterior(draws, reference=exact, truth=data["parameters"])
-    _save(panels[0].figure, folder / "posterior.png")
+    write_figure(panels[0].figure, folder / "posterior.png")
 
 
 def _settings_between(space, values):
@@ -161,6 +163,12 @@ def _settings_between(space, values):
     return min(map(np.min, shown)), max(map(np.max, shown))
 
 
-def _save(figure, path):
-    figure.savefig(path, dpi=150)
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """A table as CSV, without its index."""
+    replace_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """A picture, in the format of the path's suffix; the figure is closed."""
+    replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
     plt.close(figure)

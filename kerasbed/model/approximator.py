@@ -11,6 +11,8 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import errors
+from kerasbed.backend.files import SavedWhole
+from kerasbed.model.amortised_posterior import AmortisedPosterior
 
 
 class PosteriorAdapter(bf.Adapter):
@@ -35,13 +37,18 @@ class PosteriorAdapter(bf.Adapter):
         names = self.model.posterior.prior.names
         if "outcome" in data:
             conditions = {key: data[key] for key in ("outcome", "design") if key in data}
-            adapted["inference_conditions"] = self.model._encoded_conditions(conditions, "to_approximator")
+            with backend.wide_simulation(self.model.wide):
+                adapted["inference_conditions"] = self._encoded(conditions)
         if all(name in data for name in names):
             parameters = {name: np.asarray(data[name]) for name in names}
             with backend.wide_simulation(self.model.wide), backend.no_gradients():
                 z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(backend.cast(parameters)))
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
+
+    def _encoded(self, conditions):
+        asked = AmortisedPosterior(self.model.study, self.model.posterior, {})
+        return asked.encoded(*asked.data(conditions, "to_approximator"))
 
     def inverse(self, data: Mapping[str, Any], **kwargs: Any) -> dict[str, np.ndarray]:
         """{"inference_variables": (..., dim)} -> {name: (..., d)}."""
@@ -59,7 +66,7 @@ class PosteriorAdapter(bf.Adapter):
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class PosteriorApproximator(bf.approximators.ContinuousApproximator):
+class PosteriorApproximator(SavedWhole, bf.approximators.ContinuousApproximator):
     """A posterior as BayesFlow's workflows take it, with a file format of its own.
 
     It holds the whole model, since units, standardisation and summaries are the model's; training it changes the

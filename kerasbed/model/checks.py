@@ -8,14 +8,14 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import number_range
+from kerasbed.backend import streams
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
-from kerasbed.backend.validation import positive_integer
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import number_range
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
@@ -60,21 +60,6 @@ def set_target(
     found = target if isinstance(target, Target) else Target(prior, target)
     objective.set_target(found)
     return found
-
-
-def set_starts(design: Design, starts: int) -> None:
-    """Tell a space how many designs to learn side by side.
-
-    Raises:
-        ValueError: no positive integer, or the space already owns a weight for another number.
-    """
-    starts = positive_integer("starts", starts)
-    if design.built and design.starts != starts:
-        raise ValueError(
-            f"starts={starts} was passed, but this design already belongs to a model with starts={design.starts}; "
-            "make a new design space for every model."
-        )
-    design.starts = starts
 
 
 def probe_outcome(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -134,7 +119,7 @@ def pilot_draws(
 
 
 def _draw(simulator, design, num, seed, over_space):
-    rng = np.random.default_rng([seed, 17])
+    rng = streams.of(seed, "pilot")
     parameters, noise = simulator.prior.sample(num, rng), simulator.resolve_noise(design.shape).draw(num, rng)
     values = design.sample(num, rng) if over_space else keras.tree.map_structure(lambda v: v[None], design.numpy())
     return parameters, values, noise

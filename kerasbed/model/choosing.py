@@ -11,13 +11,13 @@ The plan is logged before the comparisons start (logger "kerasbed"), in seconds 
 """
 
 import time
-from typing import Any
 
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import errors
+from kerasbed.backend import errors, streams
 from kerasbed.backend.reporting import LOGGER
+from kerasbed.eig.study import Study
 from kerasbed.model import comparisons, exchange
 from kerasbed.model.comparisons import CHUNK, CONTRASTS, Comparison
 from kerasbed.model.polish import Polish
@@ -27,10 +27,10 @@ LAPLACE_STARTS, POLISHED, POLISHED_ROUNDS = 3, 16, 4
 
 
 class ChoiceSearch:
-    """Searches the choices of a model's design space.
+    """Searches the choices of a study's design space.
 
     Args:
-        model: a trained `DesignModel` whose space is discrete, at least in part.
+        study: whose space is discrete, at least in part.
         seed: list of integers.
         effort: share of `MOST_ENTRIES` that may be spent.
 
@@ -39,17 +39,17 @@ class ChoiceSearch:
         comparison: the bound by which they are compared.
     """
 
-    def __init__(self, model: Any, seed: list[int], effort: float = 1.0):
-        self.model, self.space, self.seed = model, model.design, seed
+    def __init__(self, study: Study, seed: list[int], effort: float = 1.0):
+        self.study, self.space, self.seed = study, study.design, seed
         self.effort = exchange.Effort(MOST_ENTRIES * effort)
-        self.exchanges = exchange.Exchanges(self.space, model.cost, seed)
-        proposals = _proposals(model)
-        self.criterion = comparisons.fisher_criterion(model, self.space.values(proposals[:3]))
+        self.exchanges = exchange.Exchanges(self.space, study.cost, seed)
+        proposals = _proposals(study)
+        self.criterion = comparisons.fisher_criterion(study, self.space.values(proposals[:3]))
         self.laplace = None if self.criterion is None else exchange.Scores(self._laplace_of)
         affordable = self._affordable(proposals)
         leaders = self._laplace_leaders(affordable)
         self.comparison = self._choose_comparison(np.concatenate([leaders, affordable])[:2])
-        self.race = exchange.Race(self.space, self.comparison, self.effort, [*seed, 3], self.laplace)
+        self.race = exchange.Race(self.space, self.comparison, self.effort, streams.entropy(seed, "race"), self.laplace)
         self.candidates = np.concatenate([leaders, self._shortlist(affordable)])
         self.polish = self._polish() if self.space.continuous_coordinates().any() else None
         self._log_plan()
@@ -66,7 +66,7 @@ class ChoiceSearch:
             return proposals
         over = proposals[~inside][: 2 * LAPLACE_STARTS]
         repaired = [self.exchanges.repaired(u, self._rate) for u in over]
-        found = [*proposals[inside], *(u for u in repaired if u is not None), self.model.cost.cheapest.u]
+        found = [*proposals[inside], *(u for u in repaired if u is not None), self.study.cost.cheapest.u]
         return np.stack(found).astype(proposals.dtype)
 
     def _rate(self, u):
@@ -96,14 +96,14 @@ class ChoiceSearch:
 
     def _choose_comparison(self, leaders) -> Comparison:
         """The first bound with room for the leaders' EIG; what comes next where none has."""
-        model = self.model
-        if not comparisons.has_cheap_pairs(model):
-            own = comparisons.by_objective(model)
-            if not self._saturated(own, leaders) or not comparisons.has_likelihood(model):
+        study = self.study
+        if not study.has_cheap_pairs:
+            own = comparisons.by_objective(study)
+            if not self._saturated(own, leaders) or not study.has_likelihood:
                 return own
         expected = np.max(self._rate(leaders))
         for contrasts in CONTRASTS:
-            found = comparisons.by_contrast(model, contrasts)
+            found = comparisons.by_contrast(study, contrasts)
             if found.ceiling(CHUNK) < expected:  # not worth a look
                 self.level = found.ceiling(CHUNK)
                 continue
@@ -114,13 +114,13 @@ class ChoiceSearch:
         return self._without_room()
 
     def _saturated(self, comparison, leaders) -> bool:
-        terms = comparison.terms(self.space.values(leaders), CHUNK, [*self.seed, 4])
+        terms = comparison.terms(self.space.values(leaders), CHUNK, streams.entropy(self.seed, "leaders"))
         self.level = float(np.nanmax(terms.mean(axis=1)))
         return comparison.saturated(terms)
 
     def _without_room(self) -> Comparison:
         """The Laplace approximation, or a bound of networks without a ceiling, where no contrastive bound has room."""
-        own = comparisons.by_objective(self.model)
+        own = comparisons.by_objective(self.study)
         if np.isinf(own.ceiling(CHUNK)):
             return own
         if self.criterion is None:
@@ -159,14 +159,16 @@ class ChoiceSearch:
 
     def _polish(self):
         roomy = self.comparison.ceiling(CHUNK) <= np.log(CONTRASTS[0] + 1.0)
-        gaussian = self.criterion is not None and comparisons.is_gaussian(self.model)
-        return Polish(self.model, self.criterion if gaussian and not roomy else None, [*self.seed, 5])
+        gaussian = self.criterion is not None and comparisons.is_gaussian(self.study)
+        return Polish(
+            self.study, self.criterion if gaussian and not roomy else None, streams.entropy(self.seed, "polish")
+        )
 
     # -- what it costs ---
 
     def _log_plan(self):
         begin = time.perf_counter()
-        self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, [*self.seed, 4])
+        self.comparison.terms(self.space.values(self.candidates[:1]), CHUNK, streams.entropy(self.seed, "leaders"))
         seconds = time.perf_counter() - begin
         each = self.comparison.entries(CHUNK) or np.inf  # the Laplace approximation counts for nothing
         near = min(len(self.exchanges.all_singles(self.candidates[0])), self.race.most())
@@ -182,15 +184,15 @@ class ChoiceSearch:
         if self.effort.cut_short:
             errors.warn(
                 f"The search among choices was cut short after {self.effort.spent:.2g} evaluations of pairs or rows, "
-                "so that a better choice may be one exchange away. Call kerasbed.ranking.rank(model, effort=4) to go "
-                "on from the best one, or learn longer.",
+                "so that a better choice may be one exchange away. Call kerasbed.model.ranking.rank(model.study, "
+                "effort=4) to go on from the best one, or learn longer.",
                 errors.NotConvergedWarning,
             )
 
 
-def _proposals(model):
+def _proposals(study):
     """What training proposes, and what an earlier search has chosen."""
-    proposals = np.asarray(model.design.proposals(seed=model.seed))
-    if float(ops.convert_to_numpy(model.design.is_chosen)) > 0:
-        proposals = np.concatenate([ops.convert_to_numpy(model.design.chosen), proposals])
+    proposals = np.asarray(study.design.proposals(seed=study.seed))
+    if float(ops.convert_to_numpy(study.design.is_chosen)) > 0:
+        proposals = np.concatenate([ops.convert_to_numpy(study.design.chosen), proposals])
     return proposals

@@ -21,7 +21,7 @@ is cut at the same place everywhere.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -29,8 +29,9 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.eig.laplace_approximation import FisherCriterion
-from kerasbed.eig.nested_bounds import HEADROOM, Contributions
-from kerasbed.simulators import datasets
+from kerasbed.eig.nested_bounds import Contributions
+from kerasbed.eig.reliability import HEADROOM
+from kerasbed.eig.study import Study
 from kerasbed.simulators.simulator import GaussianSimulator
 
 CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
@@ -73,19 +74,19 @@ def nth(designs: np.ndarray | dict, i: int) -> np.ndarray | dict:
     return tree.map_structure(lambda value: value[i], designs)
 
 
-def by_objective(model: Any) -> Comparison:
-    """The model's own objective, with its networks as they are now."""
-    evaluate = backend.compile_light(lambda draws: model(draws, training=False), keras.config.floatx())
+def by_objective(study: Study) -> Comparison:
+    """The study's own objective, with its networks as they are now."""
+    evaluate = backend.compile_light(lambda draws: study.terms(draws).values, keras.config.floatx())
 
     def terms(designs, num_samples, seed):
-        blocks = [_block(evaluate, draws, designs) for draws in estimation_draws(model, num_samples, seed)]
+        blocks = [_block(evaluate, draws, designs) for draws in estimation_draws(study, num_samples, seed)]
         return np.concatenate(blocks, axis=1)[:, :num_samples].astype("float64")
 
     return Comparison(
         terms,
-        lambda num: model.objective.ceiling(min(num, _rows(model))),
-        lambda num: -(-num // _rows(model)) * _rows(model) * ROW_ENTRIES,
-        type(model.objective).__name__,
+        lambda num: study.objective.ceiling(min(num, _rows(study))),
+        lambda num: -(-num // _rows(study)) * _rows(study) * ROW_ENTRIES,
+        type(study.objective).__name__,
     )
 
 
@@ -94,42 +95,21 @@ def _block(evaluate, draws, designs):
     return np.stack([evaluate(draws | {"design": design}) for design in rows])
 
 
-def estimation_draws(model: Any, num_samples: int, seed: int | Sequence[int]) -> list[dict]:
-    """Batches for a model's objective at given designs, auxiliary coordinates included; all of one size."""
-    rows = _rows(model)
-    data = datasets.SimulatorDataset(
-        model.simulator, model.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
-    )
-    data.stream = datasets.ESTIMATION
-    data = data.bind(model)
-    return [_without_exploration(model, data[i][0]) for i in range(len(data))]
+def estimation_draws(study: Study, num_samples: int, seed: int | Sequence[int]) -> list[dict]:
+    """Batches for an objective at given designs, auxiliary coordinates included; all of one size."""
+    return list(study.draws(num_samples, seed, _rows(study)))
 
 
-def _rows(model) -> int:
-    has_auxiliary = model.objective.posterior is not None and model.objective.posterior.auxiliary_dim
-    return min(OBJECTIVE_ROWS, model.estimation_rows * (128 if has_auxiliary else 1))
+def _rows(study) -> int:
+    has_auxiliary = study.objective.posterior is not None and study.objective.posterior.auxiliary_dim
+    return min(OBJECTIVE_ROWS, study.rows * (128 if has_auxiliary else 1))
 
 
-def _without_exploration(model, draws):
-    exploring = model.design.exploration_draws
-    return draws | {"extra": {name: v for name, v in draws.get("extra", {}).items() if name not in exploring}}
-
-
-def has_likelihood(model: Any) -> bool:
-    """Whether the likelihood of all parameters is known, so that a contrastive bound serves every design alike."""
-    return model.target is None and model.has_static_likelihood()
-
-
-def has_cheap_pairs(model: Any) -> bool:
-    """Whether that bound costs no more than a matrix product."""
-    return has_likelihood(model) and model.simulator.has_pairwise_product
-
-
-def by_contrast(model: Any, contrasts: int) -> Comparison:
+def by_contrast(study: Study, contrasts: int) -> Comparison:
     """The prior contrastive bound with that many draws, of no more experiments than `PAIRS` allows."""
     most = int(np.clip(PAIRS // contrasts, CHUNK, MOST_DRAWS))
-    bound = Contributions(model.simulator, CHUNK, contrasts)
-    width = 1 if model.simulator.has_pairwise_product else int(np.prod(model.outcome_shape))
+    bound = Contributions(study.simulator, CHUNK, contrasts)
+    width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
 
     def terms(designs, num_samples, seed):
         num = min(num_samples, most)
@@ -154,21 +134,21 @@ def by_laplace(criterion: FisherCriterion) -> Comparison:
     return Comparison(terms, lambda num: np.inf, lambda num: 0, "the Laplace approximation")
 
 
-def fisher_criterion(model: Any, designs: np.ndarray | dict) -> FisherCriterion | None:
+def fisher_criterion(study: Study, designs: np.ndarray | dict) -> FisherCriterion | None:
     """The Laplace approximation where it is finite at all of some designs; None elsewhere."""
-    if not has_likelihood(model) or model.simulator.prior.discrete:
+    if not study.has_likelihood or study.simulator.prior.discrete:
         return None
     try:
-        criterion = FisherCriterion(model.simulator, FISHER_DRAWS, seed=model.seed, num_outcomes=FISHER_OUTCOMES)
+        criterion = FisherCriterion(study.simulator, FISHER_DRAWS, seed=study.seed, num_outcomes=FISHER_OUTCOMES)
         values = [criterion.value(nth(designs, i)) for i in range(count_of(designs))]
     except (NotImplementedError, ValueError, np.linalg.LinAlgError):  # a prior that knows no coordinates, or is flat
         return None
     return criterion if np.all(np.isfinite(values)) else None
 
 
-def is_gaussian(model: Any) -> bool:
+def is_gaussian(study: Study) -> bool:
     """Whether the Laplace approximation has a gradient in the design."""
-    return isinstance(model.simulator, GaussianSimulator)
+    return isinstance(study.simulator, GaussianSimulator)
 
 
 UNSATURATED = (

@@ -2,7 +2,7 @@
 
 The mathematics of a training step stands here once: `call` simulates at the current design and evaluates the
 objective's contributions, `compute_loss` averages them. Keras differentiates it, design included; `backend.Trainer`
-carries it to the device; `inference.py` holds estimates of a trained model, `amortised.py` its posterior.
+carries it to the device; `estimates.py` says what a model tells of the EIG, `amortised.py` what of parameters.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,15 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, errors, versions
+from kerasbed.backend import Tensor, errors, streams, versions
+from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
 from kerasbed.callbacks import DesignHistory, EpochOfDataset, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving
+from kerasbed.eig.study import Study
+from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
@@ -32,12 +34,10 @@ from kerasbed.targets import Target
 
 PILOT_DRAWS = 4096
 PAIR_DESIGNS = 3  # at which pairwise likelihoods are compared with the direct form
-BATCH_SIZE = 128
-STEPS_PER_EPOCH = 100
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model):
+class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, keras.Model):
     """Learns the design that is most informative about a simulator's parameters, together with its objective.
 
     Args:
@@ -71,9 +71,15 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         UserWarning: a design is to be learned on an upper bound.
 
     Example:
-        >>> model = DesignModel(simulator, design)
-        >>> model.fit(epochs=10, steps_per_epoch=500, batch_size=128)
-        >>> model.design.numpy(), model.estimate_eig()
+        Two sensors share the measuring effort; equal shares are best, with an EIG of 0.5 log(8.25) = 1.055 nats.
+
+        >>> simulator = kb.problems.LinearGaussian()
+        >>> model = kb.DesignModel(simulator, kb.designs.Simplex(2, initial=[0.9, 0.1]), seed=0)
+        >>> history = model.fit(epochs=4, steps_per_epoch=50, verbose=0)
+        >>> model.design.numpy().round(1)
+        array([0.5, 0.5], dtype=float32)
+        >>> round(history.history["eig"][-1], 1)  # the bound that was trained on, in nats
+        1.1
     """
 
     @checked(seed=integer_seed, starts=positive_integer)
@@ -99,7 +105,6 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
-        checks.set_starts(design, starts)
         self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
         self.starts_table = None
         self.simulator = simulator
@@ -113,7 +118,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
         self.fits = 0
         self.design_history = None
-        self.design.build()
+        self.design.set_starts(starts)
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
         if pilot:
@@ -129,7 +134,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         simulator = pairs.with_direct_pairs(self.simulator) if self.direct_pairs else self.simulator
         self.objective.setup(simulator, self.design, self.outcome_shape)
         if self.fitted_posterior is not None:
-            self.fitted_posterior.setup(self.simulator, self.design, self.outcome_shape)
+            self.fitted_posterior.setup(self.simulator, self.design.space, self.outcome_shape)
             self.fitted_posterior.freeze()
 
     def _set_up_by_pilot(self):
@@ -155,7 +160,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     def _needs_direct_pairs(self) -> bool:
         """Whether the matrix product for pairs loses too many digits at some designs of the space."""
-        designs = self.design.sample(PAIR_DESIGNS, [self.seed, 19])
+        designs = self.design.sample(PAIR_DESIGNS, streams.entropy(self.seed, "pair check designs"))
         check = pairs.PairCheck(self.simulator, backend.simulation_dtype())
         singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(PAIR_DESIGNS)]
         return not all(check.product_is_exact(design, self.seed) for design in singles)
@@ -163,8 +168,23 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     @property
     def needs_independent_draws(self) -> bool:
         """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-        sampled_scores = self.gradient == "score" and gradients.rows_per_draw(self.gradient, self.simulator) == 1
-        return self.objective.needs_independent_draws or sampled_scores
+        return self.study.needs_independent_draws
+
+    @property
+    def study(self) -> Study:
+        """What this model knows of the experiment, for functions that need no model."""
+        posterior = self.objective.posterior if self.fitted_posterior is None else self.fitted_posterior
+        return Study(
+            self.simulator,
+            self.objective,
+            self.design,
+            self.outcome_shape,
+            self.gradient,
+            self.target,
+            posterior,
+            self.cost,
+            self.seed,
+        )
 
     # -- the mathematics of a training step ---
 
@@ -172,15 +192,14 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        contributions = gradients.contributions(
-            self.gradient, self.simulator, self.objective, self.design, draws, training
-        )
+        terms = gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient, training)
         if not training:
-            return contributions
-        if self.cost is not None:  # here and not by add_loss, which torch's recorded step does not carry
-            contributions = contributions - self.cost.penalty(self.design(draws))
+            return terms.values
         self.design.advance()
-        return contributions
+        if self.cost is None:
+            return terms.values
+        # Here and not by add_loss, which torch's recorded step does not carry.
+        return terms.values - self.cost.penalty(terms.design)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Tensor = None, sample_weight: Any = None, training: bool = True
@@ -207,11 +226,18 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             design_optimizer: of the design's unconstrained coordinates; default Adam at 0.1, decayed likewise.
             steps_per_execution: steps handed to the device at once; None chooses for the backend.
             **kwargs: `jit_compile`, `run_eagerly` and what else `keras.Model.compile` takes.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> other.compile(keras.optimizers.Adam(1e-3), design_optimizer=keras.optimizers.SGD(0.5))
+            >>> [type(optimizer).__name__ for optimizer in other.optimizer.optimizers]
+            ['Adam', 'SGD']
         """
         optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
-        optimizer.attach(self.design.trainable_variables, self.objective.descending_variables)
+        design = self.design
+        optimizer.attach(design.placed_variables, self.objective.descending_variables, design.network_variables)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         config = super().get_compile_config()
@@ -256,10 +282,17 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
         Returns:
             `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> history = other.fit(epochs=2, steps_per_epoch=50, batch_size=256, verbose=0)
+            >>> other.design.numpy().round(1), [round(eig, 1) for eig in history.history["eig"]]
+            (array([0.5, 0.5], dtype=float32), [1.0, 1.0])
         """
         if not self.compiled:
             self.compile()
-        data, steps, batch_size = self._training_data(x, steps_per_epoch, batch_size, shuffle)
+        study, seed = self.study, streams.entropy(self.seed, "training", self.fits)
+        data, steps, batch_size = training_data.for_training(study, x, seed, steps_per_epoch, batch_size, shuffle)
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
@@ -270,7 +303,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
             epochs=epochs,
             steps_per_epoch=None if online else steps_per_epoch,
             batch_size=batch_size if isinstance(data, dict) else None,
-            validation_data=self._validation_data(validation_data),
+            validation_data=training_data.for_validation(study, validation_data, seed),
             callbacks=added + list(callbacks or []),
             initial_epoch=initial_epoch,
             shuffle=shuffle and isinstance(data, dict),
@@ -278,7 +311,7 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         )
         self.fits += 1
         if self.design.explores:
-            self.starts_table = ranking.rank(self)
+            self.starts_table = ranking.rank(self.study, repeat=self.fits)
         self._warn_over_budget()
         return history
 
@@ -298,6 +331,14 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
         Raises:
             TypeError: the network has no density that can be differentiated.
+
+        Example:
+            An objective without a posterior learns the design; the posterior is then learned at it.
+
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> history = other.fit_posterior(epochs=1, steps_per_epoch=2, verbose=0)
+            >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
+            (1, 100, 2)
         """
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
@@ -312,7 +353,6 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
         history = refit.fit(**fit_arguments)
         posterior = objective.posterior
         posterior.freeze()  # a result: later fits of the design leave it alone
-        posterior.space = self.design
         self.fitted_posterior = posterior
         self.train_function = self.test_function = None  # a compiled step holds the old list of weights
         return history
@@ -320,61 +360,19 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
     @checked(steps=positive_integer, batch_size=positive_integer)
     @backend.simulates
     def evaluate(self, x: Any = None, *, steps: int | None = None, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it."""
+        """The objective on fresh data; `x` and `batch_size` as for `fit`, `steps` batches of it.
+
+        Example:
+            >>> told = model.evaluate(steps=8, verbose=0, return_dict=True)
+            >>> round(told["eig"], 1)
+            1.1
+        """
         if not self.compiled:
             self.compile()
-        if x is None or isinstance(x, datasets.SimulatorDataset):
-            x = None if x is None else x.in_stream(datasets.VALIDATION)
-            x, steps, batch_size = self._online(x, steps, batch_size), None, None
-            x.stream = datasets.VALIDATION
-        elif isinstance(x, dict):
-            x = self._arrays(x, batch_size or BATCH_SIZE)
-            batch_size = batch_size if isinstance(x, dict) else None
-        return super().evaluate(backend.dicts_as_batches(x), steps=steps, batch_size=batch_size, **kwargs)
-
-    def _training_data(self, x, steps_per_epoch, batch_size, shuffle):
-        """The data in the form Keras gets, steps of an epoch (None: unknown), draws of a batch."""
-        if x is None or isinstance(x, datasets.SimulatorDataset):
-            data = self._online(x, steps_per_epoch, batch_size)
-            return data, len(data), data.batch_size
-        batch_size = batch_size or BATCH_SIZE
-        if isinstance(x, dict):
-            data = self._arrays(x, batch_size, shuffle)
-            return data, steps_per_epoch or -(-len(x["noise"]) // batch_size), batch_size
-        x = backend.dicts_as_batches(x)
-        try:
-            return x, steps_per_epoch or len(x), batch_size
-        except TypeError:  # a stream of unknown length
-            return x, None, batch_size
-
-    def _online(self, dataset, steps, batch_size):
-        if dataset is None:
-            dataset = datasets.SimulatorDataset(
-                self.simulator,
-                self.design,
-                batch_size=batch_size or BATCH_SIZE * self.design.starts,
-                num_batches=steps or STEPS_PER_EPOCH,
-                seed=[self.seed, self.fits],
-            )
-        elif batch_size not in (None, dataset.batch_size):
-            raise ValueError(
-                f"batch_size={batch_size} was passed, but the SimulatorDataset has batches of {dataset.batch_size}; "
-                "set it there."
-            )
-        return dataset.with_steps(steps).bind(self)
-
-    def _arrays(self, arrays, batch_size, shuffle=False):
-        """A dict of arrays as Keras gets it."""
-        data = self._complete(arrays)
-        return datasets.ArrayDataset(data, batch_size, shuffle, [self.seed, self.fits]) if self.wide else data
-
-    def _complete(self, arrays):
-        return datasets.complete_draws(arrays, self.simulator, (self.objective, self.design), self.seed, self.target)
-
-    def _validation_data(self, data):
-        if isinstance(data, datasets.SimulatorDataset):
-            return data.in_stream(datasets.VALIDATION).bind(self)
-        return self._arrays(data, BATCH_SIZE) if isinstance(data, dict) else backend.dicts_as_batches(data)
+        data, steps, batch_size = training_data.for_evaluation(
+            self.study, x, streams.entropy(self.seed, "training", self.fits), steps, batch_size
+        )
+        return super().evaluate(data, steps=steps, batch_size=batch_size, **kwargs)
 
     def _plan(self, epochs, steps, initial_epoch):
         """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
@@ -411,7 +409,12 @@ class DesignModel(Inference, Amortised, Landscape, backend.Trainer, keras.Model)
 
     @backend.simulates
     def explain_nonfinite(self) -> str:
-        """The likely cause of draws without a finite log density, in words."""
+        """The likely cause of draws without a finite log density, in words.
+
+        Example:
+            >>> print(model.explain_nonfinite())
+            Outcomes at the current design are finite, so the likely cause is the network: ...
+        """
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
 
     def warn_nonfinite(self, what: str) -> None:

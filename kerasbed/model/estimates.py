@@ -1,28 +1,21 @@
 """Estimates of the EIG with a trained model, from fresh draws."""
 
-import keras
 import numpy as np
-from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
 from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
-from kerasbed.designs import Design
-from kerasbed.eig import certificate, reliability
+from kerasbed.eig import certificate, learned_bound, reliability
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.importance_bounds import MOST_ON_EDGES, importance
+from kerasbed.eig.importance_bounds import importance
 from kerasbed.eig.nested_bounds import bracket
-from kerasbed.objectives import gradients
-from kerasbed.simulators import datasets
+from kerasbed.eig.study import Study
+from kerasbed.model.training_region import warn_outside_region, warn_untrained
 
-# A contrastive bound reaches 95% of the EIG where it has this much room below the largest value it can take.
-HEADROOM = float(np.log(10.0))
-EDGE_DRAWS = 4096
 INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
 
 class Inference(backend.KerasModel):
-    """Methods of `DesignModel` that do not train. Everything is in the user's units, NumPy in and out."""
+    """What a `DesignModel` says about the EIG at its design; NumPy in and out, and all else is in its `study`."""
 
     @checked(num_samples=several, seed=integer_seed, num_inner=several)
     @backend.simulates
@@ -49,126 +42,70 @@ class Inference(backend.KerasModel):
                 can take, the posterior is a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds
                 that are not finite, contradict each other or lie below zero, and tails that leave an error without
                 meaning.
+
+        Example:
+            >>> estimate = model.estimate_eig(num_samples=1024)
+            >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
+            True
         """
-        if self._can_weigh_posterior():
-            self._warn_outside_region(self.posterior)
-            return importance(self.simulator, self.design, self.posterior, num_samples, num_inner, seed=seed)
-        by_draws = self.target is not None or self.objective.posterior is None or self._has_mass_on_edges()
-        if self.has_static_likelihood() and by_draws:
-            return self._bracket(num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
-        self._warn_untrained("estimate_eig")
-        if self.objective.posterior is not None and not self.posterior.prior.has_density:
-            self._warn_outside_region(self.posterior)
-            return certificate.certified_eig(self, num_samples, seed)
-        self._warn_outside_region(self.objective.posterior)
-        return self._own_bound(num_samples, seed)
-
-    def _own_bound(self, num_samples, seed):
-        """The objective's own bound; a target's estimated entropy adds its error."""
-        contributions = self.contributions(num_samples, seed)
-        with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below
-            value, error = numerics.mean_and_error(contributions)
-        objective = self.objective
-        self._warn_saturated(value, objective.ceiling(min(num_samples, self.estimation_rows)))
-        method = f"{type(objective).__name__}, {num_samples} draws"
-        if self.target is not None and self.target.classes is not None:
-            entropy = self.target.entropy()  # its frequencies are in the contributions, on draws of their own
-            error = float(np.hypot(error, entropy.standard_error))
-            method += f"; entropy of the target {entropy.value:.4f} +- {entropy.standard_error:.4f}, {entropy.method}"
-        cure = "Train the networks longer, or raise num_samples."
-        if objective.direction == "upper bound":
-            estimate = EIGEstimate(upper=value, upper_se=error, method=method)
-            return reliability.checked(estimate, upper_terms=contributions, cure=cure)
-        estimate = EIGEstimate(lower=value, lower_se=error, method=method)
-        return reliability.checked(estimate, contributions, cure=cure)
-
-    def _bracket(self, num_samples, num_inner, seed):
-        """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
-        found = bracket(self.simulator, self.design, num_samples, num_inner, seed=seed, check=False, target=self.target)
-        learned = self.target is not None and self.target.has_density and not self.target.discrete
-        held = self.objective.posterior
-        if not learned or held is None or held.target is not self.target or not held.is_trained:
-            return found
-        self._warn_outside_region(held)
-        own = self._own_bound(num_samples, seed)
-        method = f"below {own.method}, above {found.method}"
-        joined = EIGEstimate(own.lower, own.lower_se, found.upper, found.upper_se, method)
-        return reliability.checked(joined)
-
-    def _can_weigh_posterior(self) -> bool:
-        """Whether the importance weights of a trained posterior network are known."""
-        posterior = self.objective.posterior if self.fitted_posterior is None else self.fitted_posterior
-        return (
-            posterior is not None
-            and posterior.is_trained
-            and posterior.head.has_normal_base
-            and posterior.prior is self.simulator.prior
-            and self.target is None
-            and self.simulator.prior.has_density
-            and self.has_static_likelihood()
-            and not self._has_mass_on_edges()
-        )
-
-    def _has_mass_on_edges(self) -> bool:
-        """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
-        prior = self.simulator.prior
-        if prior.branches or not any(np.any(np.isfinite(edges)) for edges in prior.supports().values()):
-            return False
-        return prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
-
-    def has_static_likelihood(self) -> bool:
-        """Whether what is learned has a known likelihood, of one measurement; a policy's is one of histories."""
-        target, prior = self.target, self.simulator.prior
-        static = type(self.design).measure is Design.measure and self.simulator.has_likelihood
-        return static and (target is None or (target.fn is None and prior.can_sample_given(list(target.dims))))
-
-    def _warn_saturated(self, value, ceiling):
-        if value > ceiling - HEADROOM:
-            errors.warn(
-                f"The bound, {value:.3f} nats, is near {ceiling:.3f}, the largest value it can take, so the EIG may be "
-                "well above it. Use more contrastive draws, or train a posterior with model.fit_posterior().",
-                errors.SaturatedWarning,
-            )
+        return best_estimate(self.study, num_samples, seed, num_inner)
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions(self, num_samples: int, seed: int = 0) -> np.ndarray:
-        """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws."""
-        values = [self._contributions_of(draws) for draws in self._estimation_draws(num_samples, seed)]
-        return np.concatenate(values)[:num_samples]
+        """Per-draw contributions to the bound at the current design, (num_samples,), without auxiliary draws.
+
+        Example:
+            log q(theta | y) - log p(theta) of each simulated experiment; the mean is the bound.
+
+            >>> contributions = model.contributions(1024)
+            >>> error = contributions.std() / np.sqrt(1024)
+            >>> abs(contributions.mean() - 0.5 * np.log(8.25)) < 4 * error
+            True
+        """
+        return learned_bound.contributions(self.study, num_samples, seed)
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def contributions_at(self, designs: np.ndarray | dict, num_samples: int, *, seed: int = 0) -> np.ndarray:
-        """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
-        count = len(keras.tree.flatten(designs)[0])
-        found = []
-        for draws in self._estimation_draws(num_samples, seed):
-            singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count)]
-            found.append([self._contributions_of(draws | {"design": design}) for design in singles])
-        return np.concatenate(found, axis=1)[:, :num_samples]
+        """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples).
 
-    def _estimation_draws(self, num_samples, seed):
-        rows = min(num_samples, self.estimation_rows)
-        data = datasets.SimulatorDataset(
-            self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
-        )
-        data.stream = datasets.ESTIMATION
-        data = data.bind(self)
-        return (data[i][0] for i in range(len(data)))
+        Example:
+            >>> equal, unequal = model.contributions_at(np.array([[0.5, 0.5], [0.9, 0.1]]), 1024).mean(axis=-1)
+            >>> bool(equal > unequal)
+            True
+        """
+        return learned_bound.contributions_at(self.study, designs, num_samples, seed)
 
-    @property
-    def estimation_rows(self) -> int:
-        """Draws that an estimate evaluates in one call."""
-        return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
 
-    def _contributions_of(self, draws):
-        draws = backend.cast(self._without_exploration(draws))
-        with backend.no_gradients():
-            return np.asarray(ops.convert_to_numpy(self(draws, training=False)), "float64")
+def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> EIGEstimate:
+    """The EIG at a study's design, by the best means that it allows; see `Inference.estimate_eig`."""
+    posterior = study.posterior
+    if study.can_weigh_posterior:
+        warn_outside_region(study, posterior)
+        return importance(study.simulator, study.design, posterior, num_samples, num_inner, seed=seed)
+    by_draws = study.target is not None or study.objective.posterior is None or study.has_mass_on_edges
+    if study.has_static_likelihood and by_draws:
+        return _by_draws_of_the_prior(study, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
+    warn_untrained(study, "estimate_eig")
+    if study.objective.posterior is not None and not posterior.prior.has_density:
+        warn_outside_region(study, posterior)
+        return certificate.certified_eig(study, num_samples, seed)
+    warn_outside_region(study, study.objective.posterior)
+    return learned_bound.estimate(study, num_samples, seed)
 
-    def _without_exploration(self, draws):
-        """Draws at the chosen design, without what training alone needs."""
-        training_only = ("auxiliary", *self.design.exploration_draws)
-        extra = {name: values for name, values in draws.get("extra", {}).items() if name not in training_only}
-        return draws | {"extra": extra}
+
+def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
+    """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
+    target, held = study.target, study.objective.posterior
+    found = bracket(study.simulator, study.design, num_samples, num_inner, seed=seed, check=False, target=target)
+    learned = target is not None and target.has_density and not target.discrete
+    if not learned or held is None or held.target is not target or not held.is_trained:
+        return found
+    warn_outside_region(study, held)
+    own = learned_bound.estimate(study, num_samples, seed)
+    method = f"below {own.method}, above {found.method}"
+    joined = EIGEstimate(
+        own.lower, own.lower_se, found.upper, found.upper_se, method, {**found.settings, **own.settings}
+    )
+    return reliability.checked(joined)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.designs.base import Design
 from kerasbed.model.comparisons import CHUNK, Comparison
 from kerasbed.model.costs import Cost
@@ -224,6 +224,6 @@ class Race:
             return None
         self.looks += 1
         both = np.concatenate([np.asarray(u, "float64")[None], candidates])
-        terms = self.comparison.terms(self.space.values(both), num, [*self.seed, self.looks])
+        terms = self.comparison.terms(self.space.values(both), num, streams.entropy(self.seed, "look", self.looks))
         gaps, errors = np.transpose([numerics.mean_and_error(row - terms[0]) for row in terms[1:]])
         return np.where(np.isfinite(gaps), gaps, -np.inf), np.where(np.isfinite(errors), errors, 0.0)

@@ -64,7 +64,7 @@ def _check_scores(simulator, space):
             f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, "
             "design), which score-function gradients need. Define it, or write outcome with smooth keras.ops."
         )
-    if type(space).measure is not Design.measure:
+    if not space.is_static:
         raise ValueError(
             f"Score-function gradients are for static designs, but {type(space).__name__} measures in its own way; "
             "write outcome with smooth keras.ops and use gradient='reparameterization'."

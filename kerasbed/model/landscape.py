@@ -14,12 +14,17 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.validation import checked, count_or_values, integer_seed, positive_integer, several
+from kerasbed.designs import Design
+from kerasbed.designs.conditions import followed_conditions
+from kerasbed.eig import learned_bound
+from kerasbed.eig.study import Study, without_auxiliary
 from kerasbed.model import ranking
+from kerasbed.model.training_region import warn_untrained
 
 
-class Landscape:
+class Landscape(backend.KerasModel):
     """Methods of `DesignModel` that compare and climb designs with trained networks."""
 
     @checked(designs=count_or_values, num_samples=several, seed=integer_seed)
@@ -39,18 +44,15 @@ class Landscape:
 
         Raises:
             ValueError: designs have the wrong shape or lie outside the space.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(255), seed=0)
+            >>> table = other.eig_landscape(np.array([[0.5, 0.5], [0.9, 0.1]]), num_samples=1024)
+            >>> exact = 0.5 * np.log(6.81 / 8.25)  # of the two EIGs
+            >>> table["eig"].diff()[1].round(1), round(exact, 1)
+            (-0.1, -0.1)
         """
-        self._warn_untrained("eig_landscape")
-        if np.ndim(designs) == 0 and not isinstance(designs, dict):
-            designs = self.design.sample(designs, seed)
-        designs = self._checked_designs(designs)
-        if self.objective.posterior is not None:
-            with backend.no_gradients():
-                self.objective.posterior.warn_outside_region(backend.cast(designs))
-        value, error = np.transpose(
-            [numerics.mean_and_error(c) for c in self.contributions_at(designs, num_samples, seed=seed)]
-        )
-        return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
+        return compare(self.study, designs, num_samples, seed)
 
     @checked(starts=count_or_values, steps=positive_integer, num_samples=several, seed=integer_seed)
     @backend.simulates
@@ -73,55 +75,78 @@ class Landscape:
 
         Raises:
             ValueError: the space is discrete, where nothing can be climbed.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(255), seed=0)
+            >>> table = other.ascend(starts=2, steps=20, num_samples=512)
+            >>> other.design.numpy().round(1)
+            array([0.5, 0.5], dtype=float32)
         """
-        if self.design.choice_draws(1, np.random.default_rng(0)):
-            raise ValueError(
-                f"{self.design!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
-            )
-        self._warn_untrained("ascend")
-        if np.ndim(starts) == 0 and not isinstance(starts, dict):
-            starts = self.design.sample(int(starts), seed)
-        with backend.no_gradients():
-            first = ops.convert_to_numpy(self.design.unconstrain(backend.cast(self._checked_designs(starts))))
-        descend = self._negative_bound(num_samples, seed)
-        found = [
-            optimize.minimize(descend, u.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
-            for u in first.astype("float64")
-        ]
-        u = np.stack(found).reshape(-1, *self.design.unconstrained_shape)
-        self.starts_table = ranking.rank_coordinates(self, u, seed=[seed, 1])
+        self.starts_table = climb(self.study, starts, steps, num_samples, seed)
         return self.starts_table
 
-    def _negative_bound(self, num_samples, seed):
-        """u, flat -> minus the bound at one design and its gradient, on fixed base samples."""
-        draws = self._without_exploration(next(self._estimation_draws(num_samples, seed)))
 
-        def loss(u, draws):
-            design = self.design.constrain(u)
-            bound = self(draws | {"design": design}, training=False)
-            return -ops.mean(bound if self.cost is None else bound - self.cost.penalty(design))
+def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, seed: int) -> pd.DataFrame:
+    """The bound at many designs; see `Landscape.eig_landscape`."""
+    warn_untrained(study, "eig_landscape")
+    designs = _designs(study.design, designs, seed)
+    if study.objective.posterior is not None:
+        with backend.no_gradients():
+            study.objective.posterior.warn_outside_region(backend.cast(designs))
+    terms = learned_bound.contributions_at(study, designs, num_samples, seed)
+    value, error = np.transpose([numerics.mean_and_error(row) for row in terms])
+    return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
 
-        evaluate = backend.value_and_gradient(loss, keras.config.floatx())
-        shape = (1, *self.design.unconstrained_shape)
 
-        def flat(u):
-            self.design.detach_condition = False
-            try:
-                value, gradient = evaluate(u.reshape(shape), draws)
-            finally:
-                self.design.detach_condition = True
-            return float(value), np.asarray(gradient, "float64").ravel()
+def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples: int, seed: int) -> pd.DataFrame:
+    """Climb the landscape from several designs; see `Landscape.ascend`."""
+    space = study.design
+    if space.is_discrete:
+        raise ValueError(
+            f"{space!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
+        )
+    warn_untrained(study, "ascend")
+    with backend.no_gradients():
+        first = ops.convert_to_numpy(space.unconstrain(backend.cast(_designs(space, starts, seed))))
+    descend = _negative_bound(study, num_samples, seed)
+    found = [
+        optimize.minimize(descend, u.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
+        for u in first.astype("float64")
+    ]
+    u = np.stack(found).reshape(-1, *space.unconstrained_shape)
+    return ranking.rank_coordinates(study, u, seed=streams.entropy(seed, "ranking"))
 
-        return flat
 
-    def _checked_designs(self, designs):
-        """Designs (count, *shape) as float arrays, each inside the space."""
-        if isinstance(designs, dict):
-            designs = {name: np.asarray(values, "float64") for name, values in designs.items()}
-        else:
-            designs = np.asarray(designs, "float64")
-        checked = [self.design.check(design) for design in _rows(designs)]
-        return keras.tree.map_structure(lambda *leaves: np.stack(leaves), *checked)
+def _negative_bound(study, num_samples, seed):
+    """u, flat -> minus the bound at one design and its gradient, on fixed base samples."""
+    draws = without_auxiliary(next(study.draws(num_samples, seed)))
+
+    def loss(u, draws):
+        design = study.design.constrain(u)
+        bound = study.terms(draws | {"design": design}).values
+        return -ops.mean(bound if study.cost is None else bound - study.cost.penalty(design))
+
+    evaluate = backend.value_and_gradient(loss, keras.config.floatx())
+    shape = (1, *study.design.unconstrained_shape)
+
+    def flat(u):
+        with followed_conditions():
+            value, gradient = evaluate(u.reshape(shape), draws)
+        return float(value), np.asarray(gradient, "float64").ravel()
+
+    return flat
+
+
+def _designs(space: Design, designs, seed):
+    """Designs (count, *shape) as float arrays, each inside the space; that many drawn from it for a number."""
+    if np.ndim(designs) == 0 and not isinstance(designs, dict):
+        designs = space.sample(designs, seed)
+    if isinstance(designs, dict):
+        designs = {name: np.asarray(values, "float64") for name, values in designs.items()}
+    else:
+        designs = np.asarray(designs, "float64")
+    checked = [space.check(design) for design in _rows(designs)]
+    return keras.tree.map_structure(lambda *leaves: np.stack(leaves), *checked)
 
 
 def _rows(designs) -> list:

@@ -11,6 +11,7 @@ from kerasbed.backend import Tensor
 
 NETWORK_RATE = 2e-3
 DESIGN_RATE = 1e-1
+POLICY_NORM = 1.0  # the largest norm of a gradient of a policy's networks, which learn through whole experiments
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -49,8 +50,9 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
 class DesignOptimizer(keras.optimizers.MultiOptimizer):
     """Two optimizers, one for networks and one for the design, behind one interface.
 
-    It selects the design's variables by their exact paths, negates the gradients of variables that descend, and leaves
-    all weights and slots untouched at a step whose gradients are not all finite.
+    It selects the design's variables by their exact paths, negates the gradients of variables that descend, cuts those
+    of a policy's networks to a largest norm, and leaves all weights and slots untouched at a step whose gradients are
+    not all finite.
 
     Args:
         optimizer: Keras optimizer of the networks.
@@ -65,7 +67,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     ):
         super().__init__(lambda variable: self._select(variable), name=name)
         self.network_optimizer, self.design_optimizer = optimizer, design_optimizer
-        self._design_paths, self._descending_paths = frozenset(), frozenset()
+        self._design_paths = self._descending_paths = self._policy_paths = frozenset()
         self._pure = False  # inside stateless_apply, which has made the choice between old and new values
         self._inner_optimizers.extend([optimizer, design_optimizer])
 
@@ -73,11 +75,18 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         return self.design_optimizer if variable.path in self._design_paths else self.network_optimizer
 
     def attach(
-        self, design_variables: Iterable[keras.Variable], descending_variables: Iterable[keras.Variable]
+        self,
+        placed_variables: Iterable[keras.Variable],
+        descending_variables: Iterable[keras.Variable],
+        policy_variables: Iterable[keras.Variable] = (),
     ) -> None:
-        """Tell which variables belong to the design and which descend."""
-        self._design_paths = frozenset(variable.path for variable in design_variables)
+        """Tell which variables are coordinates of designs, which descend, and which are weights of a policy's networks.
+
+        See `Design.placed_variables` and `Design.network_variables`.
+        """
+        self._design_paths = frozenset(variable.path for variable in placed_variables)
         self._descending_paths = frozenset(variable.path for variable in descending_variables)
+        self._policy_paths = frozenset(variable.path for variable in policy_variables)
 
     def plan(self, start: int, steps: int) -> bool:
         """Plan the decay of the default rates; returns whether there was one to plan."""
@@ -97,8 +106,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         """One update (eagerly or inside a TensorFlow graph); nothing changes unless every gradient is finite."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         # A design that the draws bring along leaves the learned one without a gradient, which Keras takes for an error.
+        own_paths = self._design_paths | self._policy_paths
         grads = [
-            ops.zeros_like(variable) if grad is None and variable.path in self._design_paths else grad
+            ops.zeros_like(variable) if grad is None and variable.path in own_paths else grad
             for grad, variable in zip(grads, variables, strict=True)
         ]
         if not self.built:
@@ -130,7 +140,16 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
             -grad if grad is not None and variable.path in self._descending_paths else grad
             for grad, variable in zip(grads, variables, strict=True)
         ]
-        super().apply(signed, variables)
+        super().apply(self._cut(signed, variables), variables)
+
+    def _cut(self, grads, variables):
+        """Gradients of which those of a policy's networks have a norm of at most `POLICY_NORM` together."""
+        is_policy = [variable.path in self._policy_paths for variable in variables]
+        if not any(is_policy):
+            return grads
+        norm = ops.sqrt(sum(ops.sum(ops.square(grad)) for grad, cut in zip(grads, is_policy, strict=True) if cut))
+        factor = POLICY_NORM / ops.maximum(norm, POLICY_NORM)
+        return [grad * factor if cut else grad for grad, cut in zip(grads, is_policy, strict=True)]
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -12,15 +12,15 @@ the choice a design may be far above or below it. Results count only if they are
 for the comparison on fresh draws to say.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig.laplace_approximation import FisherCriterion
+from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
 from kerasbed.objectives import gradients
 from kerasbed.objectives.prior_contrastive import PriorContrastive
@@ -35,15 +35,15 @@ class Polish:
     """Climbs in the continuous coordinates of a design.
 
     Args:
-        model: a `DesignModel`.
+        study: whose design is polished.
         criterion: `FisherCriterion` to climb; None for the contrastive bound or the objective.
         seed: of the fixed draws.
     """
 
-    def __init__(self, model: Any, criterion: FisherCriterion | None, seed: list[int]):
-        self.model, self.space, self.criterion = model, model.design, criterion
+    def __init__(self, study: Study, criterion: FisherCriterion | None, seed: list[int]):
+        self.study, self.space, self.criterion = study, study.design, criterion
         self.free = self.space.continuous_coordinates()
-        self.limited = model.cost is not None and model.cost.budget is not None
+        self.limited = study.cost is not None and study.cost.budget is not None
         self.evaluate = backend.value_and_gradient(self._loss(seed), keras.config.floatx())
 
     def __call__(self, u):
@@ -67,7 +67,7 @@ class Polish:
         """Affordable, and better or the only affordable one of both."""
         if not self.limited:
             return self._value(polished)[0] < self._value(u)[0]
-        new, old = self.model.cost.affordable(self.space.values(np.stack([polished, u])))
+        new, old = self.study.cost.affordable(self.space.values(np.stack([polished, u])))
         return bool(new and (not old or self._value(polished)[0] < self._value(u)[0]))
 
     def _at(self, values, u):
@@ -83,47 +83,41 @@ class Polish:
         return flat
 
     def _value(self, u):
-        self.space.detach_condition = False  # here the design that a network is told is part of the function
-        try:
+        with followed_conditions():
             value, slope = self.evaluate(u[None], *self.arguments)
-        finally:
-            self.space.detach_condition = True
         return SCALE * value, SCALE * slope[0]
 
     def _left(self, u):
         """The part of the budget that is left, and its gradient."""
-        cost, slope = self.model.cost.value_and_gradient(u[None])
-        return 1.0 - cost / self.model.cost.budget, -slope[0] / self.model.cost.budget
+        cost, slope = self.study.cost.value_and_gradient(u[None])
+        return 1.0 - cost / self.study.cost.budget, -slope[0] / self.study.cost.budget
 
     def _loss(self, seed):
-        model, space, self.arguments = self.model, self.space, ()
+        study, space, self.arguments = self.study, self.space, ()
         if self.criterion is not None:
             return lambda u: -self.criterion.value(keras.tree.map_structure(lambda v: v[0], space.constrain(u)))
-        if not comparisons.has_likelihood(model):
-            self.arguments = (comparisons.estimation_draws(model, 1, seed)[0],)
-            return lambda u, draws: -ops.mean(model(draws | {"design": space.constrain(u)}, training=False))
-        objective = _contrastive(model)
-        self.arguments = (_draws(model, objective, seed),)
+        if not study.has_likelihood:
+            self.arguments = (comparisons.estimation_draws(study, 1, seed)[0],)
+            return lambda u, draws: -ops.mean(study.terms(draws | {"design": space.constrain(u)}).values)
+        contrastive = _contrastive(study)
+        self.arguments = (_draws(contrastive, seed),)
 
-        def loss(u, draws):
-            draws = draws | {"design": space.constrain(u)}
-            return -ops.mean(gradients.contributions(model.gradient, model.simulator, objective, space, draws))
-
-        return loss
+        return lambda u, draws: -ops.mean(contrastive.terms(draws | {"design": space.constrain(u)}).values)
 
 
-def _contrastive(model):
-    width = 1 if model.simulator.has_pairwise_product else int(np.prod(model.outcome_shape))
-    rows = DRAWS * gradients.rows_per_draw(model.gradient, model.simulator)
+def _contrastive(study) -> Study:
+    """The study with the prior contrastive bound for its objective."""
+    width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
+    rows = DRAWS * gradients.rows_per_draw(study.gradient, study.simulator)
     objective = PriorContrastive(max(PAIRS // (rows * width), LEAST_CONTRASTS), name="polish")
-    objective.setup(model.simulator, model.design, model.outcome_shape)
-    return objective
+    objective.setup(study.simulator, study.design, study.outcome_shape)
+    return study.with_objective(objective)
 
 
-def _draws(model, objective, seed) -> dict:
+def _draws(study, seed) -> dict:
     rng = np.random.default_rng(seed)
     return {
-        "parameters": model.simulator.prior.sample(DRAWS, rng),
-        "noise": model.simulator.resolve_noise(model.design.shape).draw(DRAWS, rng),
-        "extra": objective.extra_draws(DRAWS, rng),
+        "parameters": study.simulator.prior.sample(DRAWS, rng),
+        "noise": study.simulator.resolve_noise(study.design.shape).draw(DRAWS, rng),
+        "extra": study.objective.extra_draws(DRAWS, rng),
     }

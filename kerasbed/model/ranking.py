@@ -6,15 +6,14 @@ difference is that of the paired contributions.
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from keras import ops, tree
 
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.reporting import LOGGER
-from kerasbed.designs import Design
+from kerasbed.eig.study import Study
 from kerasbed.model import comparisons
 from kerasbed.model.choosing import MOST_ENTRIES, ChoiceSearch
 from kerasbed.model.comparisons import CONTRASTS, Comparison
@@ -27,15 +26,16 @@ EXCHANGES = 50  # rounds of exchanging choices; each accepts one that is clearly
 OUTER_DRAWS = 2**11
 
 
-def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFrame:
-    """Compare a model's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
+def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: int = 0) -> pd.DataFrame:
+    """Compare a study's proposed designs, keep the best affordable one, and return the table of `rank_coordinates`.
 
     Choices are then searched by exchanges from the best (`kerasbed.model.choosing`).
 
     Args:
-        model: a `DesignModel` whose design space explores.
+        study: whose design space explores; `DesignModel.study`.
         num_samples: common draws.
         effort: how much of the usual number of evaluations the search among choices may take.
+        repeat: of the ranking, each on draws of its own.
 
     Returns:
         The table; its `attrs` say by which bound designs were compared, how many seconds that took, and of a search
@@ -44,68 +44,63 @@ def rank(model: Any, num_samples: int = DRAWS, effort: float = 1.0) -> pd.DataFr
     Warns:
         UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
     """
-    begin, seed = time.perf_counter(), [model.seed, model.fits, 1]
-    if not is_discrete(model.design):
-        proposals, comparison = model.design.proposals(seed=model.seed), _comparison(model)
+    begin, of_fit = time.perf_counter(), [study.seed, repeat]
+    if not study.design.is_discrete:
+        proposals, comparison = study.design.proposals(seed=study.seed), _comparison(study)
         LOGGER.info(f"Ranking {len(proposals)} designs by {comparison.name} on {num_samples} common draws.")
-        table = _compare(model, proposals, num_samples, seed, comparison)
+        table = _compare(study, proposals, num_samples, of_fit, comparison)
         table.attrs |= {"comparison": comparison.name, "seconds": time.perf_counter() - begin}
         return table
-    search = ChoiceSearch(model, seed, effort)
-    table = _compare(model, search.candidates, num_samples, seed, search.comparison)
-    kept = ops.convert_to_numpy(model.design.chosen)
+    search = ChoiceSearch(study, streams.entropy(of_fit, "ranking"), effort)
+    table = _compare(study, search.candidates, num_samples, of_fit, search.comparison)
+    kept = ops.convert_to_numpy(study.design.chosen)
     found = search.climb(kept[0], EXCHANGES)
     if not np.array_equal(found, kept[0]):
-        table = _compare(model, np.stack([found, kept[0]]), num_samples, seed, search.comparison)
+        table = _compare(study, np.stack([found, kept[0]]), num_samples, of_fit, search.comparison)
     spent = {"entries": search.effort.spent, "cut_short": search.effort.cut_short}
     table.attrs |= {"comparison": search.comparison.name, "seconds": time.perf_counter() - begin} | spent | search.plan
     return table
 
 
-def is_discrete(space: Design) -> bool:
-    """Whether a space has choices."""
-    return bool(space.choice_draws(1, np.random.default_rng(0)))
-
-
-def _compare(model, u, num_samples, seed, comparison):
-    screened = _screened(model, comparison, u, [*seed[:2], 2])
-    return rank_coordinates(model, screened, num_samples, seed, comparison)
+def _compare(study, u, num_samples, of_fit, comparison):
+    screened = _screened(study, comparison, u, streams.entropy(of_fit, "screening"))
+    return rank_coordinates(study, screened, num_samples, streams.entropy(of_fit, "ranking"), comparison)
 
 
 def rank_coordinates(
-    model: Any,
+    study: Study,
     u: np.ndarray,
     num_samples: int = DRAWS,
     seed: int | Sequence[int] = 0,
     comparison: Comparison | None = None,
 ) -> pd.DataFrame:
-    """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the model's design.
+    """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the study's design.
 
     A contrastive bound near the largest value it can take no longer tells designs apart. Where there is a likelihood,
     the prior contrastive bound with more draws then takes its place.
 
     Args:
-        model: a `DesignModel`.
+        study: of which experiment; `DesignModel.study`.
         u: (count, *unconstrained_shape).
         num_samples: common draws.
         seed: integer or sequence of integers.
-        comparison: the bound; None: the model's objective.
+        comparison: the bound; None: the study's objective.
 
     Returns:
         One row for each design, best first: `eig` and `eig_se` (the bound, nats), `difference` and `difference_se` to
-        the best (paired), `cost` and `affordable` where the model has a cost, and `design`.
+        the best (paired), `cost` and `affordable` where designs cost something, and `design`.
 
     Warns:
         UserWarning: the bound is near its largest value, and none with more room can be afforded.
     """
-    space = model.design
+    space = study.design
     designs = space.values(u)
-    contributions = _with_room(model, designs, num_samples, seed, comparison or comparisons.by_objective(model))
+    contributions = _with_room(study, designs, num_samples, seed, comparison or comparisons.by_objective(study))
     value, error = np.transpose([numerics.mean_and_error(row) for row in contributions])
     table = {"eig": value, "eig_se": error}
     allowed = np.isfinite(value)
-    if model.cost is not None:
-        table["cost"], table["affordable"] = model.cost.of(designs), model.cost.affordable(designs)
+    if study.cost is not None:
+        table["cost"], table["affordable"] = study.cost.of(designs), study.cost.affordable(designs)
         allowed = allowed & (table["affordable"] if np.any(table["affordable"] & allowed) else True)
     best = int(np.argmax(np.where(allowed, value, -np.inf)))
     gaps = [numerics.mean_and_error(row - contributions[best]) for row in contributions]
@@ -116,13 +111,13 @@ def rank_coordinates(
     return pd.DataFrame(table).iloc[order].rename_axis("proposal")
 
 
-def _with_room(model, designs, num_samples, seed, comparison) -> np.ndarray:
+def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
     """Terms (count, num) of a comparison, or of the first contrastive bound that is not near its largest value."""
     terms = comparison.terms(designs, num_samples, seed)
     for contrasts in CONTRASTS[1:]:
         if not comparison.saturated(terms):
             return terms
-        more = comparisons.by_contrast(model, contrasts) if comparisons.has_likelihood(model) else None
+        more = comparisons.by_contrast(study, contrasts) if study.has_likelihood else None
         if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES / 4:
             break
         if more.ceiling(1) > comparison.ceiling(terms.shape[1]):
@@ -141,13 +136,13 @@ def _warn_saturated(comparison, terms):
     )
 
 
-def _screened(model, comparison, u, seed) -> np.ndarray:
+def _screened(study, comparison, u, seed) -> np.ndarray:
     """The coordinates without those that few draws show to be no candidates, or that are over the budget."""
     if len(u) <= MANY:
         return u
-    if model.cost is not None and np.any(affordable := model.cost.affordable(model.design.values(u))):
+    if study.cost is not None and np.any(affordable := study.cost.affordable(study.design.values(u))):
         u = u[affordable]
-    contributions = comparison.terms(model.design.values(u), SCREENING_DRAWS, seed)
+    contributions = comparison.terms(study.design.values(u), SCREENING_DRAWS, seed)
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])
@@ -155,12 +150,12 @@ def _screened(model, comparison, u, seed) -> np.ndarray:
     return u[kept] if kept.any() else u
 
 
-def _comparison(model) -> Comparison:
-    """How a model's proposals are compared.
+def _comparison(study) -> Comparison:
+    """How a study's proposals are compared.
 
     Networks know the designs that they met in training, which the neighbours of a favourite choice may not be. Where
     the likelihood of many pairs is cheap, choices are therefore compared by the prior contrastive bound.
     """
-    if is_discrete(model.design) and comparisons.has_cheap_pairs(model):
-        return comparisons.by_contrast(model, CONTRASTS[0])
-    return comparisons.by_objective(model)
+    if study.design.is_discrete and study.has_cheap_pairs:
+        return comparisons.by_contrast(study, CONTRASTS[0])
+    return comparisons.by_objective(study)

@@ -59,6 +59,14 @@ def load(
     Warns:
         UserWarning: the file is of an earlier kerasbed, which left out a cost that was not registered, or of another
             series of BayesFlow.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model.keras")
+        ...     loaded = kb.load(f"{folder}/model.keras", simulator=simulator)
+        >>> (loaded.design.numpy() == model.design.numpy()).all()
+        True
     """
     path = Path(path)
     if not path.exists():

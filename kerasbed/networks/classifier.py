@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
-from kerasbed.backend.finite import MOST_VALUES, joint_values, nearest_of_tensor, one_hot
+from kerasbed.backend.finite import MOST_VALUES, cell_of_tensors, joint_values, nearest_of_tensor, one_hot
 from kerasbed.networks import flows
 
 
@@ -77,24 +77,18 @@ class Classifier(keras.layers.Layer):
 
     def log_prob(self, parameters: Mapping[str, Tensor], conditions: Tensor, training: bool = False) -> Tensor:
         """Log probability of values: dict of (batch, d), (batch, width) -> (batch,)."""
-        cell = 0
-        for index, size in zip(self._indices(parameters), self.sizes, strict=True):
-            cell = cell * size + index
-        chosen = one_hot(cell, len(self.cells), dtype=conditions.dtype)
+        chosen = one_hot(cell_of_tensors(parameters, self.discrete), len(self.cells), dtype=conditions.dtype)
         return ops.sum(chosen * self.log_probabilities(conditions, training), axis=-1)
 
     def encode(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """One-hot encoding of every coordinate: dict of (batch, d) -> (batch, encoded_width)."""
         dtype = next(iter(parameters.values())).dtype
-        columns = zip(self._indices(parameters), self.sizes, strict=True)
-        return ops.concatenate([one_hot(index, size, dtype=dtype) for index, size in columns], axis=-1)
-
-    def _indices(self, parameters):
-        return [
-            nearest_of_tensor(parameters[name][..., i], values)
+        columns = [
+            one_hot(nearest_of_tensor(parameters[name][..., i], values), len(values), dtype=dtype)
             for name, coordinates in self.discrete.items()
             for i, values in enumerate(coordinates)
         ]
+        return ops.concatenate(columns, axis=-1)
 
     def sample(self, base: Tensor, conditions: Tensor, training: bool = False) -> tuple[dict[str, Tensor], Tensor]:
         """Values by the inverse CDF at the probability of base samples N(0, 1), and their log probability.

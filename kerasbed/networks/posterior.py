@@ -14,7 +14,8 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors
-from kerasbed.designs import Design, detach
+from kerasbed.designs import Space
+from kerasbed.designs.conditions import as_condition
 from kerasbed.networks.classifier import Classifier
 from kerasbed.networks.head import Head
 from kerasbed.networks.scaling import Standardize
@@ -57,7 +58,7 @@ class Posterior(keras.layers.Layer):
         self.summary_network = summary_network
         self.target = None
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: Sequence[int]) -> None:
+    def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int]) -> None:
         """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing."""
         if self.built:
             return
@@ -114,8 +115,7 @@ class Posterior(keras.layers.Layer):
 
     def conditions(self, outcome: Tensor, design: Tensor | dict[str, Tensor], training: bool = False) -> Tensor:
         """What the network is conditioned on, (batch, width)."""
-        if self.space.detach_condition:
-            design = detach(design)
+        design = as_condition(design)
         features = ops.cast(self.space.encode(design), self.compute_dtype)
         if training:
             self._record_region(features)
@@ -194,16 +194,11 @@ class Posterior(keras.layers.Layer):
         """log q of unconstrained coordinates, (batch,); see `Head.coordinate_log_prob`."""
         return self.head.coordinate_log_prob(u, parameters, conditions, auxiliary)
 
-    @property
-    def network_variables(self) -> list:
-        """Trainable weights of the networks; `trainable_variables` also lists those of the design space it knows."""
-        return [variable for part in self._parts() for variable in part.trainable_variables]
-
     def _parts(self):
         return self.head.parts() + ([] if self.summary_network is None else [self.summary_network])
 
     def freeze(self) -> None:
-        """Keep the networks as they are in later training, without touching the design."""
+        """Keep the networks as they are in later training."""
         for part in self._parts():
             # Through True: on TensorFlow, Keras skips a value that is set already, as a file may have done before the
             # weights were there.

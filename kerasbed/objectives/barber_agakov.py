@@ -7,7 +7,7 @@ Derivation. With I(theta; y | xi) = E log p(theta | y, xi) - E log p(theta) and 
 so that L(xi, q) = E[log q(theta | y, xi) - log p(theta)] is a lower bound, tight when q is the posterior. Joint ascent
 on xi and q needs the gradient of the expectation in xi: outcomes are y = y(theta, xi, epsilon), functions of base
 samples, so that it is the expectation of a gradient. The path of xi through q's *conditioning* argument has expectation
-zero at the optimal q (it is a score) and is cut for a static design; see `Design.detach_condition`.
+zero at the optimal q (it is a score) and is cut for a static design; see `kerasbed.designs.conditions`.
 
 For discrete parameters densities are probabilities, and the bound is that of a classifier; see
 `kerasbed.networks.classifier`.
@@ -42,6 +42,15 @@ class BarberAgakov(Objective):
 
     Raises:
         TypeError: the network has no density that can be differentiated.
+
+    Example:
+        >>> import bayesflow as bf
+        >>> flow = bf.networks.CouplingFlow(depth=2, subnet_kwargs={"dropout": 0.0})  # instead of the default one
+        >>> objective = kb.objectives.BarberAgakov(flow)
+        >>> model = kb.DesignModel(kb.problems.LinearGaussian(), kb.designs.Simplex(2), objective, seed=0)
+        >>> history = model.fit(epochs=1, steps_per_epoch=2, verbose=0)
+        >>> history.history["eig"][0] < 0.5 * np.log(8.25)  # a lower bound, far off before the flow has learned
+        True
     """
 
     def __init__(

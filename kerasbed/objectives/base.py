@@ -20,6 +20,15 @@ class Objective(keras.layers.Layer):
 
     Args:
         posterior: a `kerasbed.networks.posterior.Posterior`, where the objective holds one.
+
+    Example:
+        Every objective says which side of the EIG it is on, and what it needs.
+
+        >>> objective = kb.objectives.NestedMonteCarlo()
+        >>> isinstance(objective, kb.objectives.Objective), objective.direction, objective.needs_likelihood
+        (True, 'upper bound', True)
+        >>> kb.objectives.PriorContrastive(63).ceiling(rows=128), np.log(64)  # the most that it can show
+        (4.159, 4.159)
     """
 
     direction = "lower bound"
@@ -52,7 +61,7 @@ class Objective(keras.layers.Layer):
             )
         self.posterior.target = target
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
+    def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
         """Create every weight for a problem.
 
         Raises:
@@ -64,9 +73,10 @@ class Objective(keras.layers.Layer):
                 "log_likelihood(outcome, parameters, design). Define it, or use an objective for implicit likelihoods: "
                 "kb.objectives.BarberAgakov, InfoNCE or NWJ."
             )
-        self.simulator, self.space = simulator, space
+        self.simulator, self.space = simulator, design.space
+        self.starts_of = design.starts_of  # the function alone: a layer would bring its weight along
         if self.posterior is not None:
-            self.posterior.setup(simulator, space, outcome_shape)
+            self.posterior.setup(simulator, design.space, outcome_shape)
         self.built = True
 
     def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
@@ -100,9 +110,9 @@ class Objective(keras.layers.Layer):
         """The scalar to minimize; minus the bound, or something that differs from it by a constant."""
         return -keras.ops.mean(contributions)
 
-    def warn_about_search(self, space: Design) -> None:
+    def warn_about_search(self, design: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""
-        if self.direction == "upper bound" and space.trainable:
+        if self.direction == "upper bound" and design.trainable:
             errors.warn(
                 f"{type(self).__name__} is an upper bound, whose bias differs from design to design: a search climbs "
                 "the bias together with the EIG. Learn the design on a lower bound (PriorContrastive, "

@@ -29,9 +29,9 @@ class CriticObjective(Objective):
     def needs_independent_draws(self) -> bool:
         return True
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
-        super().setup(simulator, space, outcome_shape)
-        self.critic.setup(simulator, space, outcome_shape)
+    def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
+        super().setup(simulator, design, outcome_shape)
+        self.critic.setup(simulator, design.space, outcome_shape)
 
     def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
         self.critic.adapt(parameters, outcome)

@@ -24,7 +24,7 @@ discrete outcomes, for both in designs.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops, tree
@@ -37,24 +37,53 @@ from kerasbed.objectives.base import Objective
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
 
 
+class Contributions(NamedTuple):
+    """Terms of a bound, and the experiments that they are of.
+
+    values: (batch,), whose mean is the bound.
+    design: (1 or batch, *shape), or a dict of those.
+    outcome: (batch, *outcome_shape); where outcomes are summed over, all that are possible, (S, *outcome_shape).
+    """
+
+    values: Tensor
+    design: Tensor | dict[str, Tensor]
+    outcome: Tensor
+
+
 def rows_per_draw(gradient: str, simulator: Any) -> int:
     """Rows that a draw takes in an objective: the number of outcomes where they are summed over."""
     outcomes = simulator.outcome_space() if gradient == "score" else None
     return 1 if outcomes is None or len(outcomes) > MOST_OUTCOMES else len(outcomes)
 
 
+def needs_independent_draws(gradient: str, simulator: Any, objective: Objective) -> bool:
+    """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
+    sampled_scores = gradient == "score" and rows_per_draw(gradient, simulator) == 1
+    return objective.needs_independent_draws or sampled_scores
+
+
 def contributions(
-    gradient: str, simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], training: bool = False
-) -> Tensor:
-    """Contributions (batch,) whose mean is the bound and whose gradient in the design is that of its expectation."""
+    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], gradient: str, training: bool = False
+) -> Contributions:
+    """Contributions whose mean is the bound and whose gradient in the design is that of its expectation.
+
+    Args:
+        simulator: `kerasbed.Simulator`.
+        objective: set up for it and for the space.
+        space: the design, which measures.
+        draws: a batch of `kerasbed.SimulatorDataset`.
+        gradient: "reparameterization" or "score".
+        training: whether the networks learn from this batch.
+    """
     if rows_per_draw(gradient, simulator) > 1:
         return exact_sum(simulator, objective, space, draws, training)
     design, outcome = space.measure(simulator, draws)
     if gradient == "reparameterization":
-        return objective(draws, outcome, design, training=training)
+        return Contributions(objective(draws, outcome, design, training=training), design, outcome)
     outcome = ops.stop_gradient(outcome)
     values = objective(draws, outcome, design, training=training)
-    return with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
+    values = with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
+    return Contributions(values, design, outcome)
 
 
 def with_scores(values: Tensor, log_p: Tensor) -> Tensor:
@@ -72,8 +101,8 @@ def leave_one_out(values: Tensor) -> Tensor:
 
 def exact_sum(
     simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], training: bool = False
-) -> Tensor:
-    """Contributions with the expectation over the outcome summed exactly, (batch,)."""
+) -> Contributions:
+    """Contributions with the expectation over the outcome summed exactly."""
     design = space(draws)
     outcomes = numerics.like(simulator.outcome_space(), draws["noise"])
     count, batch = outcomes.shape[0], ops.shape(draws["noise"])[0]
@@ -86,7 +115,7 @@ def exact_sum(
     log_p = log_probabilities(simulator, outcomes, draws["parameters"], design)
     # An impossible outcome has the contribution -inf and the weight 0: it counts for nothing.
     values = ops.where(log_p > -np.inf, values, ops.zeros_like(values))
-    return ops.sum(ops.exp(log_p) * values, axis=1)
+    return Contributions(ops.sum(ops.exp(log_p) * values, axis=1), design, outcomes)
 
 
 def log_probabilities(simulator: Any, outcomes: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:

@@ -38,6 +38,12 @@ class NestedMonteCarlo(LikelihoodObjective):
 
     Raises:
         ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
+
+    Example:
+        >>> design = kb.designs.Simplex(2, initial=[0.5, 0.5], trainable=False)  # to judge a design, not to find one
+        >>> model = kb.DesignModel(kb.problems.LinearGaussian(), design, kb.objectives.NestedMonteCarlo(4), seed=0)
+        >>> bool(model.contributions(2048).mean() > 0.5 * np.log(8.25))  # an upper bound
+        True
     """
 
     direction = "upper bound"
@@ -59,7 +65,7 @@ class NestedMonteCarlo(LikelihoodObjective):
         log_p = self.log_likelihood(draws, outcome, design)
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
-        starts = self.space.starts_of(draws)
+        starts = self.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 

@@ -43,8 +43,8 @@ class ProposalObjective(LikelihoodObjective):
         super().__init__(num_nuisance, posterior, **kwargs)
         self.num_contrastive = num_contrastive
 
-    def setup(self, simulator: Any, space: Design, outcome_shape: tuple[int, ...]) -> None:
-        super().setup(simulator, space, outcome_shape)
+    def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
+        super().setup(simulator, design, outcome_shape)
         proposals.check_proposal(self.posterior, simulator.prior)
 
     def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:

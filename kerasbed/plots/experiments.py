@@ -43,6 +43,11 @@ def realisations(
 
     Returns:
         The Axes; its lines are labelled "experiment i" and, the curves, "_curve i".
+
+    Example:
+        >>> axes = kb.plots.realisations(kb.problems.Quadratic(), np.array([-1.0, 0.0, 1.0]), num_samples=2)
+        >>> [line.get_label() for line in axes.lines if line.get_label().startswith("experiment")]
+        ['experiment 1', 'experiment 2']
     """
     axes = own_axes(axes)
     values, rng = design_values(design), np.random.default_rng(seed)

@@ -45,6 +45,12 @@ def posterior(
 
     Raises:
         ValueError: unknown names, or a number of Axes that differs from the number of outcomes.
+
+    Example:
+        >>> draws = {"theta": np.random.default_rng(0).normal(size=(2, 500, 2))}  # as of `model.sample(500, ...)`
+        >>> axes = kb.plots.posterior(draws, truth={"theta": np.zeros((2, 2))})
+        >>> len(axes)  # a panel for each outcome
+        2
     """
     samples = _columns(samples)
     reference, truth, prior = (None if draws is None else _columns(draws) for draws in (reference, truth, prior))

@@ -27,6 +27,13 @@ def design_path(history: Any, label: str = "design", axes: Axes | None = None) -
 
     Raises:
         ValueError: nothing was recorded.
+
+    Example:
+        `model` is the one of the example at `kerasbed.DesignModel`.
+
+        >>> axes = kb.plots.design_path(model.design_history, label="share of the effort")
+        >>> axes.lines[0].get_ydata().round(1)[[0, -1]]  # of the first sensor
+        array([0.9, 0.5], dtype=float32)
     """
     if history is None or not history.designs:
         raise ValueError("The design history is empty; call model.fit first and pass model.design_history.")
@@ -72,6 +79,13 @@ def bound(
 
     Raises:
         ValueError: the history holds no "eig".
+
+    Example:
+        `model` and `history` are those of the example at `kerasbed.DesignModel`.
+
+        >>> axes = kb.plots.bound(history, references={"exact": 0.5 * np.log(8.25)})
+        >>> [line.get_label() for line in axes.lines]
+        ['training', 'exact']
     """
     logs = history.history if isinstance(history, keras.callbacks.History) else history
     if not logs.get("eig"):

@@ -22,7 +22,7 @@ from keras import ops
 from scipy import special, stats
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.finite import joint_values
 from kerasbed.priors.base import AbstractPrior, Parameters
 
@@ -108,7 +108,7 @@ class StretchedChart(Chart):
         self.names = [name for name in prior.names if name not in self.given]
         self.dim = sum(prior.dims[name] for name in self.names)
         self._free = np.concatenate([np.full(d, name not in self.given) for name, d in prior.dims.items()])
-        u = self._located(prior.sample(LOCATING_DRAWS, np.random.default_rng([0, 29])))
+        u = self._located(prior.sample(LOCATING_DRAWS, streams.of(0, "locating a prior")))
         low, self.middle, high = np.quantile(u, [0.25, 0.5, 0.75], axis=0)
         scale = (high - low) / (stats.norm.ppf(0.75) - stats.norm.ppf(0.25))
         if not np.all(scale > 0):

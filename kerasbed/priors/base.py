@@ -13,6 +13,7 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, numerics
 from kerasbed.backend.estimate import PointEstimate
+from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.marginals import constrain, unconstrain
 
@@ -21,7 +22,13 @@ REACH = 8.0  # standard deviations at which 1 - Phi still has a digit
 
 
 class Entropy(PointEstimate):
-    """Differential entropy in nats with its standard error (0 for a closed form) and how it was found."""
+    """Differential entropy in nats with its standard error (0 for a closed form) and how it was found.
+
+    Example:
+        >>> entropy = kb.Prior(x=stats.norm()).entropy()
+        >>> float(entropy), 0.5 * np.log(2 * np.pi * np.e)
+        (1.4189, 1.4189)
+    """
 
 
 class AbstractPrior:
@@ -35,6 +42,15 @@ class AbstractPrior:
         has_density: whether `log_prob` is known.
         has_transform: whether points of the unit cube have draws.
         branches: parts of which only that belonging to the value of `branching` is real; see `ModelChoice`.
+
+    Example:
+        Whatever a prior is made of, it has names, draws and mostly a density.
+
+        >>> prior = kb.Prior(x=stats.norm(), y=(stats.uniform(), 2))
+        >>> prior.dims, prior.dim, prior.has_density
+        ({'x': 1, 'y': 2}, 3, True)
+        >>> prior.log_prob(prior.sample(5, seed=0)).shape
+        (5,)
     """
 
     has_density = True
@@ -201,7 +217,7 @@ class AbstractPrior:
 
     def coordinates(self, draws: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
         """Unconstrained coordinates of draws as arrays: {name: (num, d)} -> (num, dim)."""
-        return backend.compile_light(lambda values: self.to_unconstrained(values)[0])(draws)
+        return compiled("to_unconstrained", self, make=backend.compile_light)(dict(draws))[0]
 
     def at_coordinates(self, u: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Parameters at unconstrained coordinates (num, dim), and log |du/dtheta| there, NumPy in float64.
@@ -209,12 +225,7 @@ class AbstractPrior:
         Parameters that rounding would put on an edge of their support are moved inside, together with their
         log-determinant, so that log p(theta) - log |du/dtheta|, the density of u, is finite.
         """
-
-        def inside(values):
-            u, log_det = self.to_unconstrained(self.from_unconstrained(values))
-            return self.from_unconstrained(u), log_det
-
-        return backend.compile_light(inside)(u)
+        return compiled(_inside_of_support, self, make=backend.compile_light)(u)
 
     def share_on_edges(self, parameters: Parameters) -> float:
         """Share of draws {name: (num, d)} that float64 cannot tell from an edge of their support."""
@@ -237,6 +248,11 @@ class AbstractPrior:
     def _coordinate_supports(self):
         whole = {name: (np.full(self.dims[name], -np.inf), np.full(self.dims[name], np.inf)) for name in self.discrete}
         return self.supports() | whole
+
+
+def _inside_of_support(prior, u):
+    inside, log_det = prior.to_unconstrained(prior.from_unconstrained(u))
+    return prior.from_unconstrained(inside), log_det
 
 
 class Part(AbstractPrior):

@@ -39,9 +39,11 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         ValueError: no marginal, a dimension that does not fit, or a discrete law with infinitely many values.
 
     Example:
-        >>> prior = Prior(rate=stats.lognorm(s=0.5), position=(stats.norm(), 3))
+        >>> prior = kb.Prior(rate=stats.lognorm(s=0.5), position=(stats.norm(), 3))
         >>> prior.sample(5, seed=0)["position"].shape
         (5, 3)
+        >>> prior.log_prob({"rate": [[1.0]], "position": [[0.0, 0.0, 0.0]]}), -2 * np.log(2 * np.pi) - np.log(0.5)
+        (array([-2.983]), -2.983)
     """
 
     def __init__(self, **marginals: Any):
@@ -67,6 +69,15 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
             log_density: `log_prob` once more in `keras.ops`, dict of tensors (..., d) -> (...,), where gradients of
                 the density are needed (variational fits).
             discrete: name -> possible values of each coordinate, for discrete parameters.
+
+        Example:
+            >>> prior = kb.Prior.from_sampler(
+            ...     lambda num, rng: {"theta": rng.uniform(size=(num, 2)).cumsum(axis=-1)},
+            ...     log_prob=lambda draws: np.zeros(len(draws["theta"])),
+            ...     supports={"theta": (0.0, 2.0)},
+            ... )
+            >>> prior.sample(1000, seed=0)["theta"].mean(axis=0).round(1)
+            array([0.5, 1. ])
         """
         return SampledPrior(sampler, log_prob, supports or {}, log_density, discrete or {})
 
@@ -83,17 +94,25 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
             TypeError, ValueError: a law is of the wrong kind, or depends on a parameter that does not come before it.
 
         Example:
-            >>> Prior.hierarchical(
+            >>> prior = kb.Prior.hierarchical(
             ...     mean=stats.norm(),
-            ...     spread=stats.halfnorm(),
-            ...     effects=(lambda mean, spread: stats.norm(mean, spread), 5),
+            ...     effects=(lambda mean: stats.norm(mean, 0.1), 5),
             ... )
+            >>> draws = prior.sample(1000, seed=0)
+            >>> (draws["effects"] - draws["mean"]).std().round(2)
+            0.10
         """
         return HierarchicalPrior(laws)
 
     @staticmethod
     def truncated(law: Any, tail: float = 1e-6) -> Any:
-        """A discrete law without its infinite tails, as a marginal; see `kerasbed.backend.finite.truncated`."""
+        """A discrete law without its infinite tails, as a marginal; see `kerasbed.backend.finite.truncated`.
+
+        Example:
+            >>> prior = kb.Prior(cases=kb.Prior.truncated(stats.poisson(3.0)))
+            >>> prior.log_prob({"cases": [[0.0]]})  # log exp(-3)
+            array([-3.0])
+        """
         return truncated(law, tail)
 
     @staticmethod
@@ -108,7 +127,9 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
             ValueError: lengths that differ, values that are not finite, or probabilities that are negative or all zero.
 
         Example:
-            >>> Prior.from_table({"kind": [0, 0, 1], "dose": [1.0, 2.0, 2.0]}, [0.5, 0.25, 0.25])
+            >>> prior = kb.Prior.from_table({"kind": [0, 0, 1], "dose": [1.0, 2.0, 2.0]}, [0.5, 0.25, 0.25])
+            >>> np.exp(prior.log_prob({"kind": [[0], [1]], "dose": [[1.0], [1.0]]}))  # kind 1 goes with dose 2 only
+            array([0.5, 0. ])
         """
         return TablePrior(values, probabilities)
 
@@ -149,6 +170,12 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         Warns:
             UserWarning: held-out draws show that the density is not theirs, or it leaks over an edge that was not
                 named.
+
+        Example:
+            >>> draws = {"theta": np.random.default_rng(0).normal(2.0, 1.0, size=(1000, 1))}
+            >>> prior = kb.Prior.from_samples(draws)
+            >>> prior.log_prob({"theta": [[2.0]]}), stats.norm.logpdf(0.0)
+            (array([-0.9]), -0.9)
         """
         return from_draws.from_samples(samples, supports, bandwidth, flow, max_centres, seed, like, discrete)
 
@@ -180,5 +207,11 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
 
         Warns:
             UserWarning: as `from_samples`.
+
+        Example:
+            >>> process, found = kb.problems.DeathProcess(), {"outcome": [[8.0, 1.0]], "design": np.array([0.5, 2.0])}
+            >>> process.prior = kb.Prior.from_posterior(kb.reference.sample(process, 1000, found, seed=0))
+            >>> bool(process.prior.sample(100, seed=0)["rate"].min() > 0.0)  # draws know their support
+            True
         """
         return from_draws.from_posterior(posterior, supports, dataset, max_centres, seed, like, discrete)

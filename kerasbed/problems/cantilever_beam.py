@@ -38,6 +38,15 @@ class CantileverBeam(GaussianSimulator):
 
     Raises:
         ValueError: moduli is neither 1 nor 2, or a size is not positive.
+
+    Example:
+        One modulus, measured at the tip, where the beam bends most.
+
+        >>> beam = kb.problems.CantileverBeam(moduli=1)
+        >>> beam.tip
+        array([100.])
+        >>> kb.eig.grid(beam, beam.tip, 500).lower > kb.eig.grid(beam, beam.tip / 2, 500).lower
+        True
     """
 
     @checked(moduli=positive_integer)

@@ -36,6 +36,15 @@ class ConsecutiveReaction(GaussianSimulator):
 
     Raises:
         ValueError: not two positive numbers.
+
+    Example:
+        >>> reaction = kb.problems.ConsecutiveReaction()
+        >>> rates = {"k_1": ops.ones((1, 1)) * 0.1, "k_2": ops.ones((1, 1)) * 0.05}
+        >>> np.array(reaction.mean(rates, ops.convert_to_tensor([[0.0, 10.0]])))[0].round(3)  # A and B at both times
+        array([[1.   , 0.   ],
+               [0.368, 0.477]], dtype=float32)
+        >>> np.exp(-0.1 * 10.0)  # of A
+        0.368
     """
 
     prior = Prior(k_1=stats.lognorm(0.3, scale=RATES[0]), k_2=stats.lognorm(0.3, scale=RATES[1]))

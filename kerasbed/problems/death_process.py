@@ -35,6 +35,13 @@ class DeathProcess(Simulator):
 
     Args:
         population: number of individuals N.
+
+    Example:
+        >>> process = kb.problems.DeathProcess()
+        >>> round(process.exact_eig([0.544, 2.134]), 4)  # the best waiting times
+        0.9833
+        >>> len(process.outcome_space())
+        66
     """
 
     prior = Prior(rate=stats.lognorm(1.0))

@@ -29,6 +29,13 @@ class LinearGaussian(GaussianSimulator):
 
     Raises:
         ValueError: shapes that do not fit, or a covariance that is not positive definite.
+
+    Example:
+        >>> sensors = kb.problems.LinearGaussian()
+        >>> sensors.exact_eig([0.5, 0.5]), 0.5 * np.log(8.25)  # equal shares are best
+        (1.0551, 1.0551)
+        >>> kb.problems.LinearGaussian.polynomial(num_sensors=20, degree=3).design.shape
+        (20,)
     """
 
     def __init__(

@@ -49,6 +49,12 @@ class LocationFinding(GaussianSimulator):
 
     Raises:
         ValueError: numbers that are not positive.
+
+    Example:
+        >>> hunt = kb.problems.LocationFinding(sources=1)
+        >>> source, places = {"sources": ops.ones((1, 2))}, ops.convert_to_tensor([[[1.0, 1.0], [1.0, 4.0]]])
+        >>> np.array(hunt.mean(source, places))[0].round(2)  # log(0.1 + 1 / (0.0001 + distance^2)), near and far
+        array([ 9.21, -1.56], dtype=float32)
     """
 
     @checked(sources=positive_integer, dim=positive_integer)

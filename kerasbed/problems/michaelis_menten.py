@@ -31,6 +31,12 @@ class MichaelisMenten(GaussianSimulator):
     Args:
         noise_scale: standard deviation of a measured rate.
         exponent: shape parameter of the saturation curve.
+
+    Example:
+        >>> enzyme, concentrations = kb.problems.MichaelisMenten(), np.array([0.0, 50.0, 400.0])
+        >>> experiments = enzyme.simulate(2000, concentrations, seed=0)
+        >>> experiments["outcome"].std(axis=0).round(-1)  # without substrate there is nothing but noise
+        array([ 0., 10., 20.])
     """
 
     prior = Prior(theta_1=stats.norm(0.5, 0.1), theta_2=stats.norm(0.5, 0.1))

@@ -42,6 +42,12 @@ class Pharmacokinetics(GaussianSimulator):
 
     Raises:
         ValueError: a dose or additive scale that is not positive, or a negative proportional scale.
+
+    Example:
+        >>> drug = kb.problems.Pharmacokinetics()
+        >>> early, late = drug.simulate(200, np.linspace(0.25, 24.0, 15), seed=0)["outcome"].mean(axis=0)[[2, 14]]
+        >>> bool(early > late)  # mg/l after 3.6 hours and after a day
+        True
     """
 
     prior = Prior(

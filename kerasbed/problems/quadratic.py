@@ -29,6 +29,11 @@ class Quadratic(GaussianSimulator):
         degree: of the polynomial.
         noise_scale: standard deviation of a measurement.
         prior_scale: standard deviation of every coefficient.
+
+    Example:
+        >>> quadratic = kb.problems.Quadratic()
+        >>> round(quadratic.exact_eig([-1.0, 0.0, 1.0]), 4), round(quadratic.exact_eig([-0.5, 0.0, 0.5]), 4)
+        (1.5890, 0.9262)
     """
 
     @checked(degree=positive_integer)

@@ -21,6 +21,14 @@ class ReadyExperiment:
         design: makes the design space; takes `seed`, `initial` and `trainable`, as every space does.
         summary: one line.
         labels: names of the design and the outcome, with units.
+
+    Example:
+        >>> sorted(kb.problems.REGISTRY)[:3]
+        ['consecutive-reaction', 'death-process', 'location-finding']
+        >>> ready = kb.problems.REGISTRY["michaelis-menten"]
+        >>> simulator, design = ready.simulator(), ready.design(seed=0)
+        >>> simulator.simulate(5, design, seed=0)["outcome"].shape  # rates at seven concentrations
+        (5, 7)
     """
 
     simulator: Callable[[], Simulator]

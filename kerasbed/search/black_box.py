@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from kerasbed.backend import streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
@@ -49,6 +50,21 @@ class BlackBoxSearch:
 
     Raises:
         TypeError, ValueError: arguments that do not fit.
+
+    Example:
+        >>> space = kb.designs.Box((1,), 0.0, 1.0)
+        >>> search = kb.search.BlackBoxSearch(lambda x: -((x[0] - 0.3) ** 2), space, batch_size=2)
+        >>> best = search.run(budget=8)
+        >>> best.design.round(1)
+        array([0.3])
+
+        Where evaluations are made elsewhere, the search is asked for designs and told their values:
+
+        >>> search = kb.search.BlackBoxSearch(None, space, batch_size=2)
+        >>> for proposal in search.ask():
+        ...     search.tell(proposal, -((proposal.design[0] - 0.3) ** 2))
+        >>> len(search.table())
+        2
     """
 
     @checked(
@@ -247,7 +263,7 @@ class BlackBoxSearch:
 
     def _model_points(self, num, alongside):
         """Points from the model; while nothing has succeeded, points spread over the space."""
-        seed = int(np.random.SeedSequence([self.settings["seed"], len(self.records)]).generate_state(1)[0])
+        seed = streams.integer(self.settings["seed"], "proposals", len(self.records))
         done = self._done()
         if not done:
             return np.random.default_rng(seed).random((num, self.cube.dim))

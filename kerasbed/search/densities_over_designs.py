@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, number_range, numerics
+from kerasbed.backend import Tensor, number_range, numerics, streams
 from kerasbed.designs import Design
 from kerasbed.networks import flows
 from kerasbed.networks.density_fit import DensityFit
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
 def simulate_over_space(simulator: Simulator, design: Design, num: int, seed: int, ordered: bool = False) -> Stored:
     """`num` simulations, each at a design drawn over the space; `ordered`: of exchangeable entries, sorted."""
     # Streams of their own: equal seeds would tie the designs to the parameters, and the network would learn that.
-    of_designs, of_repeats, of_draws = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
+    of_designs, of_repeats, of_draws = streams.integers(seed, 3)
     designs = design.sample(num, seed=of_designs)
     designs = np.sort(_with_repeats(designs, of_repeats), axis=-1) if ordered else designs
     return simulate_at(simulator, designs, of_draws)
@@ -111,7 +111,7 @@ class LearnedLikelihood(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.prior, self.space, self.outcome_shape = simulator.prior, design, tuple(outcome_shape)
+        self.prior, self.space, self.outcome_shape = simulator.prior, design.space, tuple(outcome_shape)
         self.entries = int(np.prod(self.outcome_shape)) if separate else 1
         self.size = int(np.prod(self.outcome_shape)) // self.entries
         self.dim = max(2, self.size)
@@ -184,7 +184,7 @@ def posterior_over(simulator: Simulator, design: Design, stored: Stored) -> Post
     """An untrained posterior network, amortised over designs, its inputs standardised by stored simulations."""
     posterior = Posterior(name="posterior")
     with backend.wide_simulation(_need_float64(simulator, design, stored)), backend.no_gradients():
-        posterior.setup(simulator, design, stored.outcome.shape[1:])
+        posterior.setup(simulator, design.space, stored.outcome.shape[1:])
         posterior.adapt(stored.parameters, stored.outcome)
     return posterior
 

@@ -19,12 +19,10 @@ References: Barber and Agakov (2003); Foster et al. (2019, 2020); Kleinegesse an
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kerasbed import backend, eig
-from kerasbed.backend import functions, numerics
+from kerasbed.backend import functions, numerics, streams
+from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
-from kerasbed.base_samples import draw_seed
 from kerasbed.designs import Design
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
@@ -47,6 +45,12 @@ class BlackBoxDesign:
         design: its values. estimate: `EIGEstimate` at it, from fresh simulations of the real simulator.
         method: how it was found. search: the `BlackBoxSearch`, or None where the design was learned by gradient.
         learned: the posterior or the learned simulator that was used, or None.
+
+    Example:
+        >>> estimate = kb.EIGEstimate(lower=1.04, lower_se=0.01, upper=1.06, upper_se=0.01, method="bracket")
+        >>> found = kb.search.BlackBoxDesign(np.array([0.5, 0.5]), estimate, "bracket", search=None, learned=None)
+        >>> found.estimate.lower, found.design  # what `kb.search.design_black_box` returns
+        (1.04, array([0.5, 0.5]))
     """
 
     design: Any
@@ -97,6 +101,13 @@ def design_black_box(
 
     Raises:
         ValueError: an unknown method, or "bracket" without a likelihood.
+
+    Example:
+        >>> found = kb.search.design_black_box(
+        ...     kb.problems.LinearGaussian(), kb.designs.Simplex(2), budget=8, num_outer=256, num_inner=256
+        ... )
+        >>> found.method, found.design.round(1)
+        ('bracket', array([0.5, 0.5]))
     """
     seed = draw_seed() if seed is None else seed
     method = method or ("bracket" if simulator.has_likelihood else "posterior")
@@ -104,7 +115,7 @@ def design_black_box(
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")
     if method == "bracket" and not simulator.has_likelihood:
         raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
-    stored_seed, search_seed, fresh_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(3))
+    stored_seed, search_seed, fresh_seed = streams.integers(seed, 3)
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
     if exchangeable is None:
         exchangeable = entries_are_exchangeable(simulator, design, search_seed)
@@ -132,7 +143,9 @@ def _certificate(simulator, posterior, values, num, num_inner, seed) -> EIGEstim
     if simulator.has_likelihood:
         return eig.bracket(simulator, values, num_outer=num, num_inner=4 * num_inner, seed=seed)
     lower, error = numerics.mean_and_error(posterior_contributions(posterior, simulator, values, num, seed))
-    return EIGEstimate(lower, error, method=f"Barber-Agakov on {num} simulations, posterior over designs")
+    settings = {"num_samples": num, "seed": seed}
+    method = f"Barber-Agakov on {num} simulations, posterior over designs"
+    return EIGEstimate(lower, error, method=method, settings=settings)
 
 
 def _by_gradient(simulator, design, stored, separate, training):

@@ -17,9 +17,9 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend.numerics import like
-from kerasbed.designs.base import Design
-from kerasbed.designs.box import Box
-from kerasbed.designs.simplex import Simplex
+from kerasbed.designs.box import BoxSpace
+from kerasbed.designs.simplex import SimplexSpace
+from kerasbed.designs.space import Space
 
 # The gradient of a smooth objective in v_k is proportional to v_k; at this distance from zero it is still seen to point
 # inwards, and the weight there is below a millionth of the mean weight.
@@ -37,13 +37,13 @@ class Coordinates(NamedTuple):
 
 
 @functools.singledispatch
-def coordinates(space: Design) -> Coordinates:
+def coordinates(space: Space) -> Coordinates:
     """Coordinates of a design space for SciPy's optimisers."""
     return Coordinates(space.unconstrained_shape, space.constrain, space.unconstrain, -np.inf, np.inf)
 
 
 @coordinates.register
-def _(space: Box) -> Coordinates:
+def _(space: BoxSpace) -> Coordinates:
     def constrain(v):
         return like(space.low, v) + like(space.high - space.low, v) * v
 
@@ -54,7 +54,7 @@ def _(space: Box) -> Coordinates:
 
 
 @coordinates.register
-def _(space: Simplex) -> Coordinates:
+def _(space: SimplexSpace) -> Coordinates:
     def constrain(v):
         squares = ops.square(v)
         return space.total * squares / ops.sum(squares, axis=-1, keepdims=True)

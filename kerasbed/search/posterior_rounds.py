@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import Posterior
 from kerasbed.search import densities_over_designs as learned
@@ -70,7 +70,7 @@ class PosteriorRounds:
         shares = [0.5, *[0.5 / (ROUNDS - 1)] * (ROUNDS - 1)]
         stored, search = None, None
         for index, share in enumerate(shares):
-            seed = int(np.random.SeedSequence([self.stored_seed, index]).generate_state(1)[0])
+            seed = streams.integer(self.stored_seed, "round", index)
             new = self._simulate(search, max(int(share * num_stored), 1), seed)
             stored = new if stored is None else stored.and_more(new)
             if self.posterior is None:

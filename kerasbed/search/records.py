@@ -1,8 +1,9 @@
 """What a black-box search knows: one record for each proposal, kept as JSON that survives a kill."""
 
+import functools
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kerasbed.backend import errors, versions
+from kerasbed.backend import errors, files, versions
 
 FORMAT = "kerasbed black-box search, version 1"
 
@@ -83,18 +84,13 @@ def table(records: list[Record], to_design: Callable) -> pd.DataFrame:
 
 
 def write(path: str | Path, state: dict) -> None:
-    """Write the state atomically; the state that was there is kept beside it, with the suffix `.previous`."""
+    """Write the state whole or not at all; the one that was there is kept beside it, with the suffix `.previous`."""
     path = Path(path)
     content = {"format": FORMAT, "written_by": versions.written_by(), "checksum": _checksum(state), "state": state}
     text = json.dumps(content, indent=1)
-    temporary = path.with_name(path.name + ".writing")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.replace(path, _previous(path))
-    os.replace(temporary, path)
+    if path.is_file():
+        files.replace_atomically(_previous(path), functools.partial(shutil.copyfile, path))
+    files.write_text(path, text)
 
 
 def read(path: str | Path) -> dict:

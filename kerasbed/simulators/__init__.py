@@ -3,6 +3,15 @@
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.simulators.datasets import SimulatorDataset
 from kerasbed.simulators.model_choice import ModelChoice
+from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
-__all__ = ["GaussianSimulator", "MissingMethodError", "ModelChoice", "OutcomeError", "Simulator", "SimulatorDataset"]
+__all__ = [
+    "GaussianSimulator",
+    "MissingMethodError",
+    "ModelChoice",
+    "OutcomeError",
+    "Sequence",
+    "Simulator",
+    "SimulatorDataset",
+]

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import numerics
+from kerasbed.backend import numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, optional, positive_integer, repeatable_seed
 from kerasbed.base_samples import sobol
@@ -53,6 +53,13 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     Raises:
         ValueError: sizes that are not positive, or an unknown rule.
+
+    Example:
+        >>> space = kb.designs.Box((3,), -1.0, 1.0)
+        >>> data = kb.SimulatorDataset(kb.problems.Quadratic(), space, batch_size=64, num_batches=10, seed=0)
+        >>> draws = data[0][0]  # the first batch; an epoch later it is another one
+        >>> len(data), draws["parameters"]["coefficients"].shape, draws["noise"].shape  # for `model.fit(data)`
+        (10, (64, 3), (64, 3))
     """
 
     @checked(
@@ -111,7 +118,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
         batch = keras.tree.map_structure(lambda leaf: leaf[rows], draws)
         if self.providers:
-            rng = np.random.default_rng(self._key(self.epoch, index, "extra"))
+            rng = streams.of(self._key(self.epoch, index), "extra")
             extra = {}
             for provider in self.providers:
                 extra |= provider.extra_draws(self.batch_size, rng)
@@ -165,8 +172,8 @@ class SimulatorDataset(keras.utils.PyDataset):
         vars(self).update(state)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
 
-    def _key(self, epoch, index, purpose):
-        return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index, 1 if purpose == "extra" else 0]
+    def _key(self, epoch, index):
+        return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index]
 
     def _block_of(self, epoch, index):
         with self._lock:
@@ -177,7 +184,7 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     def _draw_block(self, epoch, index):
         num = self.block_batches * self.batch_size
-        rng = np.random.default_rng(self._key(epoch, index, "block"))
+        rng = streams.of(self._key(epoch, index), "block")
         if self.base_samples == "sobol":
             points = sobol(num, self.prior.dim + self.noise.size, rng)
             parameters = self.prior.transform(points[:, : self.prior.dim])

@@ -123,10 +123,13 @@ class ModelChoice(Simulator):
         ValueError: fewer than two, weights that do not fit, or `parameters=True` for a prior without a density.
 
     Example:
-        >>> choice = kb.ModelChoice({"linear": Linear(), "exponential": Exponential()})
-        >>> model = kb.DesignModel(choice, design)
-        >>> model.fit(epochs=10)
-        >>> model.model_probabilities({"outcome": y})  # (datasets, 2), in the order of the simulators
+        >>> line, parabola = kb.problems.Quadratic(degree=1), kb.problems.Quadratic(degree=2)
+        >>> choice = kb.ModelChoice({"line": line, "parabola": parabola}, weights=[0.3, 0.7])
+        >>> choice.model_names
+        ['line', 'parabola']
+        >>> drawn = choice.simulate(4000, np.array([-1.0, 0.0, 1.0]), seed=0)
+        >>> drawn["parameters"]["model"].mean().round(1)  # 0 or 1, by their prior probabilities
+        0.7
     """
 
     def __init__(

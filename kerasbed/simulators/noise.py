@@ -86,6 +86,29 @@ class JoinedNoise:
         return [ops.reshape(noise[:, end - part.size : end], (-1, *part.shape)) for part, end in found]
 
 
+class RepeatedNoise:
+    """The noise of independent measurements, one after the other: draws are (num, length, *shape of one).
+
+    Args:
+        single: `Noise` or `JoinedNoise` of one measurement.
+        length: number of measurements.
+    """
+
+    def __init__(self, single: Noise | JoinedNoise, length: int):
+        self.single, self.length, self.law = single, length, single.law
+        self.shape, self.size = (length, *single.shape), length * single.size
+        self.is_continuous, self.is_identical = single.is_continuous, single.is_identical
+
+    def draw(self, num: int, rng: np.random.Generator) -> np.ndarray:
+        return self.single.draw(num * self.length, rng).reshape(num, *self.shape)
+
+    def transform(self, uniform: np.ndarray) -> np.ndarray:
+        return self.single.transform(uniform.reshape(-1, self.single.size)).reshape(len(uniform), *self.shape)
+
+    def median(self) -> np.ndarray:
+        return np.broadcast_to(self.single.median(), self.shape)
+
+
 def shared_law(laws: Iterable[Any]) -> Any:
     """The law that all of these are, by name and arguments; None where they differ."""
     laws = list(laws)

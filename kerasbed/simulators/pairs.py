@@ -12,8 +12,7 @@ import copy
 
 import numpy as np
 
-from kerasbed import backend
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, programs, streams
 from kerasbed.simulators.simulator import Simulator, design_shape
 
 PROBES = 64  # outcomes, and parameters, at each design
@@ -23,6 +22,10 @@ TOLERANCE = {"float32": 1e-2, "float64": 1e-4}  # nats; rounding in float32 leav
 
 def with_direct_pairs(simulator: Simulator) -> Simulator:
     """A copy of a simulator whose pairs are evaluated one by one, in the memory of (M, N, *outcome_shape)."""
+    return programs.of(simulator).get(("direct pairs", programs.state_of(simulator)), lambda: _direct_twin(simulator))
+
+
+def _direct_twin(simulator):
     kind = type(simulator)
     members = {"pairwise_log_likelihood": Simulator.pairwise_log_likelihood, "__module__": kind.__module__}
     twin = copy.copy(simulator)
@@ -31,7 +34,7 @@ def with_direct_pairs(simulator: Simulator) -> Simulator:
 
 
 class PairCheck:
-    """Compares both forms at any number of designs, with one compiled function.
+    """Compares both forms at any number of designs.
 
     Args:
         simulator: with a `log_likelihood`.
@@ -40,21 +43,22 @@ class PairCheck:
 
     def __init__(self, simulator: Simulator, dtype: str = "float64"):
         self.simulator, self.tolerance = simulator, TOLERANCE[dtype]
-        self.compare = backend.compile_function(self._both_forms, dtype)
-
-    def _both_forms(self, parameters, design, noise):
-        outcome = self.simulator.measure(parameters, design, noise)
-        product = self.simulator.pairwise_log_likelihood(outcome, parameters, design)
-        return product, Simulator.pairwise_log_likelihood(self.simulator, outcome, parameters, design)
+        self.compare = programs.compiled(_both_forms, simulator, dtype=dtype)
 
     def product_is_exact(self, design: Tensor, seed: int = 0) -> bool:
         """Whether the product agrees with the direct form at a design (1, *shape); a dict may hold its parts."""
         if not self.simulator.has_pairwise_product:
             return True
-        rng = np.random.default_rng(np.append(seed, 53))
+        rng = streams.of(seed, "pair check")
         parameters = self.simulator.prior.sample(PROBES, rng)
         noise = self.simulator.resolve_noise(design_shape(design)).draw(PROBES, rng)
         return _agree(*self.compare(parameters, design, noise), self.tolerance)
+
+
+def _both_forms(simulator, parameters, design, noise):
+    outcome = simulator.measure(parameters, design, noise)
+    product = simulator.pairwise_log_likelihood(outcome, parameters, design)
+    return product, Simulator.pairwise_log_likelihood(simulator, outcome, parameters, design)
 
 
 def _agree(product, direct, tolerance) -> bool:

@@ -37,6 +37,18 @@ class Simulator:
         outcome(parameters, design, noise): (batch, *outcome_shape), in `keras.ops`.
         log_likelihood(outcome, parameters, design): optional; leading axes broadcast; returns them, (...,).
         outcome_space(): optional; all possible outcomes, where they are few.
+
+    Example:
+        A count whose rate is the parameter times the time of exposure, which is the design.
+
+        >>> class Counter(kb.Simulator):
+        ...     prior, noise, differentiable = kb.Prior(rate=stats.gamma(2.0)), stats.uniform(), False
+        ...
+        ...     def outcome(self, parameters, design, noise):
+        ...         return ops.cast(noise > ops.exp(-parameters["rate"] * design), "float32")  # at least one count
+        >>> chance = Counter().simulate(4000, np.array([1.0]), seed=0)["outcome"].mean()
+        >>> round(float(chance), 1)  # 1 - E[exp(-rate)] = 1 - 1 / 2^2
+        0.8
     """
 
     prior: AbstractPrior
@@ -99,7 +111,18 @@ class Simulator:
         noise_shape: tuple[int, ...] | None = None,
         name: str = "FunctionSimulator",
     ) -> "Simulator":
-        """A simulator from plain functions with the signatures of the methods, without `self`."""
+        """A simulator from plain functions with the signatures of the methods, without `self`.
+
+        Example:
+            >>> scale = kb.Simulator.from_functions(
+            ...     kb.Prior(weight=stats.norm(70.0, 10.0)),
+            ...     outcome=lambda parameters, design, noise: parameters["weight"] + noise / ops.sqrt(design),
+            ...     noise_shape=(1,),
+            ... )
+            >>> weighed = scale.simulate(4000, np.array([4.0]), seed=0)
+            >>> (weighed["outcome"] - weighed["parameters"]["weight"]).std().round(1)
+            0.5
+        """
         arguments = prior, outcome, log_likelihood, noise, noise_shape, name
         members = {"outcome": staticmethod(outcome), "prior": prior, "noise_shape": noise_shape}
         # Its class has no name in a module, so that a copy is made from the functions.
@@ -160,6 +183,11 @@ class Simulator:
 
         Raises:
             ValueError: the noise does not fit the design, or the outcome lacks the batch axis.
+
+        Example:
+            >>> drawn = kb.problems.Quadratic().simulate(3, np.array([-1.0, 1.0]), seed=0)
+            >>> drawn["parameters"]["coefficients"].shape, drawn["outcome"].shape
+            ((3, 3), (3, 2))
         """
         rng = np.random.default_rng(seed)
         design = design_values(design)
@@ -241,6 +269,18 @@ class GaussianSimulator(Simulator):
 
     Attributes to set on the class or instance:
         correlation: None for independent noise, or a (K, K) correlation matrix for outcomes of shape (K,).
+
+    Example:
+        >>> class Line(kb.GaussianSimulator):
+        ...     prior = kb.Prior(intercept=stats.norm(), slope=stats.norm())
+        ...
+        ...     def mean(self, parameters, design):
+        ...         return parameters["intercept"] + parameters["slope"] * design
+        ...
+        ...     def scale(self, parameters, design):
+        ...         return 0.5
+        >>> kb.eig.laplace(Line(), np.array([-1.0, 1.0])).value, np.log(9.0)  # exact for a normal experiment
+        (2.1972, 2.1972)
     """
 
     correlation: np.ndarray | None = None
@@ -272,7 +312,7 @@ class GaussianSimulator(Simulator):
             _, whitener, log_det = self._factor()
             residual = ops.matmul(residual, ops.transpose(ops.convert_to_tensor(whitener, dtype=residual.dtype)))
             log_scale = log_scale + log_det / len(whitener)
-        event = tuple(range(-(len(outcome.shape) - _leading_axes(parameters)), 0))
+        event = tuple(range(-(len(outcome.shape) - leading_axes(parameters)), 0))
         return ops.sum(-0.5 * ops.square(residual) - log_scale, axis=event)
 
     def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
@@ -328,7 +368,7 @@ class GaussianSimulator(Simulator):
         return factor, np.linalg.inv(factor), float(np.sum(np.log(np.diag(factor))))
 
 
-def _leading_axes(parameters) -> int:
+def leading_axes(parameters: Mapping[str, Tensor]) -> int:
     """Number of leading axes of a dict of (..., d)."""
     return max(len(values.shape) for values in parameters.values()) - 1
 

@@ -14,7 +14,20 @@ from kerasbed.variational.families import Family
 
 
 class Beta(Family):
-    """Independent Beta laws on the supports of the prior: 2 dim free parameters; base samples in (0, 1), (S, dim)."""
+    """Independent Beta laws on the supports of the prior: 2 dim free parameters; base samples in (0, 1), (S, dim).
+
+    Example:
+        Three successes and a failure under a flat prior: the posterior is Beta(4, 2).
+
+        >>> fit = kb.variational.fit(
+        ...     lambda parameters: ops.sum(3 * ops.log(parameters["p"]) + ops.log(1 - parameters["p"]), axis=-1),
+        ...     kb.Prior(p=stats.uniform()),
+        ...     family="beta",
+        ...     num_samples=1000,
+        ... )
+        >>> fit.mean["p"], stats.beta(4, 2).mean()
+        (array([0.667]), 0.667)
+    """
 
     base = "uniform"
     standardised = False

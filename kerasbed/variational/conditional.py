@@ -24,6 +24,15 @@ class Conditional(Family):
         degree: powers of each standardised input used as features, 1 for a linear dependence.
         widths: units of hidden tanh layers between the features and phi; () for none.
         seed: of the hidden layers' random start.
+
+    Example:
+        One fit for many data sets: y = theta + noise, standard normal both, has the posterior mean y / 2.
+
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)
+        >>> family = kb.variational.Conditional("diagonal", degree=1)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [[-1.0], [0.0], [2.0]], family=family, num_samples=1000)
+        >>> fit.mean["coefficients"][:, 0].round(2)
+        array([-0.5, 0. , 1. ])
     """
 
     is_conditional = True

@@ -49,6 +49,7 @@ class NegativeELBO:
         self.draws = backend.compile_function(self._draws)
         self.coordinates_of_draws = backend.compile_light(family.draw)
         self.log_prob = backend.compile_function(self._log_prob)
+        self._gaussian = backend.compile_function(self._gaussian_of)
 
     def _local(self, phi, data):
         """phi of each data set."""
@@ -107,7 +108,10 @@ class NegativeELBO:
         """Mean and covariance root of the family in z, NumPy, or None: see `Family.gaussian`."""
         if not self.family.is_gaussian:
             return None
-        return backend.compile_function(lambda phi, data: self.family.gaussian(self._local(phi, data)))(phi, data)
+        return self._gaussian(phi, data)
+
+    def _gaussian_of(self, phi, data):
+        return self.family.gaussian(self._local(phi, data))
 
     def likelihood(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
         """log p(y | z), with the shape of what the user's function returns checked (while tracing: shapes are static).

@@ -16,7 +16,15 @@ from kerasbed.variational.coordinates import Coordinates
 
 
 class Family:
-    """What every family defines; see the module. Instances are unbound settings until `bound` to coordinates."""
+    """What every family defines; see the module. Instances are unbound settings until `bound` to coordinates.
+
+    Example:
+        A family by its name or as an object with settings; what it is made for is known once it is bound to a prior.
+
+        >>> family = kb.variational.LowRank(rank=2)
+        >>> isinstance(family, kb.variational.Family), family.base, family.default_optimizer
+        (True, 'normal', 'L-BFGS-B')
+    """
 
     base = "normal"  # base samples: "normal" or "uniform"
     standardised = True  # whether z is standardised by the prior

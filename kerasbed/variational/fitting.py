@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed import base_samples as rules
-from kerasbed.backend import errors
+from kerasbed.backend import errors, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior, Parameters
@@ -21,7 +21,6 @@ from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
 _DEFAULT_BATCH = 256
-_START_STREAM = 0x57  # of the draws that check the likelihood and find a start
 _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
@@ -81,6 +80,20 @@ def fit(
 
     Warns:
         UserWarning: the fit diverged or did not converge, or the family is too narrow (Pareto k above 0.7).
+
+    Example:
+        y = theta + noise, standard normal both: the posterior at y = 1 is N(1/2, 1/2), and y is N(0, 2).
+
+        >>> fit = kb.variational.fit(
+        ...     lambda parameters: -0.5 * (1.0 - parameters["theta"][:, 0]) ** 2 - 0.5 * np.log(2 * np.pi),
+        ...     kb.Prior(theta=stats.norm()),
+        ...     base_samples=kb.base_samples.Sobol(256),
+        ...     num_samples=1000,
+        ... )
+        >>> fit.mean["theta"].round(2), fit.standard_deviation["theta"].round(2)
+        (array([0.5]), array([0.71]))
+        >>> fit.log_evidence, stats.norm(0.0, 2**0.5).logpdf(1.0)
+        (-1.516, -1.516)
     """
     problem = Problem(likelihood, prior_or_design, outcome, design, family, inputs)
     settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_samples": num_samples, "seed": seed}
@@ -103,7 +116,7 @@ def fit_problem(
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    starts = _starts(objective, data, initial, fresh_points(family, num_samples, seed, _START_STREAM))
+    starts = _starts(objective, data, initial, fresh_points(family, num_samples, seed, "start points"))
     started = time.perf_counter()
     if stochastic:
         run = _run_from(starts, lambda phi: optimization.descend(objective, phi, draw, data, optimizer, max_iterations))
@@ -225,7 +238,7 @@ def _points(family, given, weights, stochastic, seed):
     if not stochastic or isinstance(given, rules.GaussHermite):
         fixed = of(given)
         return lambda step: fixed
-    return lambda step: of(type(given)(given.num, int(np.random.SeedSequence([given.seed, step]).generate_state(1)[0])))
+    return lambda step: of(type(given)(given.num, streams.integer(given.seed, "step", step)))
 
 
 def _checked_points(family, points, weights):

@@ -32,6 +32,13 @@ class Flow(Family):
         widths: hidden units of each layer's network.
         seed: of the networks' random start, drawn in NumPy so that every backend starts alike.
         **kwargs: for `bayesflow.networks.CouplingFlow`, e.g. transform="spline".
+
+    Example:
+        >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
+        >>> family = kb.variational.Flow(depth=2, widths=(8,))
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=family, max_iterations=200, num_samples=1000)
+        >>> bool(fit.negative_elbo + fit.log_evidence < 0.02)  # the posterior is normal, so that a flow can only lose
+        True
     """
 
     @checked(depth=positive_integer, widths=positive_shape, seed=integer_seed)

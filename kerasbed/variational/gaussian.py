@@ -40,7 +40,16 @@ class _Gaussian(Family):
 
 
 class Diagonal(_Gaussian):
-    """Independent Gaussians ("mean field"): 2 dim free parameters."""
+    """Independent Gaussians ("mean field"): 2 dim free parameters.
+
+    Example:
+        The posterior of two sensors has a correlation of -4 / 7, which independent Gaussians miss by 0.198 nats.
+
+        >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="diagonal", num_samples=2000)
+        >>> fit.log_evidence + fit.negative_elbo, -0.5 * np.log(1 - (4 / 7) ** 2)
+        (0.2, 0.2)
+    """
 
     @property
     def num_parameters(self) -> int:
@@ -73,7 +82,15 @@ class Diagonal(_Gaussian):
 
 
 class Full(_Gaussian):
-    """A Gaussian with every correlation: dim (dim + 3) / 2 free parameters."""
+    """A Gaussian with every correlation: dim (dim + 3) / 2 free parameters.
+
+    Example:
+        >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="full", num_samples=2000)
+        >>> fit.covariance.round(3)  # exactly (A^T A / 2 + I)^-1
+        array([[ 0.424, -0.242],
+               [-0.242,  0.424]])
+    """
 
     @property
     def num_parameters(self) -> int:
@@ -124,6 +141,14 @@ class LowRank(_Gaussian):
     Args:
         rank: number of common directions.
         seed: of the directions' small random start; without one they would all be equal and stay so.
+
+    Example:
+        >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
+        >>> family = kb.variational.LowRank(rank=1)
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=family, num_samples=2000)
+        >>> fit.covariance.round(3)  # one common direction is enough here: exactly (A^T A / 2 + I)^-1
+        array([[ 0.424, -0.242],
+               [-0.242,  0.424]])
     """
 
     @checked(rank=positive_integer, seed=integer_seed)

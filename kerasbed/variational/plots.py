@@ -12,6 +12,8 @@ from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.variational import diagnostics
 from kerasbed.variational.result import VariationalFit, fresh_points
 
+__all__ = ["plot_base_samples", "plot_convergence", "plot_importance_weights", "plot_study"]
+
 
 def _axes(axes: Any, count: int = 1, width: float = 4.2) -> Any:
     if axes is not None:
@@ -30,6 +32,13 @@ def plot_convergence(
     Args:
         fit: `VariationalFit`.
         axes: two axes, or None to make them.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
+        >>> objective, parameters = kb.variational.plots.plot_convergence(fit)
+        >>> objective.get_title(), parameters.get_title()
+        ('Objective', 'Parameters of the family')
     """
     axes = _axes(axes, 2)
     history = fit.history
@@ -57,6 +66,12 @@ def plot_base_samples(
         fit: `VariationalFit` of one data set; the first coordinate is shown.
         num_samples: points.
         axes: three axes, or None to make them.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
+        >>> [axis.get_title() for axis in kb.variational.plots.plot_base_samples(fit)]
+        ['Base samples (fixed)', 'Draws of coefficients, start', 'Draws of coefficients, end']
     """
     axes = _axes(axes, 3, width=3.8)
     base = fresh_points(fit.family, num_samples, seed)
@@ -87,6 +102,15 @@ def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes |
         table: from `kerasbed.variational.study`; its labels are the x axis.
         reference: minus the log evidence, where it is known.
         axes: one axis, or None to make it.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame(  # as of `kb.variational.study`
+        ...     {"label": ["8", "64"], "training_objective": [1.44, 1.51], "negative_elbo": [1.56, 1.52]}
+        ... )
+        >>> axis = kb.variational.plots.plot_study(table, reference=1.516)
+        >>> [label.get_text() for label in axis.get_xticklabels()]
+        ['8', '64']
     """
     axis = _axes(axes, width=6.0)
     labels = list(dict.fromkeys(table["label"]))
@@ -106,7 +130,14 @@ def plot_importance_weights(
     fit: VariationalFit, *, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
 ) -> Axes:
     """The log importance weights of one data set: flat where the fit is the posterior, a long right tail where it is
-    too narrow."""
+    too narrow.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
+        >>> kb.variational.plots.plot_importance_weights(fit, num_samples=1000).get_title()  # a fit that is exact
+        'Pareto k = ..., efficiency 100%: wide enough'
+    """
     axis = _axes(axes)
     log_weights = np.atleast_2d(fit.log_weights(num_samples, seed=seed))[0]
     axis.hist(log_weights - fit.log_evidence, bins=60, density=True, color="C0", alpha=0.7)

@@ -13,7 +13,15 @@ from kerasbed.variational.result import VariationalFit
 
 
 class VariationalPrior(PosteriorPrior):
-    """A fitted variational posterior as a prior; made by `Prior.from_posterior`."""
+    """A fitted variational posterior as a prior; made by `Prior.from_posterior`.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
+        >>> scale.prior = kb.Prior.from_posterior(fit)  # of the next measurement
+        >>> kb.eig.laplace(scale, np.array([0.0])).value, 0.5 * np.log(1.5)
+        (0.20, 0.20)
+    """
 
     def __init__(self, fit: VariationalFit):
         if fit.family.is_conditional:

@@ -9,8 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kerasbed import base_samples
-from kerasbed.backend import Tensor, numerics
-from kerasbed.backend.streams import draw_seed
+from kerasbed.backend import Tensor, numerics, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
@@ -22,9 +21,9 @@ from kerasbed.variational.problem import Problem
 _MOMENT_POINTS = 2**14
 
 
-def fresh_points(family: Family, num: int, seed: int, stream: int = 0x5A) -> np.ndarray:
+def fresh_points(family: Family, num: int, seed: int, purpose: str = "fresh points") -> np.ndarray:
     """Independent base samples of a family, (num, base_dim), from a stream apart from the training points'."""
-    rng, shape = np.random.default_rng([seed, stream]), (num, family.base_dim)
+    rng, shape = streams.of(seed, purpose), (num, family.base_dim)
     return rng.standard_normal(shape) if family.base == "normal" else numerics.open_unit(rng.random(shape))
 
 
@@ -43,6 +42,14 @@ class VariationalFit:
         history: table of iteration, negative_elbo (on the training points) and the family's parameters.
         phi: the family's free parameters, (P,).
         path: (iteration, objective, phi) of the recorded iterations, from which history is made.
+
+    Example:
+        >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
+        >>> fit.sample(1000, seed=0)["coefficients"].mean().round(1)  # posterior N(1/2, 1/2)
+        0.5
+        >>> fit.refit([2.0]).mean["coefficients"].round(2)  # other data, without compiling again
+        array([1.])
     """
 
     def __init__(self, problem: Problem, run: Run, fresh: np.ndarray, fit_problem: Callable):
@@ -112,7 +119,7 @@ class VariationalFit:
         Returns:
             {name: (datasets, num_samples, d)}.
         """
-        seed = draw_seed() if seed is None else seed
+        seed = streams.draw_seed() if seed is None else seed
         if not corrected:
             return Draws.of(self.prior, self.draws_of(fresh_points(self.family, num_samples, seed), inputs))
         if inputs is not None:
@@ -122,7 +129,7 @@ class VariationalFit:
             self.draws_of(fresh_points(self.family, pool, seed)),
             np.atleast_2d(self.log_weights(pool, seed=seed)),
         )
-        rng = np.random.default_rng([seed, 0xC0])
+        rng = streams.of(seed, "correction")
         chosen = []
         for values in log_weights:
             probability = np.exp(diagnostics.smoothed_weights(values)[0])

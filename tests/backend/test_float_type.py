@@ -22,10 +22,10 @@ space = kb.designs.Box((2,), -1.0, 1.0, seed=1)
 model = toys.small_model(toys.Line(), space, target=lambda p: ops.square(p["slope"]))
 linear.roughen(model)
 rng = np.random.default_rng(0)
-found = certificate._Bound(model, rng, 8)
+found = certificate._Bound(model.study, rng, 8)
 targets = model.posterior.prior.sample(50, rng)
-draws = next(iter(model._estimation_draws(50, 0)))
-conditions = certificate._conditions(model, draws)[0]
+draws = next(iter(model.study.draws(50, 0)))
+conditions = certificate._conditions(model.study, draws)[0]
 auxiliary = rng.standard_normal((50, model.posterior.auxiliary_dim))
 with backend.no_gradients():
     exact = certificate._log_q(model.posterior, *backend.to_tensor((targets, conditions, auxiliary), "float64"))

@@ -15,6 +15,7 @@ import kerasbed as kb
 from kerasbed import backend
 from kerasbed.backend import number_range
 from kerasbed.networks.scaling import Standardize
+from kerasbed.simulators import number_range as outcome_range
 from tests import toys
 
 ROUNDING = 2e-4  # of a float32 network, in log densities of order ten
@@ -212,7 +213,7 @@ def test_discrete_and_clipped_outcomes_have_no_number_range_to_fear():
         rng = np.random.default_rng(0)
         draws = parameters, np.full((1000, 1), 0.3), simulator.draw_noise(1000, (1,), rng)
         evaluate = backend.compile_function(simulator.measure, "float32")
-        assert not number_range.choose(simulator, None, draws, evaluate(*draws))
+        assert not outcome_range.choose(simulator, None, draws, evaluate(*draws))
 
 
 @pytest.mark.one_backend

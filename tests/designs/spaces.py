@@ -23,6 +23,12 @@ def product(**kwargs):
     return kb.designs.Product(times=times, dose=dose, **kwargs)
 
 
+def sequence(**kwargs):
+    dose = kb.designs.Choice((1,), [1.0, 2.0, 4.0], straight_through=False)
+    single = kb.designs.Product(time=kb.designs.Box((2,), 0.0, 24.0), dose=dose)
+    return kb.designs.Sequence(single, length=3, **kwargs)
+
+
 # name -> builder of a space; keyword arguments are handed to its constructor
 SPACES = {
     "free": lambda **kwargs: kb.designs.Free((3,), center=5.0, scale=2.0, **kwargs),
@@ -37,6 +43,7 @@ SPACES = {
     "ball": lambda **kwargs: kb.designs.Ball((2, 3), radius=2.0, center=1.0, **kwargs),
     "sphere": lambda **kwargs: kb.designs.Sphere((3,), radius=0.5, **kwargs),
     "product": product,
+    "sequence": sequence,
     "transformed": lambda **kwargs: kb.designs.Transformed(
         kb.designs.Box((2,), -2.0, 1.0), decades, inverse=logarithms, **kwargs
     ),

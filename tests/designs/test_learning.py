@@ -162,6 +162,7 @@ def test_a_budget_that_few_designs_meet_is_found_by_descent():
         (kb.designs.Integer((2, 2), 0, 3), 4 * 3),
         (kb.designs.Product(kind=kb.designs.Choice((1,), [0.0, 1.0, 4.0]), on=kb.designs.Subset(4, size=1)), 2 + 3),
         (kb.designs.Box((2,), 0.0, 1.0), 0),
+        (kb.designs.Sequence(kb.designs.Choice((1,), [0.5, 1.0, 2.0]), 3), 3 * 2),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, kb.designs.Design) else "",
 )
@@ -195,7 +196,7 @@ def test_a_saturated_comparison_of_choices_gets_more_contrastive_draws(monkeypat
     simulator = Quadratic(noise_scale=0.03)
     model = kb.DesignModel(simulator, kb.designs.Subset(CANDIDATES, size=3, seed=0), seed=0)
     two = model.design.proposals(seed=0)[:2]
-    table = ranking.rank_coordinates(model, two, comparison=ranking._comparison(model))
+    table = ranking.rank_coordinates(model.study, two, comparison=ranking._comparison(model.study))
     exact = np.array([simulator.exact_eig(design) for design in table["design"]])
     assert exact.max() > np.log(4097.0) - np.log(10.0)
     # 65,536 draws leave a bias of exp(EIG) / 65,536; at 4 standard errors a false alarm once in 15,000 seeds.

@@ -317,3 +317,12 @@ def test_too_few_inner_draws_warn_with_the_number_needed():
     loop, _ = make_loop()
     with pytest.warns(UserWarning, match="about .* inner draws are needed"):
         loop.value(W)
+
+
+@pytest.mark.one_backend
+def test_sizes_and_a_seed_beside_a_pair_of_rules_are_refused():
+    """The rules have their own, and so had the last word without one."""
+    rules = kb.base_samples.Sobol(64, seed=1), kb.base_samples.Sobol(64, seed=2)
+    for given in ({"seed": 0}, {"num_outer": 64}):
+        with pytest.raises(ValueError, match="beside a pair of rules"):
+            kb.eig.DoubleLoop.from_simulator(kb.problems.LinearGaussian(), base_samples=rules, **given)

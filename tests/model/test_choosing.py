@@ -71,7 +71,7 @@ def test_counts_under_a_budget_are_the_best_of_all(budget):
     counts = np.array(list(itertools.product(range(4), repeat=8)))
     best = simulator.exact_eig(counts[counts.sum(axis=1) <= budget]).max()
     model = model_of(simulator, kb.designs.Integer((8,), 0, 3, seed=0), cost=total, budget=budget)
-    ranking.rank(model)
+    ranking.rank(model.study)
     assert model.reached_cost <= budget
     assert simulator.exact_eig(model.design.numpy()) > 0.99 * best
 
@@ -85,7 +85,7 @@ def test_the_continuous_part_follows_the_choice():
     model = model_of(Gain(), space, cost=price, budget=2.0)
     model.design.assign({"gain": [0.5], "sd": [0.2]})
     model.design.plan(0, 1)
-    ranking.rank(model)
+    ranking.rank(model.study)
     found = model.design.numpy()
     assert found["sd"][0] == 0.5
     assert 0.5 * np.log1p((found["gain"][0] / found["sd"][0]) ** 2) > 0.97 * 0.5 * np.log(17.0)
@@ -98,7 +98,7 @@ def test_beyond_every_contrastive_bound_the_table_says_what_was_compared(caplog)
     simulator = Samples(noise_scale=1e-3)
     model = model_of(simulator, kb.designs.Integer((8,), 0, 1, seed=0), cost=total, budget=3)
     with caplog.at_level(logging.INFO, "kerasbed"), pytest.warns(UserWarning, match="linear-Gaussian experiments only"):
-        table = ranking.rank(model)
+        table = ranking.rank(model.study)
     counts = np.array(list(itertools.product(range(2), repeat=8)))
     best = simulator.exact_eig(counts[counts.sum(axis=1) <= 3]).max()
     np.testing.assert_allclose(simulator.exact_eig(model.design.numpy()), best, rtol=1e-3)
@@ -113,16 +113,16 @@ def test_a_saturated_bound_says_so():
         kb.Prior(theta=stats.norm()), lambda parameters, design, noise: parameters["theta"] * design + noise
     )
     model = kb.DesignModel(simulator, kb.designs.Box((2,), 0.0, 1.0, seed=0), kb.objectives.InfoNCE(), seed=0, starts=2)
-    high = comparisons.by_objective(model)._replace(terms=lambda designs, num, seed: np.full((2, num), 6.0))
+    high = comparisons.by_objective(model.study)._replace(terms=lambda designs, num, seed: np.full((2, num), 6.0))
     with pytest.warns(UserWarning, match="cannot exceed 6.931"):
-        ranking.rank_coordinates(model, np.zeros((2, 2), "float32"), 1024, comparison=high)
+        ranking.rank_coordinates(model.study, np.zeros((2, 2), "float32"), 1024, comparison=high)
 
 
 @pytest.mark.one_backend
 def test_a_search_that_is_cut_short_says_so():
     model = model_of(Samples(), kb.designs.Integer((8,), 0, 3, seed=0), cost=total, budget=6)
     with pytest.warns(UserWarning, match="cut short"):
-        table = ranking.rank(model, effort=1e-6)
+        table = ranking.rank(model.study, effort=1e-6)
     assert table.attrs["cut_short"]
     assert model.reached_cost <= 6
 

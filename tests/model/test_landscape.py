@@ -6,6 +6,7 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed.model import landscape
 
 
 class Decay(kb.GaussianSimulator):
@@ -71,7 +72,7 @@ def test_ascent_finds_the_top_without_training(model, exact):
 
 
 def test_the_gradient_includes_the_condition(begun):
-    descend = begun._negative_bound(2048, seed=1)
+    descend = landscape._negative_bound(begun.study, 2048, seed=1)
     u, step = np.array([-1.0]), 3e-2  # single precision: the step balances rounding against curvature
     difference = (descend(u + step)[0] - descend(u - step)[0]) / (2 * step)
     assert descend(u)[1][0] == pytest.approx(difference, rel=0.03, abs=1e-3)

@@ -156,3 +156,31 @@ def test_optimizers_have_rates_of_their_own():
     assert np.any(toys.design_step(model, toys.batch_of(model)) != 0)  # networks at rate 0
     for old, new in zip(before, toys.weights(model.posterior.network), strict=True):
         np.testing.assert_array_equal(new, old)
+
+
+class Shifted(kb.designs.Box):
+    """A policy with one network weight: the design moves with the noise of its draw."""
+
+    def build(self, input_shape=None):
+        if not self.built:
+            super().build()
+            self.slope = self._weight("slope", np.zeros(()))
+
+    def measure(self, simulator, draws):
+        design = self.call(draws) + 1e3 * self.slope * draws["noise"]
+        return design, simulator.measure(draws["parameters"], design, draws["noise"])
+
+
+@pytest.mark.one_backend
+def test_a_policy_names_what_is_placed_and_what_are_networks():
+    """Coordinates move at the design's rate; networks of a policy at the networks', by a norm of at most one."""
+    design = Shifted((2,), -1.0, 1.0, initial=[-0.5, 0.5])
+    model = toys.small_model(toys.Line(), design)
+    toys.fill_weights(model)
+    assert [variable is design.unconstrained for variable in design.placed_variables] == [True]
+    assert [variable is design.slope for variable in design.network_variables] == [True]
+    model.compile(keras.optimizers.SGD(0.25), keras.optimizers.SGD(0.0), **toys.QUICK)
+    before = [ops.convert_to_numpy(variable) for variable in (design.unconstrained, design.slope)]
+    model.fit(epochs=1, steps_per_epoch=1, batch_size=64, verbose=0)
+    np.testing.assert_array_equal(ops.convert_to_numpy(design.unconstrained), before[0])
+    np.testing.assert_allclose(abs(float(ops.convert_to_numpy(design.slope)) - before[1]), 0.25, rtol=1e-5)

@@ -6,6 +6,7 @@ from keras import ops
 from scipy import integrate, special, stats
 
 import kerasbed as kb
+from kerasbed.eig import learned_bound
 from tests import toys
 
 UNEVEN = stats.rv_discrete(values=([-1.5, 0.0, 4.0], [0.2, 0.5, 0.3]))
@@ -144,7 +145,7 @@ def test_a_discrete_target_has_an_exact_entropy_and_a_bound(tmp_path):
     model = fixed(target="kind")
     model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=400, batch_size=256, verbose=0)
-    value, own = exact_kind_eig(), model._own_bound(2**15, 0)
+    value, own = exact_kind_eig(), learned_bound.estimate(model.study, 2**15, 0)
     assert 0.98 * value - 4 * own.lower_se < own.lower < value + 4 * own.lower_se
     estimate = model.estimate_eig(4096)
     assert estimate.lower - 4 * estimate.lower_se < value < estimate.upper + 4 * estimate.upper_se

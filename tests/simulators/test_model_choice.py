@@ -7,6 +7,8 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
+from kerasbed.designs.conditions import followed_conditions
+from kerasbed.eig import learned_bound
 from tests import toys
 
 NOISE = 0.4
@@ -84,7 +86,7 @@ def test_the_learned_design_and_its_eig_equal_quadrature(learned):
     """Within 1% of quadrature, plus 3 standard errors of 0.4% (false alarms: 0.3% at other seeds)."""
     value = exact(learned.design.numpy())
     assert value > 0.99 * best()
-    bound = learned._own_bound(2**18, seed=1)
+    bound = learned_bound.estimate(learned.study, 2**18, seed=1)
     assert bound.lower_se < 0.004 * value
     assert 0.99 * value - 3 * bound.lower_se < bound.lower < value + 3 * bound.lower_se
     certified = kb.eig.bracket(learned.simulator, learned.design, 2**14, 2048, seed=2, target="model", check=False)
@@ -119,9 +121,9 @@ def test_the_gradient_of_the_design_is_that_of_finite_differences():
     model = kb.DesignModel(choice(), design, seed=0)
     linear.roughen(model)
     draws = toys.batch_of(model, 64)
-    model.design.detach_condition = False
     expected = linear.finite_differences(model, draws)
-    slope = -linear.trained_step(model, draws)
+    with followed_conditions():
+        slope = -linear.trained_step(model, draws)
     np.testing.assert_allclose(slope, expected, rtol=1e-2, atol=3e-4 + 1e-2 * np.abs(expected).max())
 
 

@@ -1,0 +1,189 @@
+"""Compiled programs, kept on the object that they belong to: bounded, counted, and never older than what they read.
+
+`compiled(function, owner)` gives `function(owner, *arrays)` compiled. The program stays with the owner, by function,
+options and shapes of the arrays, so that a second estimate of the same sizes compiles nothing. A program holds as
+constants what it reads of its owners while it is made. So the key also holds what plain data the owners hold by then
+(numbers, arrays, texts, and those that their functions refer to): after `simulator.scale = 2.0`, or an array that was
+written into, there is a new program. Weights change all the time; name them as `variables`, and each call reads them.
+"""
+
+import collections
+import functools
+import hashlib
+import sys
+import types
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasbed import backend
+
+LIMIT = 64  # programs of an owner
+SHARED = 256  # programs of a module, of formulas that hold no weights and that many short-lived objects share
+DEPTH = 4  # of nested lists, dicts and functions whose data are looked at
+_ATTRIBUTE = "_kept_programs"
+
+
+class Programs:
+    """The programs of one owner; the least recently used is forgotten at the limit. A copy or a pickle has none.
+
+    Attributes:
+        compilations: how many programs were made so far.
+    """
+
+    def __init__(self, limit: int = LIMIT):
+        self.limit, self.compilations = limit, 0
+        self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` made for an equal key."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        self.compilations += 1
+        found = self._kept[key] = make()
+        if len(self._kept) > self.limit:
+            self._kept.popitem(last=False)
+        return found
+
+    def __reduce__(self):
+        return Programs, (self.limit,)
+
+    def __copy__(self):
+        return Programs(self.limit)
+
+
+def of(owner: Any) -> Programs:
+    """The programs of an object, which are made with it where it has none yet."""
+    kept = vars(owner).get(_ATTRIBUTE)
+    if kept is None or kept[0] != id(owner):  # a shallow copy brings those of the original
+        kept = (id(owner), Programs())
+        vars(owner)[_ATTRIBUTE] = kept
+    return kept[1]
+
+
+class compiled:
+    """`function(owner, *others, *arrays, **options)` of NumPy arrays, NumPy out, by programs that the owner keeps.
+
+    Args:
+        function: of a module, since a program is found again by it; or the name of a method of the owner.
+        owner: whose programs they are. others: what else the program reads as constants.
+        dtype, make: see `backend.compile_function`.
+        variables: Keras variables that `function` reads; they have the values of each call.
+        **options: of `function`, hashable.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | str,
+        owner: Any,
+        *others: Any,
+        dtype: str = "float64",
+        variables: Sequence[keras.Variable] = (),
+        make: Callable[..., Any] = backend.compile_function,
+        **options: Hashable,
+    ):
+        self.function, self.owners, self.dtype, self.make = function, (owner, *others), dtype, make
+        self.variables, self.options = tuple(variables), options
+        self._states = tuple(state_of(part) for part in self.owners)
+
+    def __call__(self, *arrays):
+        return of(self.owners[0]).get((*self._key(), backend.signature(arrays)), self._program)(*arrays)
+
+    def _key(self):
+        held = tuple(_Same(part) for part in (*self.owners, *self.variables))
+        return self.function, self.dtype, self.make, tuple(sorted(self.options.items())), held, self._states
+
+    def _program(self):
+        owner, *others = self.owners
+        by_name = isinstance(self.function, str)
+        function = getattr(owner, self.function) if by_name else functools.partial(self.function, owner)
+        made = {"variables": self.variables} if self.variables else {}
+        return self.make(functools.partial(function, *others, **self.options), self.dtype, **made)
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_states"}
+
+    def __setstate__(self, state):
+        vars(self).update(state, _states=tuple(state_of(part) for part in state["owners"]))
+
+
+class _Same:
+    """Equal to itself alone, whatever the object's own idea of equality; holds it, so that its id is not given anew."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.held is other.held
+
+    def __hash__(self):
+        return id(self.held)
+
+
+def state_of(owner: Any) -> Hashable:
+    """The plain data that an object and its class hold, as a key: equal where they are equal.
+
+    Objects other than numbers, texts, arrays, their lists, tuples, dicts, and functions count by identity; parts of the
+    owner's own kind, such as the simulators of a choice among models, by their data. The code of the package's classes
+    is not looked at, nor are Keras' layers, whose data are variables.
+    """
+    if isinstance(owner, keras.layers.Layer):
+        return ()
+    root = type(owner).__mro__[-2] if len(type(owner).__mro__) > 1 else type(owner)
+    held = {name: value for name, value in vars(owner).items() if name != _ATTRIBUTE}
+    found = [(name, _state(held[name], DEPTH, root)) for name in sorted(held)]
+    for kind in type(owner).__mro__:
+        if not _is_of_the_package(kind):
+            names = sorted(name for name in vars(kind) if not name.startswith("__"))
+            found += [(name, _state(vars(kind)[name], DEPTH, root)) for name in names]
+    return tuple(found)
+
+
+def _is_of_the_package(kind) -> bool:
+    """Whether a class stands in a module of kerasbed, as those that it makes of a user's functions do not."""
+    if kind is object:
+        return True
+    return kind.__module__.startswith("kerasbed.") and getattr(sys.modules[kind.__module__], kind.__name__, 0) is kind
+
+
+def _state(value, depth, root) -> Hashable:
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return type(value), value
+    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        array = np.ascontiguousarray(value)
+        return "array", array.shape, array.dtype.str, hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+    if not depth:
+        return _Same(value)
+    if isinstance(value, list | tuple):
+        return type(value), tuple(_state(part, depth - 1, root) for part in value)
+    if isinstance(value, dict):
+        return dict, tuple((_state(key, 0, root), _state(part, depth - 1, root)) for key, part in value.items())
+    if isinstance(value, staticmethod | classmethod):
+        return _state(value.__func__, depth, root)
+    if isinstance(value, property):
+        return _state(value.fget, depth, root)
+    if isinstance(value, types.FunctionType):
+        return _state_of_function(value, depth, root)
+    return (_Same(value), state_of(value)) if root is not object and isinstance(value, root) else _Same(value)
+
+
+def _state_of_function(function, depth, root):
+    """Its code, and the data of its closure, of its defaults, and of the globals that it names."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    named = [function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__]
+    held = [*cells, *(function.__defaults__ or ()), *named]
+    return _Same(function.__code__), tuple(_state(value, depth - 1, root) for value in held)
+
+
+def _is_filled(cell) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""What is asked of an experiment and by which bound: all that estimates, comparisons and searches need to know.
+
+A `Study` names everything that they depend on and holds no state: a trained model makes one for every call, and so can
+anything else that has a simulator, an objective and a design.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from kerasbed import backend
+from kerasbed.backend import Tensor
+from kerasbed.designs import Design
+from kerasbed.eig.importance_bounds import MOST_ON_EDGES
+from kerasbed.networks.posterior import Posterior
+from kerasbed.objectives import Objective, gradients
+from kerasbed.simulators import datasets
+from kerasbed.simulators.simulator import Simulator
+from kerasbed.targets import Target
+
+EDGE_DRAWS = 4096
+
+
+class Expense(Protocol):
+    """What a search asks of the cost of designs; see `kerasbed.model.costs.Cost`."""
+
+    budget: float | None
+
+    @property
+    def cheapest(self) -> Any: ...
+
+    def of(self, designs: Any) -> np.ndarray: ...
+
+    def value_and_gradient(self, u: np.ndarray) -> tuple[Any, np.ndarray]: ...
+
+    def affordable(self, designs: Any) -> np.ndarray: ...
+
+    def penalty(self, design: Any) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A simulator, an objective and a design.
+
+    Attributes:
+        simulator: `kerasbed.Simulator`.
+        objective: set up for the simulator and the design.
+        design: the space, at its current design.
+        outcome_shape: of one outcome.
+        gradient: how the design's gradient passes the outcome; see `kerasbed.objectives.gradients`.
+        target: what is asked about; None: all parameters.
+        posterior: the amortised posterior to ask; None where there is none.
+        cost: of designs; None where they cost nothing.
+        seed: of searches.
+    """
+
+    simulator: Simulator
+    objective: Objective
+    design: Design
+    outcome_shape: tuple[int, ...]
+    gradient: str = "reparameterization"
+    target: Target | None = None
+    posterior: Posterior | None = None
+    cost: Expense | None = None
+    seed: int = 0
+
+    def with_objective(self, objective: Objective) -> Self:
+        """The same question, asked by another objective."""
+        return replace(self, objective=objective)
+
+    # -- what is known ---
+
+    @property
+    def wide(self) -> bool:
+        """Whether experiments are simulated in float64."""
+        return self.design.wide
+
+    @property
+    def needs_independent_draws(self) -> bool:
+        """Whether batches may not be Sobol points."""
+        return gradients.needs_independent_draws(self.gradient, self.simulator, self.objective)
+
+    @property
+    def has_static_likelihood(self) -> bool:
+        """Whether what is asked about has a known likelihood, of one measurement; a policy's is one of histories."""
+        target, prior = self.target, self.simulator.prior
+        static = self.design.is_static and self.simulator.has_likelihood
+        return static and (target is None or (target.fn is None and prior.can_sample_given(list(target.dims))))
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the likelihood of all parameters is known, so that a contrastive bound serves every design alike."""
+        return self.target is None and self.has_static_likelihood
+
+    @property
+    def has_cheap_pairs(self) -> bool:
+        """Whether that bound costs no more than a matrix product."""
+        return self.has_likelihood and self.simulator.has_pairwise_product
+
+    @property
+    def can_weigh_posterior(self) -> bool:
+        """Whether the importance weights of a trained posterior network are known."""
+        posterior, prior = self.posterior, self.simulator.prior
+        return (
+            posterior is not None
+            and posterior.is_trained
+            and posterior.head.has_normal_base
+            and posterior.prior is prior
+            and self.has_likelihood
+            and prior.has_density
+            and not self.has_mass_on_edges
+        )
+
+    @property
+    def has_mass_on_edges(self) -> bool:
+        """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
+        prior = self.simulator.prior
+        if prior.branches or not any(np.any(np.isfinite(edges)) for edges in prior.supports().values()):
+            return False
+        return prior.share_on_edges(prior.sample(EDGE_DRAWS, 0)) > MOST_ON_EDGES
+
+    # -- experiments and their terms ---
+
+    @property
+    def rows(self) -> int:
+        """Draws that an estimate evaluates in one call."""
+        return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
+
+    def draws(self, num_samples: int, seed: int | Sequence[int], rows: int | None = None) -> Iterator[dict]:
+        """Batches of at least `num_samples` draws in all, of one size, without what only exploring needs.
+
+        With the auxiliary coordinates that a network is trained with; see `without_auxiliary`.
+        """
+        rows = min(num_samples, self.rows) if rows is None else rows
+        data = datasets.SimulatorDataset(
+            self.simulator, self.design, rows, -(-num_samples // rows), seed=seed, base_samples="monte_carlo"
+        )
+        data = data.in_stream(datasets.ESTIMATION).bind(self)
+        return (_without_extra(data[i][0], self.design.exploration_draws) for i in range(len(data)))
+
+    def terms(self, draws: Mapping[str, Any]) -> gradients.Contributions:
+        """Contributions of a batch, tensors; its "design" where it brings one, else the current one."""
+        draws = backend.floats_as_simulated(draws)
+        return gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient)
+
+    def values(self, draws: Mapping[str, Any]) -> np.ndarray:
+        """Contributions (batch,) of a batch without its auxiliary coordinates, which are integrated out."""
+        with backend.no_gradients():
+            terms = self.terms(backend.cast(without_auxiliary(draws)))
+            return np.asarray(backend.to_numpy(terms.values), "float64")
+
+
+def without_auxiliary(draws: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch without the auxiliary coordinates of one-dimensional densities, which are then integrated out."""
+    return _without_extra(draws, ("auxiliary",))
+
+
+def _without_extra(draws, names):
+    extra = {name: values for name, values in draws.get("extra", {}).items() if name not in names}
+    return {**draws, "extra": extra}

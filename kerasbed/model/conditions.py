@@ -1,0 +1,62 @@
+"""Outcomes and executed designs that a posterior is asked about, checked."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+
+from kerasbed.backend.validation import finite_values
+from kerasbed.designs import Design
+
+
+def checked(
+    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], space: Design
+) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
+    """Outcomes (datasets, *outcome_shape) and designs (1 or datasets, *shape) of conditions.
+
+    Args:
+        conditions: {"outcome": ..., "design": ...}; without a design the current one of `space`. A single outcome or
+            design needs no leading axis.
+        outcome_shape: of one outcome.
+        space: the design space.
+
+    Raises:
+        ValueError: keys or shapes do not fit, or entries are masked, NaN, infinite or no numbers.
+    """
+    unknown = set(conditions) - {"outcome", "design"}
+    if "outcome" not in conditions or unknown:
+        raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.")
+    outcome = _with_batch(finite_values(conditions["outcome"], "outcome"), outcome_shape, "outcome")
+    given = conditions.get("design", space)
+    given = given.numpy() if isinstance(given, Design) else given
+    if isinstance(space.shape, dict):
+        design = {
+            name: _with_batch(finite_values(given[name], f"design {name!r}"), shape, f"design {name!r}")
+            for name, shape in space.shape.items()
+        }
+    else:
+        design = _with_batch(finite_values(given, "design"), space.shape, "design")
+    for leaf in keras.tree.flatten(design):
+        if len(leaf) not in (1, len(outcome)):
+            raise ValueError(f"{len(leaf)} designs were given for {len(outcome)} outcomes; pass one, or one for each.")
+    return outcome, design
+
+
+def of_dataset(design: np.ndarray | dict[str, np.ndarray], row: int) -> np.ndarray | dict[str, np.ndarray]:
+    """The design of one data set, (1, *shape), of designs (1 or datasets, *shape)."""
+    return keras.tree.map_structure(lambda v: v if len(v) == 1 else v[row : row + 1], design)
+
+
+def _with_batch(values: np.ndarray, shape, name: str) -> np.ndarray:
+    """Values with a leading axis; a single entry gets one."""
+    shape = tuple(shape)
+    if values.shape == shape:
+        return values[None]
+    if values.shape[1:] != shape:
+        raise ValueError(
+            f"{name} has shape {values.shape}, but (datasets, {', '.join(map(str, shape))}) was expected; "
+            "the first axis counts data sets."
+        )
+    if not len(values):
+        raise ValueError(f"{name} holds no data set: its shape is {values.shape}; give at least one.")
+    return values

@@ -1,0 +1,105 @@
+"""What `fit` and `evaluate` are given, in the form that Keras gets."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kerasbed import backend
+from kerasbed.eig.study import Study
+from kerasbed.simulators import datasets
+
+BATCH_SIZE = 128
+STEPS_PER_EPOCH = 100
+
+
+def for_training(
+    study: Study,
+    x: Any,
+    seed: Sequence[int],
+    steps_per_epoch: int | None,
+    batch_size: int | None,
+    shuffle: bool,
+) -> tuple[Any, int | None, int | None]:
+    """The data, the steps of an epoch (None: unknown) and the draws of a batch (None: unknown).
+
+    Args:
+        study: what is trained.
+        x: `SimulatorDataset`, None for one of the study's own, a dict of arrays, or what else gives such dicts.
+        seed: of what is drawn here.
+        steps_per_epoch, batch_size: as asked for; None for the defaults.
+        shuffle: whether every epoch of a dict of arrays has an order of its own.
+    """
+    if x is None or isinstance(x, datasets.SimulatorDataset):
+        data = online(study, x, seed, steps_per_epoch, batch_size)
+        return data, len(data), data.batch_size
+    batch_size = batch_size or BATCH_SIZE
+    if isinstance(x, dict):
+        data = _arrays(study, x, seed, batch_size, shuffle)
+        return data, steps_per_epoch or -(-len(x["noise"]) // batch_size), batch_size
+    x = backend.dicts_as_batches(x)
+    return x, steps_per_epoch or _length(x), batch_size
+
+
+def for_validation(study: Study, x: Any, seed: Sequence[int]) -> Any:
+    """Data to validate on, at their epoch 0 and in a random stream of their own."""
+    if isinstance(x, datasets.SimulatorDataset):
+        return x.in_stream(datasets.VALIDATION).bind(study)
+    return _arrays(study, x, seed, BATCH_SIZE) if isinstance(x, dict) else backend.dicts_as_batches(x)
+
+
+def for_evaluation(
+    study: Study, x: Any, seed: Sequence[int], steps: int | None, batch_size: int | None
+) -> tuple[Any, int | None, int | None]:
+    """The data, and the steps and batch size that are left to say to Keras."""
+    if x is None or isinstance(x, datasets.SimulatorDataset):
+        own = _own(study, seed, steps, batch_size) if x is None else x
+        return online(study, own.in_stream(datasets.VALIDATION), seed, steps, batch_size), None, None
+    if isinstance(x, dict):
+        x = _arrays(study, x, seed, batch_size or BATCH_SIZE)
+        batch_size = batch_size if isinstance(x, dict) else None
+    return backend.dicts_as_batches(x), steps, batch_size
+
+
+def online(
+    study: Study,
+    dataset: datasets.SimulatorDataset | None,
+    seed: Sequence[int],
+    steps: int | None,
+    batch_size: int | None,
+) -> datasets.SimulatorDataset:
+    """Simulated batches with what the study's objective and design ask for.
+
+    Raises:
+        ValueError: another batch size than that of the data set was asked for.
+    """
+    if dataset is None:
+        dataset = _own(study, seed, steps, batch_size)
+    elif batch_size not in (None, dataset.batch_size):
+        raise ValueError(
+            f"batch_size={batch_size} was passed, but the SimulatorDataset has batches of {dataset.batch_size}; "
+            "set it there."
+        )
+    return dataset.with_steps(steps).bind(study)
+
+
+def _own(study, seed, steps, batch_size):
+    return datasets.SimulatorDataset(
+        study.simulator,
+        study.design,
+        batch_size=batch_size or BATCH_SIZE * study.design.starts,
+        num_batches=steps or STEPS_PER_EPOCH,
+        seed=seed,
+    )
+
+
+def _arrays(study, arrays, seed, batch_size, shuffle=False):
+    """A dict of arrays as Keras gets it."""
+    providers = (study.objective, study.design)
+    data = datasets.complete_draws(arrays, study.simulator, providers, study.seed, study.target)
+    return datasets.ArrayDataset(data, batch_size, shuffle, seed) if study.wide else data
+
+
+def _length(x: Iterable) -> int | None:
+    try:
+        return len(x)
+    except TypeError:  # a stream of unknown length
+        return None

@@ -1,0 +1,164 @@
+"""`Sequence`: independent measurements with a simulator that is written for one.
+
+    y = (y_1 .. y_T),   y_t = outcome(theta, xi_t, epsilon_t),   log p(y | theta, xi) = sum_t log p(y_t | theta, xi_t)
+
+All measurements share the parameters of a draw and have noise of their own. The axis of measurements stands behind the
+batch: the design is (1 or batch, T, *design), the noise (batch, T, *noise), the outcome (batch, T, *outcome).
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kerasbed.backend import Tensor
+from kerasbed.backend.validation import positive_integer
+from kerasbed.priors.base import AbstractPrior
+from kerasbed.simulators import files
+from kerasbed.simulators.noise import RepeatedNoise
+from kerasbed.simulators.simulator import GaussianSimulator, Simulator, leading_axes
+
+MOST_LISTED = 2**16  # possible outcomes of all measurements together that are still listed
+
+
+@keras.saving.register_keras_serializable("kerasbed", name="SequenceSimulator")  # designs have a Sequence, too
+class Sequence(Simulator):
+    """Several independent measurements with one simulator, each at a design of its own.
+
+    `kerasbed.designs.Sequence` is the design that goes with it. A sequence of a `GaussianSimulator` is one itself, with
+    mean and scale.
+
+    Args:
+        simulator: `kerasbed.Simulator` of one measurement.
+        length: number of measurements.
+
+    Raises:
+        TypeError: something other than a simulator with a prior.
+        ValueError: `length` is no positive integer.
+
+    Example:
+        >>> model = kb.DesignModel(kb.Sequence(simulator, length=5), kb.designs.Sequence(design, length=5))
+    """
+
+    def __new__(cls, simulator: Simulator | None = None, length: int | None = None):
+        """A `GaussianSequence` of a `GaussianSimulator`; without arguments for copies and pickles."""
+        is_gaussian = cls is Sequence and isinstance(simulator, GaussianSimulator)
+        return super().__new__(GaussianSequence if is_gaussian else cls)
+
+    def __init__(self, simulator: Simulator, length: int):
+        if not isinstance(simulator, Simulator) or not isinstance(getattr(simulator, "prior", None), AbstractPrior):
+            raise TypeError(f"Sequence got {simulator!r}, but an instance of kb.Simulator with a prior was expected.")
+        self.single, self.length = simulator, positive_integer("length", length)
+        self.prior, self.noise = simulator.prior, simulator.noise
+        self.differentiable, self.default_target = simulator.differentiable, simulator.default_target
+
+    # -- noise ---
+
+    def resolve_noise(self, design_shape: tuple[int, ...] | dict[str, tuple[int, ...]]) -> RepeatedNoise:
+        return RepeatedNoise(self.single.resolve_noise(self._single_shape(design_shape)), self.length)
+
+    def resolve_noise_shape(self, design_shape: tuple[int, ...] | dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        return (self.length, *self.single.resolve_noise_shape(self._single_shape(design_shape)))
+
+    def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        return self.single.draw_noise(num * self.length, noise_shape[1:], rng).reshape(num, *noise_shape)
+
+    def _single_shape(self, shape):
+        """The shape of one measurement's design."""
+        if isinstance(shape, dict):
+            return {name: self._single_shape(part) for name, part in shape.items()}
+        if len(shape) < 2 or shape[0] != self.length:
+            raise ValueError(
+                f"The design has shape {tuple(shape)}, but ({self.length}, *shape of one measurement's design) was "
+                f"expected; use kb.designs.Sequence(design, length={self.length})."
+            )
+        return tuple(shape[1:])
+
+    # -- outcome and likelihood ---
+
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
+        """All measurements at once, as rows of one batch of the single simulator."""
+        rows = ops.shape(noise)[0]
+        parameters = {name: ops.repeat(_rows(v, rows), self.length, axis=0) for name, v in parameters.items()}
+        design = tree.map_structure(lambda leaf: _folded(_rows(leaf, rows)), design)
+        outcome = self.single.measure(parameters, design, _folded(noise))
+        return ops.reshape(outcome, (-1, self.length, *outcome.shape[1:]))
+
+    @property
+    def has_likelihood(self) -> bool:
+        return self.single.has_likelihood
+
+    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        return ops.sum(self.single.log_likelihood(outcome, _for_each(parameters), design), axis=-1)
+
+    @property
+    def has_pairwise_product(self) -> bool:
+        return super().has_pairwise_product and self.single.has_pairwise_product
+
+    def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        """The sum of the single simulator's, (M, N): one matrix product for each measurement."""
+        found = 0.0
+        for index in range(self.length):
+            own = tree.map_structure(lambda leaf, i=index: leaf[:, i], design)
+            found = found + self.single.pairwise_log_likelihood(outcome[:, index], parameters, own)
+        return found
+
+    def outcome_space(self) -> np.ndarray | None:
+        """All combinations of the single outcomes, (count**length, length, *outcome_shape), where they are few."""
+        single = self.single.outcome_space()
+        if single is None or len(single) ** self.length > MOST_LISTED:
+            return None
+        return np.array(list(itertools.product(np.asarray(single), repeat=self.length)))
+
+    # -- serialization ---
+
+    def get_config(self) -> dict[str, Any]:
+        return {"simulator": files.simulator_config(self.single), "length": self.length}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        single = files.registered_simulator(config["simulator"])
+        if single is None:
+            raise ValueError(
+                f"The model was trained for a sequence of {config['simulator']['class']}, which is not part of the "
+                "file. Load it with kb.load(path, simulator=kb.Sequence(...)), or register the class with "
+                "@keras.saving.register_keras_serializable() before the model is saved."
+            )
+        return cls(single, config["length"])
+
+
+@keras.saving.register_keras_serializable("kerasbed")
+class GaussianSequence(Sequence, GaussianSimulator):
+    """A `Sequence` of a `GaussianSimulator`, which is one itself: mean and scale are (..., length, *outcome_shape)."""
+
+    def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        mean, axis = self.single.mean(_for_each(parameters), design), leading_axes(parameters)
+        # A mean that does not see the design is one for all measurements.
+        return ops.repeat(mean, self.length, axis=axis) if mean.shape[axis] == 1 else mean
+
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        return self.single.scale(_for_each(parameters), design)
+
+    @property
+    def correlation(self) -> np.ndarray | None:
+        """Of all entries, (length * K, length * K): measurements are independent of each other."""
+        single = self.single.correlation
+        return None if single is None else np.kron(np.eye(self.length), np.asarray(single, "float64"))
+
+
+def _for_each(parameters):
+    """An axis of measurements that share the parameters: dict of (..., d) -> (..., 1, d)."""
+    return {name: values[..., None, :] for name, values in parameters.items()}
+
+
+def _rows(values, rows):
+    """A row that all draws share, once for each of them."""
+    return ops.broadcast_to(values, (rows, *values.shape[1:])) if values.shape[0] == 1 else values
+
+
+def _folded(values):
+    """(batch, length, ...) to (batch * length, ...)."""
+    return ops.reshape(values, (-1, *values.shape[2:]))
