@@ -150,9 +150,9 @@ class Target(AbstractPrior):
             return {NAME: self.fn(parameters)}
         return {name: parameters[name] for name in self.parts}
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        parameters = self.source.sample(num, seed)
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        parameters = self.source.sample(num_samples, seed)
         if self.fn is None:
             return {name: parameters[name] for name in self.parts}
         return {NAME: self._values(parameters)}

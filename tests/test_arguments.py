@@ -3,6 +3,7 @@
 Public callables are found by introspection of `kb.*`, so that a new one is held to the rule without being listed.
 """
 
+import dataclasses
 import inspect
 import re
 
@@ -25,8 +26,8 @@ CALLED_BY_KERASBED = re.compile(
     r".*\.(draw_noise|extra_draws|choice_draws|proposals|ceiling|bind|bound|noise|arrays|ascended|Enumeration"
     r"|MinimizeResult)"
 )
-# `initial` of a design, of a fit: values, no count.
-VALUES = {("Design", "initial"), ("Product", "initial"), ("fit", "initial")}
+# Values and sizes in bytes, no counts.
+VALUES = {("Design", "initial"), ("Product", "initial"), ("fit", "initial"), ("save_weights", "max_shard_size")}
 FILLED_IN = {"low": 0.0, "high": 1.0, "options": [0.0, 1.0], "candidates": 4, "num": 2, "num_samples": 2}
 BAD_COUNTS = [0, -1, 2.5, "3", True, None, float("nan"), 10**400, [3]]
 BAD_SEEDS = [-1, 2.5, "3", True, float("nan"), 10**400, [3, "4"], []]
@@ -102,6 +103,14 @@ def test_public_callables_are_found():
         "kb.DesignModel.fit-epochs",
     } <= names
     assert len(names) > 150
+
+
+def test_no_public_callable_takes_more_than_five_arguments_by_position():
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    for name, function in public_callables().items():
+        if not dataclasses.is_dataclass(function):
+            arguments = [p.name for p in inspect.signature(function).parameters.values() if p.kind in by_position]
+            assert len([argument for argument in arguments if argument != "self"]) <= 5, (name, arguments)
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int8(3), np.uint64(3), np.array(3), np.array(3.0), np.float32(3)])

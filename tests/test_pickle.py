@@ -73,7 +73,7 @@ def choice():
     return kb.ModelChoice({"line": toys.Line(), "functions": functions()})
 
 
-SHORT = {"base_samples": kb.base_samples.Sobol(32), "max_iterations": 3, "optimizer": "L-BFGS-B", "num_fresh": 200}
+SHORT = {"base_samples": kb.base_samples.Sobol(32), "max_iterations": 3, "optimizer": "L-BFGS-B", "num_samples": 200}
 
 
 def fit(family="full", outcome=(0.3, 0.4)):

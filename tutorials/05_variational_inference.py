@@ -217,7 +217,7 @@ converged = kb.variational.fit(one, one.tip, observed, base_samples=kb.base_samp
 
 
 def training(rule):
-    return converged.refit(base_samples=rule, num_fresh=200).training_objective
+    return converged.refit(base_samples=rule, num_samples=200).training_objective
 
 
 quadrature = {order: training(kb.base_samples.GaussHermite(order)) for order in (5, 10, 15, 20)}

@@ -109,7 +109,7 @@ found = kb.search.design_black_box(
     budget=10 if SMALL else 50,
     seed=0,
     num_stored=2**11 if SMALL else 2**15,
-    num_draws=256 if SMALL else 4096,
+    num_outer=256 if SMALL else 4096,
     steps=100 if SMALL else 3000,
 )
 print("design:", found.design.round(3))

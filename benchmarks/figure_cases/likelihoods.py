@@ -69,7 +69,7 @@ def twenty_trials():
 
 def _simulator(outcome, log_likelihood, noise_shape, noise=None):
     prior = kb.Prior(theta=stats.norm())
-    return kb.Simulator.from_functions(prior, outcome, log_likelihood, noise, noise_shape)
+    return kb.Simulator.from_functions(prior, outcome, log_likelihood, noise=noise, noise_shape=noise_shape)
 
 
 def accepted():

@@ -64,7 +64,7 @@ def square():
         if not made:
             model = trained(simulator, kb.designs.Box((1,), 0.1, 1.0, seed=1), target=lambda p: ops.square(p["theta"]))
             made["truth"] = square_truth(float(model.design.numpy()[0]))
-            made["found"] = [model.estimate_eig(1024, seed) for seed in range(SEEDS)]
+            made["found"] = [model.estimate_eig(1024, seed=seed) for seed in range(SEEDS)]
         return made["found"], made["truth"]
 
     def bound():

@@ -62,6 +62,7 @@ class EntropySearch(Acquisition):
         gp: GaussianProcess,
         representers: ArrayLike,
         temperature: float | None = None,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         inner_base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
@@ -141,7 +142,7 @@ def softmax_mean(told: Tensor, open_: Tensor, constants: Mapping[str, Tensor]) -
 
 @checked(num=positive_integer, seed=integer_seed)
 def representers(
-    gp: GaussianProcess, bounds: ArrayLike, num: int = 50, seed: int = 0, candidates: int = 512
+    gp: GaussianProcess, bounds: ArrayLike, num: int = 50, *, seed: int = 0, candidates: int = 512
 ) -> np.ndarray:
     """Points where the maximum may be: maximisers of joint posterior draws over Sobol points, then further points.
 

@@ -43,6 +43,7 @@ class ExpectedImprovement(Acquisition):
         self,
         gp: GaussianProcess,
         best: float | None = None,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):
@@ -72,6 +73,7 @@ class ProbabilityOfImprovement(Acquisition):
         gp: GaussianProcess,
         best: float | None = None,
         temperature: float | None = None,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):
@@ -106,6 +108,7 @@ class UpperConfidenceBound(Acquisition):
         self,
         gp: GaussianProcess,
         beta: float = 4.0,
+        *,
         base_samples: BaseSamples | np.ndarray | None = None,
         pending: ArrayLike | None = None,
     ):

@@ -91,6 +91,7 @@ class GaussianProcess:
         y: ArrayLike,
         kernel: str = "matern52",
         lengthscale: ArrayLike | None = None,
+        *,
         variance: float | None = None,
         noise: ArrayLike | None = None,
         mean: float | None = None,
@@ -164,11 +165,11 @@ class GaussianProcess:
         shape = points.shape[:-2]
         return mean[: len(flat), 0].reshape(shape), cholesky[: len(flat), 0, 0].reshape(shape)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, points: ArrayLike, num: int, seed: int | None = None) -> np.ndarray:
-        """Joint draws of the function at points (q, d): (num, q)."""
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, points: ArrayLike, num_samples: int, seed: int | None = None) -> np.ndarray:
+        """Joint draws of the function at points (q, d): (num_samples, q)."""
         mean, cholesky = self.posterior(points)
-        return mean + np.random.default_rng(seed).standard_normal((num, mean.shape[-1])) @ cholesky.T
+        return mean + np.random.default_rng(seed).standard_normal((num_samples, mean.shape[-1])) @ cholesky.T
 
     def incumbent(self) -> float:
         """The best posterior mean at an observed point; without noise, the best observed value."""

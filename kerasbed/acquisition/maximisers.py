@@ -31,6 +31,7 @@ def maximize(
     bounds: ArrayLike,
     q: int = 1,
     method: str = "adam",
+    *,
     starts: int = 32,
     seed: int = 0,
     candidates: int = 512,

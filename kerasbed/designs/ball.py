@@ -71,8 +71,8 @@ class BallSpace(_RoundSpace):
         distance = rng.random((*directions.shape[:-1], 1)) ** (1.0 / self.shape[-1])
         return self.center + self.radius * distance * directions
 
-    def contains(self, value: np.ndarray) -> np.ndarray | np.bool_:
-        return self._distance(value) <= 1.0 + 1e-6
+    def contains(self, value: np.ndarray) -> bool:
+        return bool(np.all(self._distance(value) <= 1.0 + 1e-6))
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -124,8 +124,8 @@ class SphereSpace(_RoundSpace):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.radius * _directions(num, self.shape, np.random.default_rng(seed))
 
-    def contains(self, value: np.ndarray) -> np.ndarray | np.bool_:
-        return np.abs(self._distance(value) - 1.0) <= 1e-6
+    def contains(self, value: np.ndarray) -> bool:
+        return bool(np.all(np.abs(self._distance(value) - 1.0) <= 1e-6))
 
 
 @keras.saving.register_keras_serializable("kerasbed")

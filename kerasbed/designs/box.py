@@ -38,8 +38,8 @@ class FreeSpace(Space):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
-        return np.isfinite(value)
+    def contains(self, value: np.ndarray) -> bool:
+        return bool(np.all(np.isfinite(value)))
 
     def __repr__(self):
         return f"{self.kind}(shape={self.shape}, center={short(self.center)}, scale={short(self.scale)})"
@@ -101,9 +101,9 @@ class BoxSpace(Space):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
+    def contains(self, value: np.ndarray) -> bool:
         slack = 1e-6 * (self.high - self.low)
-        return (value >= self.low - slack) & (value <= self.high + slack)
+        return bool(np.all((value >= self.low - slack) & (value <= self.high + slack)))
 
     def __repr__(self):
         return f"{self.kind}(shape={self.shape}, low={short(self.low)}, high={short(self.high)})"
@@ -128,8 +128,8 @@ class Box(BoxSpace, Design):
         >>> box = kb.designs.Box((3,), low=0.0, high=[1.0, 10.0, 400.0])
         >>> box.sample(1000, seed=0).max(axis=0).round()
         array([  1.,  10., 400.])
-        >>> box.contains([0.5, 5.0, 500.0])
-        array([ True,  True, False])
+        >>> box.contains([0.5, 5.0, 50.0]), box.contains([0.5, 5.0, 500.0])
+        (True, False)
     """
 
     def _bare_space(self):

@@ -62,9 +62,9 @@ class _CategoricalSpace(DiscreteSpace):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
 
-    def contains(self, value: np.ndarray) -> np.ndarray:
+    def contains(self, value: np.ndarray) -> bool:
         gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)
-        return gap <= 1e-6 * (self.options.max() - self.options.min())
+        return bool(np.all(gap <= 1e-6 * (self.options.max() - self.options.min())))
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -98,8 +98,8 @@ class Choice(ChoiceSpace, Design):
         >>> temperatures = kb.designs.Choice((2,), options=[4.0, 25.0, 37.0], initial=[4.0, 37.0])
         >>> temperatures.numpy()
         array([ 4., 37.], dtype=float32)
-        >>> temperatures.contains([4.0, 30.0])
-        array([ True, False])
+        >>> temperatures.contains([4.0, 25.0]), temperatures.contains([4.0, 30.0])
+        (True, False)
     """
 
     def _bare_space(self):

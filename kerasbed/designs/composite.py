@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
-from kerasbed.backend.validation import any_seed, checked, positive_integer
+from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.space import Space
 from kerasbed.designs.starts import random_start
@@ -152,8 +152,10 @@ class Product(ProductSpace, Design):
         (array([ 2., 12.], dtype=float32), array([5.], dtype=float32))
     """
 
+    @checked(seed=integer_seed)
     def __init__(
         self,
+        *,
         initial: dict[str, ArrayLike] | None = None,
         seed: int | None = None,
         trainable: bool = True,

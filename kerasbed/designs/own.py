@@ -71,8 +71,8 @@ class OwnSpace(Space):
     def sample(self, num: int, seed: Seed = None) -> np.ndarray:
         return self.design.sample(num, seed)
 
-    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | bool:
-        return self.design.contains(value)
+    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
+        return bool(np.all(self.design.contains(value)))
 
     def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         return self.design.check(value)

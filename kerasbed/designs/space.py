@@ -70,7 +70,7 @@ class Space:
         """Designs drawn over the space, (num, *shape)."""
         raise NotImplementedError
 
-    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | bool:
+    def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 

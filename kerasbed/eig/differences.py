@@ -43,6 +43,7 @@ def compare(
     designs: Sequence,
     num_outer: int = 2048,
     num_inner: int = 16384,
+    *,
     seed: int | None = None,
     block: int = BLOCK_ENTRIES,
 ) -> pd.DataFrame:
@@ -122,6 +123,7 @@ def bound_gap(
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_outer: int = 2048,
     num_inner: int = 16384,
+    *,
     seed: int | None = None,
     log_posterior: Callable | None = None,
 ) -> BoundGap:

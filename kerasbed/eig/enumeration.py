@@ -145,6 +145,7 @@ def enumerate(
     simulator: Simulator,
     designs: np.ndarray | dict[str, np.ndarray] | Design,
     target: str | list | Callable | None = None,
+    *,
     max_terms: int = MOST_TERMS,
 ) -> Enumeration:
     """Exact EIG at all settings, where outcomes can be listed and parameters are discrete or few enough for a grid.

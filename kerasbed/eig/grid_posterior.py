@@ -94,13 +94,13 @@ class GridPosterior(JointPrior):
 
     # -- draws ---
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         masses = [cells.log_mass for _, cells in self.parts]
         probability = np.exp(np.concatenate(masses) - self.log_evidence)
-        chosen = rng.choice(len(probability), size=num, p=probability / probability.sum())
-        draws = {name: np.empty((num, dim)) for name, dim in self.dims.items()}
+        chosen = rng.choice(len(probability), size=num_samples, p=probability / probability.sum())
+        draws = {name: np.empty((num_samples, dim)) for name, dim in self.dims.items()}
         first = 0
         for chart, cells in self.parts:
             mine = np.flatnonzero((chosen >= first) & (chosen < first + len(cells.log_mass)))

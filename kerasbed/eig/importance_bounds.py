@@ -45,6 +45,7 @@ def importance(
     posterior: Posterior,
     num_outer: int = 4096,
     num_inner: int = 64,
+    *,
     seed: int = 0,
     check: bool = True,
 ) -> EIGEstimate:

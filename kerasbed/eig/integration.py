@@ -57,6 +57,7 @@ def grid(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_samples: int = 20_000,
+    *,
     grid_size: int | None = None,
     seed: int = 0,
     precision: str = "float64",

@@ -66,6 +66,7 @@ def laplace(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_samples: int = 512,
+    *,
     seed: int = 0,
     num_outcomes: int = 64,
 ) -> LaplaceEstimate:
@@ -91,7 +92,7 @@ def laplace(
         >>> told.value, 0.5 * np.log(8.25)  # exact where all is normal
         (1.0551, 1.0551)
     """
-    criterion = FisherCriterion(simulator, num_samples, seed, num_outcomes)
+    criterion = FisherCriterion(simulator, num_samples, seed=seed, num_outcomes=num_outcomes)
     number_range.refuse_rounded_at(simulator, experiments.lifted(design))
     terms = criterion.terms(design)
     value, error = numerics.mean_and_error(terms)
@@ -123,7 +124,7 @@ class FisherCriterion:
     """
 
     @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
-    def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, num_outcomes: int = 64):
+    def __init__(self, simulator: Simulator, num_samples: int = 512, *, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
         self.simulator, self.num_outcomes, self.seed = simulator, num_outcomes, seed

@@ -54,6 +54,7 @@ def bracket(
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_outer: int = 2048,
     num_inner: int = 16384,
+    *,
     seed: int = 0,
     block: int = BLOCK_ENTRIES,
     check: bool = True,

@@ -35,14 +35,14 @@ class Amortised(backend.KerasModel):
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def sample(
-        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None
+        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], *, seed: int | None = None
     ) -> dict[str, np.ndarray]:
         """Draws from the amortised posterior.
 
         Args:
             num_samples: draws for each data set.
             conditions: {"outcome": (datasets, *outcome_shape)} and, where the executed design differs from the
-                learned one, "design": (*shape) or (datasets, *shape).
+                learned one, "design": (*shape), (datasets, *shape) or a space at its values.
             seed: integer, or None for fresh draws.
 
         Returns:

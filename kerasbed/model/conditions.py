@@ -27,7 +27,8 @@ def checked(
     if "outcome" not in conditions or unknown:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.")
     outcome = _with_batch(finite_values(conditions["outcome"], "outcome"), outcome_shape, "outcome")
-    given = conditions.get("design", space.numpy())
+    given = conditions.get("design", space)
+    given = given.numpy() if isinstance(given, Design) else given
     if isinstance(space.shape, dict):
         design = {
             name: _with_batch(finite_values(given[name], f"design {name!r}"), shape, f"design {name!r}")

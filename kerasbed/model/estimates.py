@@ -19,7 +19,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=several, seed=integer_seed, num_inner=several)
     @backend.simulates
-    def estimate_eig(self, num_samples: int = 4096, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
+    def estimate_eig(self, num_samples: int = 4096, *, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
@@ -67,7 +67,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
-    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
+    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, *, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples).
 
         Example:
@@ -83,7 +83,7 @@ def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> 
     posterior = study.posterior
     if study.can_weigh_posterior:
         warn_outside_region(study, posterior)
-        return importance(study.simulator, study.design, posterior, num_samples, num_inner, seed)
+        return importance(study.simulator, study.design, posterior, num_samples, num_inner, seed=seed)
     by_draws = study.target is not None or study.objective.posterior is None or study.has_mass_on_edges
     if study.has_static_likelihood and by_draws:
         return _by_draws_of_the_prior(study, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
@@ -98,7 +98,7 @@ def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> 
 def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
     """Bounds from both sides by draws of the prior; a trained posterior of a continuous target gives the lower."""
     target, held = study.target, study.objective.posterior
-    found = bracket(study.simulator, study.design, num_samples, num_inner, seed, check=False, target=target)
+    found = bracket(study.simulator, study.design, num_samples, num_inner, seed=seed, check=False, target=target)
     learned = target is not None and target.has_density and not target.discrete
     if not learned or held is None or held.target is not target or not held.is_trained:
         return found

@@ -30,7 +30,7 @@ class Landscape(backend.KerasModel):
     @checked(designs=count_or_values, num_samples=several, seed=integer_seed)
     @backend.simulates
     def eig_landscape(
-        self, designs: int | np.ndarray | dict = 256, num_samples: int = 1024, seed: int = 0
+        self, designs: int | np.ndarray | dict = 256, *, num_samples: int = 1024, seed: int = 0
     ) -> pd.DataFrame:
         """The bound at many designs, on common draws; meant for networks trained over the space.
 

@@ -90,7 +90,7 @@ class Objective(keras.layers.Layer):
 
     @property
     def descending_variables(self) -> list:
-        """Weights that minimise the contributions while all others maximise them (proposals of upper bounds)."""
+        """Weights that minimize the contributions while all others maximize them (proposals of upper bounds)."""
         return []
 
     def estimation_rows(self, rows_per_draw: int = 1) -> int:
@@ -107,7 +107,7 @@ class Objective(keras.layers.Layer):
         raise NotImplementedError
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
-        """The scalar to minimise; minus the bound, or something that differs from it by a constant."""
+        """The scalar to minimize; minus the bound, or something that differs from it by a constant."""
         return -keras.ops.mean(contributions)
 
     def warn_about_search(self, design: Design) -> None:

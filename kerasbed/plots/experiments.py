@@ -14,12 +14,13 @@ from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 CURVE_POINTS = 200
 
 
-@checked(num=positive_integer, seed=any_seed)
+@checked(num_samples=positive_integer, seed=any_seed)
 def realisations(
     simulator: Simulator,
     design: Design | np.ndarray | dict,
     parameters: Mapping[str, np.ndarray] | None = None,
-    num: int = 3,
+    *,
+    num_samples: int = 3,
     seed: int = 0,
     limits: tuple[float, float] | None = None,
     labels: tuple[str, str] = ("design", "outcome"),
@@ -33,8 +34,8 @@ def realisations(
     Args:
         simulator: `kerasbed.Simulator`.
         design: values of one design, (*shape), or a design space at its current values.
-        parameters: {name: (num, d)} to show; default `num` draws of the prior.
-        num, seed: number of experiments and integer seed.
+        parameters: {name: (num_samples, d)} to show; default `num_samples` draws of the prior.
+        num_samples, seed: number of experiments and integer seed.
         limits: (low, high) of the settings that curves are drawn over; default the range of the design.
         labels: names of the design and the outcome, with units.
         axes: matplotlib Axes.
@@ -43,13 +44,13 @@ def realisations(
         The Axes; its lines are labelled "experiment i" and, the curves, "_curve i".
 
     Example:
-        >>> axes = kb.plots.realisations(kb.problems.Quadratic(), np.array([-1.0, 0.0, 1.0]), num=2)
+        >>> axes = kb.plots.realisations(kb.problems.Quadratic(), np.array([-1.0, 0.0, 1.0]), num_samples=2)
         >>> [line.get_label() for line in axes.lines if line.get_label().startswith("experiment")]
         ['experiment 1', 'experiment 2']
     """
     axes = own_axes(axes)
     values, rng = design_values(design), np.random.default_rng(seed)
-    parameters = simulator.prior.sample(num, rng) if parameters is None else simulator.prior.check(parameters)
+    parameters = simulator.prior.sample(num_samples, rng) if parameters is None else simulator.prior.check(parameters)
     shape = design_shape(experiments.lifted(values))
     noise = simulator.resolve_noise(shape).draw(_count(parameters), rng)
     outcome = _measure(simulator, parameters, values, noise)

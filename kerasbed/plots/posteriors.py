@@ -21,6 +21,7 @@ def posterior(
     samples: Mapping[str, np.ndarray],
     reference: Mapping[str, np.ndarray] | None = None,
     truth: Mapping[str, np.ndarray] | None = None,
+    *,
     prior: Mapping[str, np.ndarray] | None = None,
     names: str | Sequence[str] | None = None,
     label: str = "amortised posterior",

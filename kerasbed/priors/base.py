@@ -67,9 +67,9 @@ class AbstractPrior:
         """Name -> (low, high), each (d,), infinite where unbounded."""
         raise NotImplementedError(f"{type(self).__name__} does not say where its parameters lie.")
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        """Independent draws, name -> (num, d)."""
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        """Independent draws, name -> (num_samples, d)."""
         raise NotImplementedError(f"{type(self).__name__} has no draws.")
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
@@ -268,7 +268,7 @@ class Part(AbstractPrior):
     def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {name: self.source.supports()[name] for name in self.names}
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        draws = self.source.sample(num, seed)
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        draws = self.source.sample(num_samples, seed)
         return {name: draws[name] for name in self.names}

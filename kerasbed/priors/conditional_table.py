@@ -80,10 +80,10 @@ class ConditionalTablePrior(PosteriorPrior):
 
     # -- draws ---
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        return self._with_parts(rng.choice(len(self.rows), size=num, p=self.frequencies), rng)
+        return self._with_parts(rng.choice(len(self.rows), size=num_samples, p=self.frequencies), rng)
 
     def _with_parts(self, chosen, rng, uniform=None):
         """Parameters of chosen rows of the table, (num,): drawn given them, or from points of the unit cube."""

@@ -154,9 +154,9 @@ class DensityPrior(FittedPrior):
         )
         self._end_of_fit(draws)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        return self._in_support(self.density.sample(num, np.random.default_rng(seed)))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        return self._in_support(self.density.sample(num_samples, np.random.default_rng(seed)))
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         return self._in_support(self.density.transform(np.asarray(uniform)))

@@ -127,9 +127,9 @@ class FlowPrior(FittedPrior):
         z = self.network(base, conditions=_no_conditions(base), inverse=True)
         return self.from_unconstrained(self.maps.inverse_of_tensor(self.standardize.inverse(z)))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        return self.check(self._inverse(np.random.default_rng(seed).standard_normal((num, self.dim))))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        return self.check(self._inverse(np.random.default_rng(seed).standard_normal((num_samples, self.dim))))
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         return self.check(self._inverse(special.ndtri(uniform)))

@@ -55,6 +55,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
     def from_sampler(
         sampler: Callable[[int, np.random.Generator], Parameters],
         log_prob: Callable[[Parameters], np.ndarray] | None = None,
+        *,
         supports: Mapping[str, tuple[float, float]] | None = None,
         log_density: Callable | None = None,
         discrete: Mapping[str, Sequence[float]] | None = None,
@@ -136,6 +137,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
     @checked(max_centres=positive_integer, seed=integer_seed)
     def from_samples(
         samples: Parameters,
+        *,
         supports: Mapping[str, tuple[float, float]] | None = None,
         bandwidth: float | None = None,
         flow: bool | bf.networks.InferenceNetwork | None = None,
@@ -181,6 +183,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
     @checked(max_centres=positive_integer, seed=integer_seed)
     def from_posterior(
         posterior: Any,
+        *,
         supports: Mapping[str, tuple[float, float]] | None = None,
         dataset: int = 0,
         max_centres: int = 1000,

@@ -35,10 +35,10 @@ class ProductPrior(AbstractPrior):
 
     # -- draws and density (NumPy, float64) ---
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        return {name: block.sample(num, rng) for name, block in self.blocks.items()}
+        return {name: block.sample(num_samples, rng) for name, block in self.blocks.items()}
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         pieces = np.split(uniform, np.cumsum(list(self.dims.values()))[:-1], axis=-1)

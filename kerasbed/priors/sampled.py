@@ -69,9 +69,9 @@ class SampledPrior(JointPrior):
         limits = {name: self._supports.get(name, (-np.inf, np.inf)) for name in self.dims}
         return {name: tuple(np.full(self.dims[name], limit) for limit in pair) for name, pair in limits.items()}
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        return self.check(self._sampler(num, np.random.default_rng(seed)))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        return self.check(self._sampler(num_samples, np.random.default_rng(seed)))
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         raise ValueError(
@@ -170,9 +170,9 @@ class HierarchicalPrior(JointPrior):
     def _in_order(self, names):
         return all(set(self.parents.get(name, ())) <= set(names) for name in names)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        return self._draw(num, np.random.default_rng(seed), {})
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        return self._draw(num_samples, np.random.default_rng(seed), {})
 
     def sample_given(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, np.ndarray]:
         if not self._in_order(parameters):

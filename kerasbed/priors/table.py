@@ -105,9 +105,9 @@ class TablePrior(AbstractPrior):
 
     # -- draws and probabilities ---
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
-        return self._at(np.random.default_rng(seed).random(num))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
+        return self._at(np.random.default_rng(seed).random(num_samples))
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         """Joint values in their order by the inverse of their cumulated probabilities at the first coordinate."""

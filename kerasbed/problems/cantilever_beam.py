@@ -53,6 +53,7 @@ class CantileverBeam(GaussianSimulator):
     def __init__(
         self,
         moduli: int = 2,
+        *,
         noise_scale: float = 0.4,
         length: float = 100.0,
         height: float = 30.0,

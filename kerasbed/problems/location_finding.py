@@ -62,6 +62,7 @@ class LocationFinding(GaussianSimulator):
         self,
         sources: int = 2,
         dim: int = 2,
+        *,
         background: float = 0.1,
         saturation: float = 1e-4,
         strength: float = 1.0,

@@ -74,6 +74,7 @@ class BlackBoxSearch:
         self,
         evaluate: Callable | None,
         design: Design,
+        *,
         batch_size: int = 4,
         seed: int | None = 0,
         acquisition: str = "ei",

@@ -63,7 +63,7 @@ class BlackBoxDesign:
 @checked(
     seed=optional(integer_seed),
     num_stored=positive_integer,
-    num_draws=positive_integer,
+    num_outer=positive_integer,
     num_inner=several,
     steps=positive_integer,
     batch_size=positive_integer,
@@ -72,10 +72,11 @@ def design_black_box(
     simulator: Simulator,
     design: Design,
     budget: int = 100,
+    *,
     seed: int | None = 0,
     method: str | None = None,
     num_stored: int = 65_536,
-    num_draws: int = 2048,
+    num_outer: int = 2048,
     num_inner: int = 4096,
     steps: int = 6000,
     batch_size: int = 256,
@@ -91,7 +92,7 @@ def design_black_box(
         seed: of everything; None draws one.
         method: "posterior", "bracket" or "likelihood"; None: "bracket" where the simulator has a likelihood, else
             "posterior".
-        num_stored: simulations stored for training a network. num_draws: simulations of one EIG evaluation.
+        num_stored: simulations stored for training a network. num_outer: simulations of one EIG evaluation.
         num_inner: inner draws of the bracket.
         steps, batch_size: training of the networks.
         exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out, see
@@ -103,7 +104,7 @@ def design_black_box(
 
     Example:
         >>> found = kb.search.design_black_box(
-        ...     kb.problems.LinearGaussian(), kb.designs.Simplex(2), budget=8, num_draws=256, num_inner=256
+        ...     kb.problems.LinearGaussian(), kb.designs.Simplex(2), budget=8, num_outer=256, num_inner=256
         ... )
         >>> found.method, found.design.round(1)
         ('bracket', array([0.5, 0.5]))
@@ -122,19 +123,19 @@ def design_black_box(
         separate = exchangeable and entries_are_separate(simulator, design, search_seed)
         stored = learned.simulate_over_space(simulator, design, num_stored, stored_seed)
         values, bound, surrogate = _by_gradient(simulator, design, stored, separate, training)
-        return BlackBoxDesign(values, bound(values, 4 * num_draws, fresh_seed), method, None, surrogate)
+        return BlackBoxDesign(values, bound(values, 4 * num_outer, fresh_seed), method, None, surrogate)
     options = {"noise": 0.0, "exchangeable": exchangeable, "seed": seed} | options
     if method == "bracket":
-        contributions, network = Contributions(simulator, num_draws, num_inner), None
+        contributions, network = Contributions(simulator, num_outer, num_inner), None
         search = BlackBoxSearch(
             lambda values: numerics.mean_and_error(contributions.at(values, search_seed)[0]), design, **options
         )
         values = search.run(budget).design
     else:
-        rounds = PosteriorRounds(simulator, design, exchangeable, num_draws, (stored_seed, search_seed), options)
+        rounds = PosteriorRounds(simulator, design, exchangeable, num_outer, (stored_seed, search_seed), options)
         search, network = rounds.run(budget, num_stored, training)
         values = rounds.in_order(search.best.design)
-    estimate = _certificate(simulator, network, values, 4 * num_draws, num_inner, fresh_seed)
+    estimate = _certificate(simulator, network, values, 4 * num_outer, num_inner, fresh_seed)
     return BlackBoxDesign(values, estimate, method, search, network)
 
 

@@ -58,6 +58,7 @@ class MinimizeResult:
 def minimize(
     objective: Callable,
     design: Space,
+    *,
     base_samples: Any = None,
     method: str = "L-BFGS-B",
     starts: int | np.ndarray = 8,

@@ -39,7 +39,7 @@ class PosteriorRounds:
     Args:
         simulator, design: the experiment and its space.
         exchangeable: whether the network is to know the entries of a design in one order only.
-        num_draws: simulations of one evaluation.
+        num_outer: simulations of one evaluation.
         seeds: of the stored simulations and of the evaluations' draws.
         options: of `BlackBoxSearch`.
     """
@@ -49,12 +49,12 @@ class PosteriorRounds:
         simulator: Simulator,
         design: Design,
         exchangeable: bool,
-        num_draws: int,
+        num_outer: int,
         seeds: tuple[int, int],
         options: dict,
     ):
         self.simulator, self.design, self.exchangeable = simulator, design, exchangeable
-        self.num_draws, self.options = num_draws, options
+        self.num_outer, self.options = num_outer, options
         self.stored_seed, self.draws_seed = seeds
         self.posterior = None
         self.evaluated: dict = {}  # a design and its simulations, by the values that the search asked for
@@ -107,7 +107,7 @@ class PosteriorRounds:
 
     def _evaluate(self, values):
         ordered = self.in_order(values)
-        drawn = ordered, self.simulator.simulate(self.num_draws, ordered, seed=self.draws_seed)
+        drawn = ordered, self.simulator.simulate(self.num_outer, ordered, seed=self.draws_seed)
         self.evaluated[_key(values)] = drawn
         return numerics.mean_and_error(self._contributions(*drawn))
 

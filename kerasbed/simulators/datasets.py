@@ -81,6 +81,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         design: Design,
         batch_size: int = 128,
         num_batches: int = 100,
+        *,
         seed: int | Sequence[int] | None = None,
         base_samples: str | None = None,
         designs: str = "learned",

@@ -69,11 +69,11 @@ class ModelPrior(ProductPrior):
     def supports(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return self._join(self.index.support(), {key: prior.supports() for key, prior in self.priors.items()})
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        index = self.index.sample(num, rng)
-        return self._join(index, {key: prior.sample(num, rng) for key, prior in self.priors.items()})
+        index = self.index.sample(num_samples, rng)
+        return self._join(index, {key: prior.sample(num_samples, rng) for key, prior in self.priors.items()})
 
     def transform(self, uniform: np.ndarray) -> dict[str, np.ndarray]:
         pieces = np.split(uniform, 1 + np.cumsum([0] + [prior.dim for prior in self.priors.values()])[:-1], axis=-1)

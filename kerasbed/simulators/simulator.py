@@ -106,6 +106,7 @@ class Simulator:
         prior: AbstractPrior,
         outcome: Callable,
         log_likelihood: Callable | None = None,
+        *,
         noise: Any = None,
         noise_shape: tuple[int, ...] | None = None,
         name: str = "FunctionSimulator",
@@ -122,10 +123,10 @@ class Simulator:
             >>> (weighed["outcome"] - weighed["parameters"]["weight"]).std().round(1)
             0.5
         """
-        arguments = prior, outcome, log_likelihood, noise, noise_shape, name
+        arguments = prior, outcome, log_likelihood, {"noise": noise, "noise_shape": noise_shape, "name": name}
         members = {"outcome": staticmethod(outcome), "prior": prior, "noise_shape": noise_shape}
         # Its class has no name in a module, so that a copy is made from the functions.
-        members["__reduce__"] = lambda self: (Simulator.from_functions, arguments, vars(self) or None)
+        members["__reduce__"] = lambda self: (_from_arguments, arguments, vars(self) or None)
         if log_likelihood is not None:
             members["log_likelihood"] = staticmethod(log_likelihood)
         if noise is not None:
@@ -167,7 +168,7 @@ class Simulator:
 
     @checked(num_samples=positive_integer, seed=any_seed)
     def simulate(
-        self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, per_draw: bool = False
+        self, num_samples: int, design: Design | np.ndarray | dict, *, seed: int | None = None, per_draw: bool = False
     ) -> dict:
         """Simulate experiments.
 
@@ -368,6 +369,11 @@ class GaussianSimulator(Simulator):
 def leading_axes(parameters: Mapping[str, Tensor]) -> int:
     """Number of leading axes of a dict of (..., d)."""
     return max(len(values.shape) for values in parameters.values()) - 1
+
+
+def _from_arguments(prior, outcome, log_likelihood, options):
+    """`Simulator.from_functions` by position, as copies need it."""
+    return Simulator.from_functions(prior, outcome, log_likelihood, **options)
 
 
 def design_values(design: Design | np.ndarray | dict) -> np.ndarray | dict:

@@ -23,7 +23,7 @@ class Beta(Family):
         ...     lambda parameters: ops.sum(3 * ops.log(parameters["p"]) + ops.log(1 - parameters["p"]), axis=-1),
         ...     kb.Prior(p=stats.uniform()),
         ...     family="beta",
-        ...     num_fresh=1000,
+        ...     num_samples=1000,
         ... )
         >>> fit.mean["p"], stats.beta(4, 2).mean()
         (array([0.667]), 0.667)

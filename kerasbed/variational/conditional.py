@@ -30,7 +30,7 @@ class Conditional(Family):
 
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)
         >>> family = kb.variational.Conditional("diagonal", degree=1)
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [[-1.0], [0.0], [2.0]], family=family, num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [[-1.0], [0.0], [2.0]], family=family, num_samples=1000)
         >>> fit.mean["coefficients"][:, 0].round(2)
         array([-0.5, 0. , 1. ])
     """

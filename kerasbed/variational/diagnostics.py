@@ -93,7 +93,7 @@ def study(fit: Callable[..., Any], rules: dict, quiet: bool = True) -> pd.DataFr
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
         >>> rules = {"8 points": kb.base_samples.Sobol(8), "64 points": kb.base_samples.Sobol(64)}
         >>> def fit(points):
-        ...     return kb.variational.fit(scale, np.array([0.0]), [1.0], base_samples=points, num_fresh=1000)
+        ...     return kb.variational.fit(scale, np.array([0.0]), [1.0], base_samples=points, num_samples=1000)
         >>> table = kb.variational.study(fit, rules)
         >>> table["negative_elbo"].round(2).tolist(), -stats.norm(0.0, 2**0.5).logpdf(1.0)  # 64 points are enough
         ([1.52, 1.52], 1.52)

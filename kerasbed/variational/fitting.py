@@ -24,10 +24,10 @@ _DEFAULT_BATCH = 256
 _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moments are a start
 
 
-@checked(max_iterations=positive_integer, num_fresh=positive_integer, seed=integer_seed)
+@checked(max_iterations=positive_integer, num_samples=positive_integer, seed=integer_seed)
 def fit(
-    log_likelihood: Callable | Simulator,
-    prior: AbstractPrior | Design | np.ndarray | dict | None = None,
+    likelihood: Callable | Simulator,
+    prior_or_design: AbstractPrior | Design | np.ndarray | dict | None = None,
     outcome: ArrayLike | None = None,
     *,
     design: Design | np.ndarray | dict | None = None,
@@ -39,7 +39,7 @@ def fit(
     initial: Parameters | str | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-9,
-    num_fresh: int = 10_000,
+    num_samples: int = 10_000,
     seed: int = 0,
 ) -> VariationalFit:
     """Fit a variational posterior by maximising the ELBO; computed in float64 on every backend.
@@ -47,10 +47,12 @@ def fit(
     `fit(log_likelihood, prior, ...)`, or `fit(simulator, design, outcome, ...)` for a simulator with a likelihood.
 
     Args:
-        log_likelihood: {name: (S, d)} tensors in the user's units -> (S,), in `keras.ops`; or a `Simulator`.
-        prior: `Prior`; for a simulator, the design of the experiment (then the prior is the simulator's).
+        likelihood: log_likelihood({name: (S, d)}) -> (S,), tensors in the user's units, in `keras.ops`; or a
+            `Simulator` that has one.
+        prior_or_design: `Prior` for a function; for a simulator, the design of the experiment (then the prior is the
+            simulator's).
         outcome: what was measured, (*outcome_shape), or (datasets, *outcome_shape) for a conditional family.
-        design: the design, where `prior` is given for a simulator too.
+        design: the design, where a prior is given for a simulator too.
         family: "diagonal", "full", "low_rank", "beta", "flow", or a family object.
         base_samples: a rule of `kerasbed.base_samples` or points (S, base_dim). Default: 1024 Sobol points; 256 fresh
             draws a step for a Keras optimizer.
@@ -65,7 +67,7 @@ def fit(
             moments by importance weights of draws around the prior, if enough of them count; else the prior.
         max_iterations: of a SciPy method, or steps of a Keras optimizer.
         tolerance: on the gradient, for SciPy methods.
-        num_fresh: fresh draws for `negative_elbo` and `pareto_k`.
+        num_samples: fresh draws for `negative_elbo` and `pareto_k`.
         seed: of fresh draws.
 
     Returns:
@@ -86,15 +88,15 @@ def fit(
         ...     lambda parameters: -0.5 * (1.0 - parameters["theta"][:, 0]) ** 2 - 0.5 * np.log(2 * np.pi),
         ...     kb.Prior(theta=stats.norm()),
         ...     base_samples=kb.base_samples.Sobol(256),
-        ...     num_fresh=1000,
+        ...     num_samples=1000,
         ... )
         >>> fit.mean["theta"].round(2), fit.standard_deviation["theta"].round(2)
         (array([0.5]), array([0.71]))
         >>> fit.log_evidence, stats.norm(0.0, 2**0.5).logpdf(1.0)
         (-1.516, -1.516)
     """
-    problem = Problem(log_likelihood, prior, outcome, design, family, inputs)
-    settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_fresh": num_fresh, "seed": seed}
+    problem = Problem(likelihood, prior_or_design, outcome, design, family, inputs)
+    settings = {"max_iterations": max_iterations, "tolerance": tolerance, "num_samples": num_samples, "seed": seed}
     return fit_problem(problem, base_samples, weights, optimizer, initial, **settings)
 
 
@@ -106,7 +108,7 @@ def fit_problem(
     initial: Parameters | str | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-9,
-    num_fresh: int = 10_000,
+    num_samples: int = 10_000,
     seed: int = 0,
 ) -> VariationalFit:
     """`fit` for a problem that is set up (and perhaps compiled) already."""
@@ -114,15 +116,15 @@ def fit_problem(
     optimizer = _optimizer(optimizer, family, max_iterations)
     stochastic = isinstance(optimizer, keras.optimizers.Optimizer)
     draw = _points(family, base_samples, weights, stochastic, seed)
-    starts = _starts(objective, data, initial, fresh_points(family, num_fresh, seed, "start points"))
+    starts = _starts(objective, data, initial, fresh_points(family, num_samples, seed, "start points"))
     started = time.perf_counter()
     if stochastic:
         run = _run_from(starts, lambda phi: optimization.descend(objective, phi, draw, data, optimizer, max_iterations))
     else:
         points, limits = draw(0), (max_iterations, tolerance)
-        run = _run_from(starts, lambda phi: optimization.minimise(objective, phi, points, data, optimizer, *limits))
+        run = _run_from(starts, lambda phi: optimization.minimize(objective, phi, points, data, optimizer, *limits))
     run.seconds = time.perf_counter() - started
-    result = VariationalFit(problem, run, fresh_points(family, num_fresh, seed), fit_problem)
+    result = VariationalFit(problem, run, fresh_points(family, num_samples, seed), fit_problem)
     _warn(result)
     return result
 
@@ -186,7 +188,7 @@ def _starts(objective, data, initial, base):
     return [family.initial(mean, (weights * (z - mean).T) @ (z - mean), None), phi]
 
 
-def _run_from(starts, minimise):
+def _run_from(starts, minimize):
     """The run from the first start that does not diverge, else the best of them.
 
     A start near an edge beyond which the likelihood is not finite may fail where one that is farther away does not.
@@ -194,7 +196,7 @@ def _run_from(starts, minimise):
     runs = []
     for phi in starts:
         try:
-            runs.append(minimise(phi))
+            runs.append(minimize(phi))
         except optimization.NotFiniteAtStart:
             if phi is starts[-1] and not runs:
                 raise

@@ -36,7 +36,7 @@ class Flow(Family):
     Example:
         >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
         >>> family = kb.variational.Flow(depth=2, widths=(8,))
-        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=family, max_iterations=200, num_fresh=1000)
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=family, max_iterations=200, num_samples=1000)
         >>> bool(fit.negative_elbo + fit.log_evidence < 0.02)  # the posterior is normal, so that a flow can only lose
         True
     """

@@ -46,7 +46,7 @@ class Diagonal(_Gaussian):
         The posterior of two sensors has a correlation of -4 / 7, which independent Gaussians miss by 0.198 nats.
 
         >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
-        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="diagonal", num_fresh=2000)
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="diagonal", num_samples=2000)
         >>> fit.log_evidence + fit.negative_elbo, -0.5 * np.log(1 - (4 / 7) ** 2)
         (0.2, 0.2)
     """
@@ -86,7 +86,7 @@ class Full(_Gaussian):
 
     Example:
         >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
-        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="full", num_fresh=2000)
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family="full", num_samples=2000)
         >>> fit.covariance.round(3)  # exactly (A^T A / 2 + I)^-1
         array([[ 0.424, -0.242],
                [-0.242,  0.424]])
@@ -144,7 +144,8 @@ class LowRank(_Gaussian):
 
     Example:
         >>> sensors, equal = kb.problems.LinearGaussian(), np.array([0.5, 0.5])
-        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=kb.variational.LowRank(rank=1), num_fresh=2000)
+        >>> family = kb.variational.LowRank(rank=1)
+        >>> fit = kb.variational.fit(sensors, equal, [1.0, 2.0], family=family, num_samples=2000)
         >>> fit.covariance.round(3)  # one common direction is enough here: exactly (A^T A / 2 + I)^-1
         array([[ 0.424, -0.242],
                [-0.242,  0.424]])

@@ -111,7 +111,7 @@ class _Evaluations:
         return bool(np.max(np.abs(gradient)) <= max(self.tolerance, 1e-6) * max(1.0, abs(value)))
 
 
-def minimise(
+def minimize(
     objective: NegativeELBO,
     phi: np.ndarray,
     points: tuple[np.ndarray, np.ndarray],

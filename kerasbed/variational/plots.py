@@ -35,7 +35,7 @@ def plot_convergence(
 
     Example:
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
         >>> objective, parameters = kb.variational.plots.plot_convergence(fit)
         >>> objective.get_title(), parameters.get_title()
         ('Objective', 'Parameters of the family')
@@ -58,7 +58,7 @@ def plot_convergence(
 
 @checked(num_samples=positive_integer, seed=integer_seed)
 def plot_base_samples(
-    fit: VariationalFit, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
+    fit: VariationalFit, *, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
 ) -> Sequence[Axes] | np.ndarray:
     """What the base samples become: one fixed set of points, moved by the family at the start and at the end.
 
@@ -69,7 +69,7 @@ def plot_base_samples(
 
     Example:
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
         >>> [axis.get_title() for axis in kb.variational.plots.plot_base_samples(fit)]
         ['Base samples (fixed)', 'Draws of coefficients, start', 'Draws of coefficients, end']
     """
@@ -127,19 +127,19 @@ def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes |
 
 @checked(num_samples=positive_integer, seed=integer_seed)
 def plot_importance_weights(
-    fit: VariationalFit, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
+    fit: VariationalFit, *, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
 ) -> Axes:
     """The log importance weights of one data set: flat where the fit is the posterior, a long right tail where it is
     too narrow.
 
     Example:
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
         >>> kb.variational.plots.plot_importance_weights(fit, num_samples=1000).get_title()  # a fit that is exact
         'Pareto k = ..., efficiency 100%: wide enough'
     """
     axis = _axes(axes)
-    log_weights = np.atleast_2d(fit.log_weights(num_samples, seed))[0]
+    log_weights = np.atleast_2d(fit.log_weights(num_samples, seed=seed))[0]
     axis.hist(log_weights - fit.log_evidence, bins=60, density=True, color="C0", alpha=0.7)
     axis.axvline(0.0, color="k", linewidth=0.8)
     k = float(np.max(fit.pareto_k))

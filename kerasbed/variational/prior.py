@@ -17,7 +17,7 @@ class VariationalPrior(PosteriorPrior):
 
     Example:
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
         >>> scale.prior = kb.Prior.from_posterior(fit)  # of the next measurement
         >>> kb.eig.laplace(scale, np.array([0.0])).value, 0.5 * np.log(1.5)
         (0.20, 0.20)
@@ -33,10 +33,10 @@ class VariationalPrior(PosteriorPrior):
         self.has_transform = fit.family.base_dim == fit.prior.dim
         super().__init__(fit.prior.dims, fit.prior.supports())
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
         seed = int(np.random.default_rng(seed).integers(2**62))
-        return {name: values[0] for name, values in self.fit.sample(num, seed=seed).items()}
+        return {name: values[0] for name, values in self.fit.sample(num_samples, seed=seed).items()}
 
     def log_density(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.fit.log_density(parameters)

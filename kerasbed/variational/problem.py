@@ -29,32 +29,33 @@ class Problem:
 
     def __init__(
         self,
-        log_likelihood: Callable | Simulator,
-        prior: AbstractPrior | Design | np.ndarray | dict | None,
+        likelihood: Callable | Simulator,
+        prior_or_design: AbstractPrior | Design | np.ndarray | dict | None,
         outcome: ArrayLike | None,
         design: Design | np.ndarray | dict | None,
         family: str | Family,
         inputs: ArrayLike | None,
     ):
         self.simulator, self.data, self.scaling = None, {}, None
-        if isinstance(log_likelihood, simulator.Simulator):
-            self.simulator = log_likelihood
+        prior = prior_or_design
+        if isinstance(likelihood, simulator.Simulator):
+            self.simulator = likelihood
             if not isinstance(prior, AbstractPrior):
-                prior, design = log_likelihood.prior, prior if design is None else design
+                prior, design = likelihood.prior, prior_or_design if design is None else design
             self._take_experiment(design, outcome)
-            log_likelihood = self._simulator_likelihood
+            likelihood = self._simulator_likelihood
         elif not isinstance(prior, AbstractPrior):
             raise TypeError(
                 f"prior is {type(prior).__name__}, but fit(log_likelihood, prior) needs a kb.Prior; for a simulator "
                 "call fit(simulator, design, outcome)."
             )
         else:
-            log_likelihood = functools.partial(_without_data, log_likelihood)
+            likelihood = functools.partial(_without_data, likelihood)
         family = catalogue.resolve(family)
         self._take_inputs(family, inputs)
         width = self.data["inputs"].shape[1] if "inputs" in self.data else None
         self.family = family.bound(Coordinates(prior, family.standardised), width)
-        self.objective = NegativeELBO(self.family, log_likelihood)
+        self.objective = NegativeELBO(self.family, likelihood)
 
     def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""

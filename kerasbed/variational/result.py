@@ -45,7 +45,7 @@ class VariationalFit:
 
     Example:
         >>> scale = kb.problems.Quadratic(degree=0, noise_scale=1.0, prior_scale=1.0)  # y = theta + noise
-        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_fresh=1000)
+        >>> fit = kb.variational.fit(scale, np.array([0.0]), [1.0], num_samples=1000)
         >>> fit.sample(1000, seed=0)["coefficients"].mean().round(1)  # posterior N(1/2, 1/2)
         0.5
         >>> fit.refit([2.0]).mean["coefficients"].round(2)  # other data, without compiling again
@@ -83,7 +83,7 @@ class VariationalFit:
     # -- draws and densities ----------------------------------------------------------------------------------------
 
     @checked(num_samples=positive_integer, seed=integer_seed)
-    def log_weights(self, num_samples: int = 10_000, seed: int = 0) -> np.ndarray:
+    def log_weights(self, num_samples: int = 10_000, *, seed: int = 0) -> np.ndarray:
         """Log importance weights log p(y, theta) - log q(theta) at fresh draws, (num,) or (datasets, num)."""
         return self.objective.log_weights(self.phi, fresh_points(self.family, num_samples, seed), self.data)
 
@@ -100,20 +100,26 @@ class VariationalFit:
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     def sample(
-        self, num_samples: int = 1000, seed: int = 0, inputs: ArrayLike | None = None, corrected: bool = False
+        self,
+        num_samples: int = 1000,
+        *,
+        inputs: ArrayLike | None = None,
+        corrected: bool = False,
+        seed: int | None = None,
     ) -> dict:
         """Draws in the user's units, in BayesFlow's shape.
 
         Args:
             num_samples: draws for each data set.
-            seed: integer.
             inputs: (datasets, k) of new data sets, for a conditional family.
             corrected: resample by the Pareto-smoothed importance weights, which removes what is left of the error of
                 the fit where pareto_k is below 0.7; repeats draws where the weights are uneven.
+            seed: integer, or None for fresh draws.
 
         Returns:
             {name: (datasets, num_samples, d)}.
         """
+        seed = streams.draw_seed() if seed is None else seed
         if not corrected:
             return Draws.of(self.prior, self.draws_of(fresh_points(self.family, num_samples, seed), inputs))
         if inputs is not None:
@@ -121,7 +127,7 @@ class VariationalFit:
         pool = max(10 * num_samples, 10_000)
         draws, log_weights = (
             self.draws_of(fresh_points(self.family, pool, seed)),
-            np.atleast_2d(self.log_weights(pool, seed)),
+            np.atleast_2d(self.log_weights(pool, seed=seed)),
         )
         rng = streams.of(seed, "correction")
         chosen = []
@@ -149,7 +155,7 @@ class VariationalFit:
         Args:
             outcome: another outcome, for a fit to a simulator; default the same.
             **settings: of `kerasbed.variational.fitting`: base_samples, weights, optimizer, initial, max_iterations,
-                tolerance, num_fresh, seed. Other attributes of the simulator must be what they were.
+                tolerance, num_samples, seed. Other attributes of the simulator must be what they were.
         """
         return self._fit_problem(self.problem.with_outcome(outcome), **settings)
 
@@ -190,9 +196,9 @@ class VariationalFit:
         return self._moments[1] if self.family.is_conditional else self._moments[1][0]
 
     @checked(num_samples=positive_integer, seed=integer_seed)
-    def to_arviz(self, num_samples: int = 1000, seed: int = 0, dataset: int = 0) -> Any:
+    def to_arviz(self, num_samples: int = 1000, *, seed: int = 0, dataset: int = 0) -> Any:
         """Draws for one data set as an `arviz.InferenceData` with one chain."""
-        draws = self.sample(num_samples, seed)
+        draws = self.sample(num_samples, seed=seed)
         return diagnostics.arviz().from_dict(posterior={name: values[dataset][None] for name, values in draws.items()})
 
     def __repr__(self):

@@ -98,7 +98,7 @@ def test_probability_of_improvement_tends_to_the_step_function():
     samples = MonteCarlo(20_000, seed=1)
     errors = []
     for temperature in (0.3, 0.03, 0.0003):
-        function = acquisition.ProbabilityOfImprovement(gp, reference.BEST, temperature, samples)
+        function = acquisition.ProbabilityOfImprovement(gp, reference.BEST, temperature, base_samples=samples)
         errors.append(abs(function(point) - exact))
     # 3 standard errors: a false alarm once in 370 seeds.
     assert errors[2] < 3.0 * np.sqrt(exact * (1.0 - exact) / 20_000)

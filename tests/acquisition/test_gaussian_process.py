@@ -95,7 +95,7 @@ def test_noise_for_each_observation_weighs_them():
 
 def test_sorted_kernel_ignores_the_order_of_inputs():
     inputs, outcomes = observations(12, 3)
-    gp = acquisition.GaussianProcess(inputs, outcomes, "matern52_sorted", [0.3, 0.4, 0.5], 1.0, 0.01)
+    gp = acquisition.GaussianProcess(inputs, outcomes, "matern52_sorted", [0.3, 0.4, 0.5], variance=1.0, noise=0.01)
     points = np.random.default_rng(8).random((6, 3))
     np.testing.assert_allclose(gp.predict(points)[0], gp.predict(points[:, [2, 0, 1]])[0], rtol=1e-12)
 

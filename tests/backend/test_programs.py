@@ -127,7 +127,9 @@ ESTIMATES = {
         model.simulator, model.design, 32, 128, seed=seed, target="slope", num_nuisance=16
     ),
     "compare": lambda model, seed: kb.eig.compare(model.simulator, [DESIGN, -DESIGN], 32, 128, seed=seed),
-    "importance": lambda model, seed: kb.eig.importance(model.simulator, model.design, model.posterior, 32, 8, seed),
+    "importance": lambda model, seed: kb.eig.importance(
+        model.simulator, model.design, model.posterior, 32, 8, seed=seed
+    ),
     "laplace": lambda model, seed: kb.eig.laplace(model.simulator, model.design, 64, seed=seed),
     "grid": lambda model, seed: kb.eig.grid(model.simulator, model.design, 32, grid_size=64, seed=seed),
     "estimate": lambda model, seed: model.estimate_eig(32, seed=seed, num_inner=8),

@@ -66,6 +66,6 @@ def test_a_square_is_certified():
     model = kb.DesignModel(simulator, design, toys.lean_objective(), target=lambda p: ops.square(p["t"]), seed=1)
     model.fit(epochs=1, steps_per_epoch=600, batch_size=128, verbose=0)
     for seed in range(3):
-        estimate = model.estimate_eig(1024, seed)
+        estimate = model.estimate_eig(1024, seed=seed)
         assert 0.4 < estimate.lower < 0.7304 + 3 * estimate.lower_se
         assert estimate.lower_se < 0.1

@@ -24,7 +24,7 @@ def total(values):
 
 
 def simulator(outcome, log_likelihood, shape, noise=None, prior=NORMAL):
-    return kb.Simulator.from_functions(prior, outcome, log_likelihood, noise, shape)
+    return kb.Simulator.from_functions(prior, outcome, log_likelihood, noise=noise, noise_shape=shape)
 
 
 def hurdle(zeros=0.7, jacobian=1.0):

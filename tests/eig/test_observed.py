@@ -179,8 +179,8 @@ def uniform_model():
         kb.Prior(u=stats.expon()),
         lambda p, d, e: p["u"] * e * (1.0 + 0.0 * d),
         log_likelihood,
-        stats.uniform(),
-        (3,),
+        noise=stats.uniform(),
+        noise_shape=(3,),
     )
     found = toys.small_model(simulator, kb.designs.Box((1,), 0.5, 2.0, trainable=False, initial=[1.0]))
     toys.fill_weights(found, scale=0.2)

@@ -198,6 +198,14 @@ def test_a_design_outside_the_trained_region_warns(trained):
         trained.sample(2, {"outcome": np.zeros((1, 2)), "design": far}, seed=0)
 
 
+@pytest.mark.one_backend
+def test_an_executed_design_may_be_given_as_a_space_at_its_values(trained):
+    outcome = np.array([[0.3, -0.2]])
+    by_space = trained.sample(3, {"outcome": outcome, "design": trained.design}, seed=0)
+    by_values = trained.sample(3, {"outcome": outcome, "design": trained.design.numpy()}, seed=0)
+    np.testing.assert_array_equal(by_space["slope"], by_values["slope"])
+
+
 @pytest.fixture(scope="module")
 def fitted():
     """A posterior fitted at a design that is then learned further."""

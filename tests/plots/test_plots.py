@@ -65,10 +65,10 @@ def test_realisations_are_outcomes_around_the_mean():
 
 
 def test_realisations_without_a_curve():
-    joint = _lines(kb.plots.realisations(Pair(), np.ones(3), num=2))
+    joint = _lines(kb.plots.realisations(Pair(), np.ones(3), num_samples=2))
     np.testing.assert_array_equal(joint["experiment 2"].get_xdata(), [1, 2])
     assert set(joint) == {"experiment 1", "experiment 2"}
-    depleting = _lines(kb.plots.realisations(Depleting(), np.array([1.0, 2.0]), num=1))
+    depleting = _lines(kb.plots.realisations(Depleting(), np.array([1.0, 2.0]), num_samples=1))
     assert set(depleting) == {"experiment 1", "settings"}
 
 

@@ -15,7 +15,7 @@ from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separ
 pytestmark = pytest.mark.usefixtures("lean_networks")
 
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
-QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_draws": 512, "steps": 500, "batch_size": 128}
+QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_outer": 512, "steps": 500, "batch_size": 128}
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ def test_parts_of_a_product_are_searched_together():
             return 1.0
 
     space = kb.designs.Product(x=kb.designs.Box((1,), 0.0, 1.0), z=kb.designs.Box((1,), 0.0, 3.0))
-    found = design_black_box(Two(), space, budget=16, num_draws=256, num_inner=512, seed=0)
+    found = design_black_box(Two(), space, budget=16, num_outer=256, num_inner=512, seed=0)
     best = 0.5 * np.log1p(1.0 + 9.0)
     reached = 0.5 * np.log1p(found.design["x"][0] ** 2 + found.design["z"][0] ** 2)
     assert reached > 0.98 * best

@@ -17,7 +17,7 @@ def log_likelihood(parameters):
 
 
 def fit(log_likelihood=log_likelihood, prior=PRIOR, **settings):
-    return kb.variational.fit(log_likelihood, prior, num_fresh=50, **settings)
+    return kb.variational.fit(log_likelihood, prior, num_samples=50, **settings)
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_a_prior_without_a_differentiable_density():
 def test_a_used_optimizer_serves_again():
     optimizer = keras.optimizers.Adam(0.1)
     first = fit(optimizer=optimizer, max_iterations=50)
-    second = first.refit(optimizer=optimizer, max_iterations=50, num_fresh=50)
+    second = first.refit(optimizer=optimizer, max_iterations=50, num_samples=50)
     np.testing.assert_array_equal(first.phi, second.phi)

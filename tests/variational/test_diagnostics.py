@@ -62,9 +62,9 @@ def test_the_study_has_a_row_for_each_fit_and_more_points_flatter_less(narrow):
     def log_likelihood(parameters):
         return -0.5 * ops.square((1.0 - parameters["x"][..., 0]) / 0.5)
 
-    start = kb.variational.fit(log_likelihood, kb.Prior(x=stats.norm()), num_fresh=2000)
+    start = kb.variational.fit(log_likelihood, kb.Prior(x=stats.norm()), num_samples=2000)
     rules = {num: [kb.base_samples.MonteCarlo(num, seed) for seed in range(4)] for num in (8, 128)}
-    table = kb.variational.study(lambda rule: start.refit(base_samples=rule, num_fresh=2000), rules)
+    table = kb.variational.study(lambda rule: start.refit(base_samples=rule, num_samples=2000), rules)
     assert len(table) == 8
     flattery = (table["negative_elbo"] - table["training_objective"]).abs().groupby(table["label"]).mean()
     assert flattery[128] < flattery[8]

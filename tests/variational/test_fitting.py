@@ -82,7 +82,7 @@ def test_newton_steps_back_from_where_the_likelihood_is_nan(room):
         return divergence - np.mean(200.0 * x + 25.0 * np.log(2.9 - x))
 
     exact = optimize.minimize(negative_elbo, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
-    settings = {"base_samples": points[:, None], "optimizer": "trust-exact", "num_fresh": 20}
+    settings = {"base_samples": points[:, None], "optimizer": "trust-exact", "num_samples": 20}
     with pytest.warns(UserWarning, match="too narrow"):  # 20 draws far from the prior
         fit = kb.variational.fit(log_likelihood, kb.Prior(x=stats.norm(0.0, 1.0)), **settings)
     assert fit.converged
@@ -215,8 +215,8 @@ def test_a_fit_beside_an_edge_of_the_likelihood_falls_back_to_the_prior(seed):
         return -2.0 * ops.square(x - 3.0) + ops.log(4.0 - x)
 
     prior = kb.Prior(x=stats.norm(0.0, 1.0))
-    fit = kb.variational.fit(log_likelihood, prior, seed=seed, num_fresh=2000)
-    from_prior = kb.variational.fit(log_likelihood, prior, seed=seed, num_fresh=2000, initial="prior")
+    fit = kb.variational.fit(log_likelihood, prior, seed=seed, num_samples=2000)
+    from_prior = kb.variational.fit(log_likelihood, prior, seed=seed, num_samples=2000, initial="prior")
     assert fit.converged
     np.testing.assert_allclose(fit.phi, from_prior.phi)
     assert fit.evaluations > from_prior.evaluations
@@ -268,7 +268,7 @@ def test_a_gaussian_family_of_the_users_own_starts_at_weighted_draws(beam, beam_
 
 
 def test_a_fit_starts_at_the_prior_where_few_draws_count(beam):
-    fit = kb.variational.fit(beam, beam.tip, OBSERVED, num_fresh=20, optimizer="trust-exact")
+    fit = kb.variational.fit(beam, beam.tip, OBSERVED, num_samples=20, optimizer="trust-exact")
     assert fit.history["location[E1]"].iloc[0] == pytest.approx(12_000.0)
     assert fit.history["scale[E2]"].iloc[0] == pytest.approx(2_000.0)
 
@@ -289,7 +289,7 @@ def test_one_conditional_fit_is_the_posterior_of_every_data_set():
     outcomes = np.random.default_rng(3).normal(size=(12, 3))
     family = kb.variational.Conditional("full", degree=1)
     fit = kb.variational.fit(
-        Linear(), np.ones(1), outcomes, family=family, base_samples=kb.base_samples.GaussHermite(3), num_fresh=500
+        Linear(), np.ones(1), outcomes, family=family, base_samples=kb.base_samples.GaussHermite(3), num_samples=500
     )
     exact = [exact_posterior(outcome) for outcome in outcomes]
     np.testing.assert_allclose(fit.mean["theta"], [mean for mean, _, _ in exact], atol=1e-5)
@@ -335,7 +335,7 @@ def test_the_beta_family_contains_the_beta_binomial_posterior():
 
     prior = kb.Prior(share=stats.beta(2, 3))
     points = kb.base_samples.GaussHermite(40)
-    fit = kb.variational.fit(log_likelihood, prior, family="beta", base_samples=points, num_fresh=1000)
+    fit = kb.variational.fit(log_likelihood, prior, family="beta", base_samples=points, num_samples=1000)
     # The quadrature is for the normal law that the uniform points come from: 40 of them leave 3e-4 in a and b.
     np.testing.assert_allclose(np.exp(fit.phi), [9.0, 6.0], rtol=1e-2)
     log_evidence = special.betaln(9, 6) - special.betaln(2, 3)
@@ -351,7 +351,7 @@ def test_a_gaussian_in_unconstrained_coordinates_contains_the_log_normal_posteri
         return -0.5 * ops.square((1.2 - ops.log(parameters["theta"][..., 0])) / 0.5)
 
     prior = kb.Prior(theta=stats.lognorm(0.5))
-    fit = kb.variational.fit(log_likelihood, prior, base_samples=kb.base_samples.GaussHermite(5), num_fresh=500)
+    fit = kb.variational.fit(log_likelihood, prior, base_samples=kb.base_samples.GaussHermite(5), num_samples=500)
     law = stats.lognorm(np.sqrt(0.125), scale=np.exp(0.6))
     np.testing.assert_allclose(fit.mean["theta"], law.mean(), rtol=2e-3)
     np.testing.assert_allclose(fit.log_prob({"theta": [[1.5], [3.0]]}), law.logpdf([1.5, 3.0]), atol=1e-7)
@@ -365,11 +365,11 @@ def test_few_quadrature_points_beat_a_thousand_draws():
     """One-dimensional beam: error of the fitted -ELBO against converged quadrature."""
     beam = kb.problems.CantileverBeam(moduli=1)
     converged = kb.variational.fit(
-        beam, beam.tip, OBSERVED, base_samples=kb.base_samples.GaussHermite(64), num_fresh=1000
+        beam, beam.tip, OBSERVED, base_samples=kb.base_samples.GaussHermite(64), num_samples=1000
     )
 
     def errors(rules):
-        fits = [converged.refit(base_samples=rule, num_fresh=1000) for rule in rules]
+        fits = [converged.refit(base_samples=rule, num_samples=1000) for rule in rules]
         return np.abs([fit.training_objective - converged.training_objective for fit in fits])
 
     quadrature = errors([kb.base_samples.GaussHermite(order) for order in (15, 20)])
