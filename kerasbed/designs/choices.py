@@ -120,7 +120,8 @@ class Subset(_Discrete):
         **kwargs: Any,
     ):
         self.as_mask = np.ndim(candidates) == 0
-        self.candidates = np.eye(int(candidates)) if self.as_mask else np.asarray(candidates, "float64")
+        given = np.asarray(candidates, "float64")
+        self.candidates = np.eye(int(given)) if self.as_mask else given
         self.number = len(self.candidates)
         if np.ndim(size) != 0 or int(size) != size or not 0 < size < self.number:
             raise ValueError(

@@ -200,7 +200,8 @@ class Transformed(Design):
     ):
         if not isinstance(space, Design):
             raise TypeError(f"space is {space!r}, but a design space was expected.")
-        self.fn, self.inverse = fn, inverse
+        self.fn = fn
+        self.inverse: Any = inverse  # asked for by `_need_inverse`
         self.spaces = {"inner": space}  # in a dict: torch takes a layer as attribute only after the constructor
         values = self._apply(space.sample(SCALING_DRAWS, seed=0))
         if values.ndim < 2 or len(values) != SCALING_DRAWS:

@@ -1,5 +1,7 @@
 """Whether an experiment can be integrated over its parameters."""
 
+from typing import Any
+
 from kerasbed.priors.atlas import is_finite
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators.simulator import Simulator
@@ -35,5 +37,6 @@ def check_grid_applies(simulator: Simulator, mixed: bool = False) -> None:
 def continuous_coordinates(prior: AbstractPrior) -> int:
     """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
     if prior.branches:
-        return max(continuous_coordinates(own) for own in prior.priors.values())
+        choice: Any = prior  # a prior of models, which knows that of each
+        return max(continuous_coordinates(own) for own in choice.priors.values())
     return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)

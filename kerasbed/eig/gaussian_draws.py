@@ -1,5 +1,7 @@
 """The fixed draws of a double loop: checked arrays, or draws from a `GaussianSimulator`."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
@@ -74,8 +76,9 @@ def simulate(
     settings = _settings(simulator, design)
     num_sensors = int(np.prod(simulator.resolve_noise_shape(settings.shape)))
     if rules is None:
-        outer, inner = simulator.prior.sample(num_outer, streams[0]), simulator.prior.sample(num_inner, streams[1])
-        noise = streams[2].standard_normal((num_outer, num_sensors))
+        sizes: tuple[Any, Any] = num_outer, num_inner  # both are given where there are no rules
+        outer, inner = (simulator.prior.sample(*given) for given in zip(sizes, streams[:2], strict=True))
+        noise = streams[2].standard_normal((sizes[0], num_sensors))
         weights = {}
     else:
         dim = simulator.prior.dim
@@ -92,7 +95,7 @@ def simulate(
     }
 
 
-def _settings(simulator, design) -> np.ndarray:
+def _settings(simulator, design) -> Any:
     if design is not None:
         return design_values(design)
     if simulator.noise_shape is None:

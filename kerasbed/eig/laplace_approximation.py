@@ -118,7 +118,8 @@ class FisherCriterion:
         simulator.prior.require_continuous("Laplace's approximation")
         if num_samples < 2 or num_outcomes < 2:
             raise ValueError(f"num_samples is {num_samples} and num_outcomes {num_outcomes}, but both need at least 2.")
-        self.simulator, self.num_outcomes, self.seed = simulator, int(num_outcomes), int(seed)
+        self.simulator: Any = simulator  # a GaussianSimulator where there is no `_noise`
+        self.num_outcomes, self.seed = int(num_outcomes), int(seed)
         parameters = simulator.prior.sample(int(num_samples), np.random.default_rng(seed))
         with backend.precision("float64"), backend.no_gradients():
             coordinates, log_det = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))
@@ -152,7 +153,7 @@ class FisherCriterion:
         information = evaluate(tree.map_structure(lambda leaf: leaf[None], values), *self._noise(values))
         inverse = np.linalg.inv(np.eye(self.dim) + information @ self.covariance.matrix)
         sensitivity = np.mean(inverse @ information, axis=0)
-        draws = self.covariance.draws
+        draws: Any = self.covariance.draws
         influence = np.einsum("ni,ij,nj->n", draws, 0.5 * (sensitivity + sensitivity.T), draws)
         return 0.5 * numerics.mean_and_error(influence)[1]
 

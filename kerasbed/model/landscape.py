@@ -18,7 +18,7 @@ from kerasbed.backend import numerics
 from kerasbed.model import ranking
 
 
-class Landscape:
+class Landscape(backend.KerasModel):
     """Methods of `DesignModel` that compare and climb designs with trained networks."""
 
     @backend.simulates
@@ -46,7 +46,7 @@ class Landscape:
             (-0.1, -0.1)
         """
         self._warn_untrained("eig_landscape")
-        if np.ndim(designs) == 0 and not isinstance(designs, dict):
+        if not isinstance(designs, dict) and np.ndim(designs) == 0:
             designs = self.design.sample(int(designs), seed)
         designs = self._checked_designs(designs)
         if self.objective.posterior is not None:
@@ -89,7 +89,7 @@ class Landscape:
                 f"{self.design!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
             )
         self._warn_untrained("ascend")
-        if np.ndim(starts) == 0 and not isinstance(starts, dict):
+        if not isinstance(starts, dict) and np.ndim(starts) == 0:
             starts = self.design.sample(int(starts), seed)
         with backend.no_gradients():
             first = ops.convert_to_numpy(self.design.unconstrain(backend.cast(self._checked_designs(starts))))

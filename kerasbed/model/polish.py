@@ -97,8 +97,8 @@ class Polish:
 
     def _loss(self, seed):
         model, space, self.arguments = self.model, self.space, ()
-        if self.criterion is not None:
-            return lambda u: -self.criterion.value(keras.tree.map_structure(lambda v: v[0], space.constrain(u)))
+        if (criterion := self.criterion) is not None:
+            return lambda u: -criterion.value(keras.tree.map_structure(lambda v: v[0], space.constrain(u)))
         if not comparisons.has_likelihood(model):
             self.arguments = (comparisons.estimation_draws(model, 1, seed)[0],)
             return lambda u, draws: -ops.mean(model(draws | {"design": space.constrain(u)}, training=False))

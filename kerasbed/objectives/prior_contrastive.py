@@ -81,8 +81,8 @@ class PriorContrastive(LikelihoodObjective):
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
-        in_batch = self.num_contrastive is None
-        contrast = pool.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, self.num_contrastive)
+        num, in_batch = self.num_contrastive, self.num_contrastive is None
+        contrast = pool.whole(draws)["parameters"] if num is None else pool.take_pool(draws, num)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.space.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)

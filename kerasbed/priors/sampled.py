@@ -78,7 +78,7 @@ class SampledPrior(JointPrior):
         )
 
     def log_prob(self, parameters: Parameters) -> np.ndarray:
-        if not self.has_density:
+        if self._log_prob is None:
             raise ValueError("This prior is a sampler without a density; pass log_prob= to Prior.from_sampler.")
         return np.asarray(self._log_prob(self.check(parameters)), "float64")
 

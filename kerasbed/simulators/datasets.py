@@ -87,9 +87,10 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.requested_samples = base_samples
         self.base_samples = base_samples or ("sobol" if self._allows_sobol(dim) else "monte_carlo")
         self.epoch, self.stream, self.dtype = 0, TRAINING, backend.simulation_dtype()
-        self.providers = ()
+        self.providers: tuple[Any, ...] = ()
         self.log_prior_of = log_prior_of(self.prior, None)
-        self._block, self._block_key, self._lock = None, None, threading.Lock()
+        self._block: Any = None
+        self._block_key, self._lock = None, threading.Lock()
         draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
         self.block_batches = max(1, draws // self.batch_size)
         if base_samples == "sobol":
@@ -159,7 +160,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         return {name: value for name, value in vars(self).items() if name not in ("_block", "_block_key", "_lock")}
 
     def __setstate__(self, state):
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
 
     def _key(self, epoch, index, purpose):

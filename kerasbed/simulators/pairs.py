@@ -54,7 +54,8 @@ class PairCheck:
         rng = np.random.default_rng(np.append(seed, 53))
         parameters = self.simulator.prior.sample(PROBES, rng)
         noise = self.simulator.resolve_noise(design_shape(design)).draw(PROBES, rng)
-        return _agree(*self.compare(parameters, design, noise), self.tolerance)
+        product, direct = self.compare(parameters, design, noise)
+        return _agree(product, direct, self.tolerance)
 
 
 def _agree(product, direct, tolerance) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,7 +37,8 @@ class Problem:
         family: str | Family,
         inputs: ArrayLike | None,
     ):
-        self.simulator, self.data, self.scaling = None, {}, None
+        self.simulator: Any = None  # a `Simulator`, where one was given
+        self.data, self.scaling = {}, None
         if isinstance(log_likelihood, simulator.Simulator):
             self.simulator = log_likelihood
             if not isinstance(prior, AbstractPrior):
@@ -77,7 +79,7 @@ class Problem:
         if design is None or outcome is None:
             raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
         if not self.simulator.has_likelihood:
-            self.simulator.log_likelihood(None, None, None)  # raises, and says what is missing
+            self.simulator.log_likelihood(None, {}, None)  # raises, and says what is missing
         design = simulator.design_values(design)
         self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
         self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
