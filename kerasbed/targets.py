@@ -13,7 +13,8 @@ is estimated by the frequencies f of many prior draws. The plug-in entropy -sum 
 expectation (Jensen), so that the bound with it stays a lower bound.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -92,10 +93,11 @@ class Target(AbstractPrior):
 
     has_transform = False
 
-    def __init__(
-        self, prior: AbstractPrior, target: str | list[str] | tuple[str, ...] | Callable[[Mapping[str, Tensor]], Tensor]
-    ):
-        self.source, self.fn, self.law, self.classes = prior, None, None, None
+    def __init__(self, prior: AbstractPrior, target: str | Sequence[str] | Callable[[Mapping[str, Tensor]], Tensor]):
+        self.source = prior
+        self.fn: Any = None  # of the parameters, or None where they are named; then
+        self.law: Any = None  # is their prior, where it is known.
+        self.classes: Any = None  # values of a discrete function
         if callable(target):
             self.fn = target
             self.parts = {NAME: self._width()}

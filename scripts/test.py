@@ -5,6 +5,8 @@
     python scripts/test.py --all              the slow tests, too: coverage of errors, trainings
     python scripts/test.py --backends jax -- tests/test_cli.py -k list     arguments after -- go to pytest
 
+With --all the branches of the package that ran on JAX are counted; where they are fewer than 95%, that is a failure.
+
 Each backend runs in processes of its own, because Keras cannot change it later: one for the folders of what is slowest,
 one for the rest. As many run at once as there are cores, long ones first, so that no core idles before the end and none
 is fought over. Only the standard library is needed to start it.
@@ -14,6 +16,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +42,14 @@ def main() -> int:
     python = _set_up(options.environment.absolute())
     pieces = _pieces(options)
     tier = ["--all"] if options.all else []
-    with ThreadPoolExecutor(options.processes) as pool:
-        results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]]), pieces))
+    with tempfile.TemporaryDirectory() as counted, ThreadPoolExecutor(options.processes) as pool:
+        results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]], counted), pieces))
+        covered = not options.all or "jax" not in options.backends or _report_coverage(python, counted)
     summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
     print(*[f"{backend:<10} {part:<10} {closing}" for (backend, part, _), (_, closing) in summary], sep="\n")
     failed = sorted({backend for (backend, _, _), (code, _) in summary if code != 0})
+    if not (covered or options.pytest):  # a few tests cannot run all branches
+        failed.append("coverage")
     print(f"failed on {', '.join(failed)}" if failed else "all tests passed")
     return 1 if failed else 0
 
@@ -81,16 +87,23 @@ def _set_up(folder) -> Path:
     return python
 
 
-def _run(python, backend, part, arguments):
-    """Run pytest on one backend and print its output in one piece; returns exit code and closing line."""
+def _run(python, backend, part, arguments, counted):
+    """Run pytest on one backend and print its output in one piece; returns exit code and closing line.
+
+    With --all on JAX what ran is written to the folder `counted`.
+    """
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     if "--all" in arguments:
         settings["KERASBED_ALL_TUTORIALS"] = "1"
     if backend in XLA_FLAGS:
         settings["XLA_FLAGS"] = XLA_FLAGS[backend]
+    run = ["pytest"]
+    if "--all" in arguments and backend == "jax":
+        run = ["coverage", "run", "-m", "pytest"]
+        settings["COVERAGE_FILE"] = str(Path(counted) / "coverage")
     started = time.perf_counter()
     done = subprocess.run(
-        [python, "-m", "pytest", "--durations=5", *arguments],
+        [python, "-m", *run, "--durations=5", *arguments],
         cwd=ROOT,
         env={**os.environ, **settings},
         stdout=subprocess.PIPE,
@@ -101,6 +114,14 @@ def _run(python, backend, part, arguments):
     print(f"== {backend}, {part}: {time.perf_counter() - started:.0f} s\n{done.stdout}", flush=True)
     closing = (done.stdout.strip().splitlines() or ["no output"])[-1]
     return done.returncode, closing
+
+
+def _report_coverage(python, counted) -> bool:
+    """Print how many lines and branches ran in all pieces together, and whether they are enough."""
+    settings = {**os.environ, "COVERAGE_FILE": str(Path(counted) / "coverage")}
+    subprocess.run([python, "-m", "coverage", "combine", "--quiet", counted], cwd=ROOT, env=settings, check=True)
+    print("== branch coverage on jax", flush=True)
+    return subprocess.run([python, "-m", "coverage", "report"], cwd=ROOT, env=settings, check=False).returncode == 0
 
 
 if __name__ == "__main__":

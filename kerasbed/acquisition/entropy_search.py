@@ -71,10 +71,10 @@ class EntropySearch(Acquisition):
         representers = gp.check_points(representers)
         inner = Sobol(64) if inner_base_samples is None else inner_base_samples
         self._inner = inner.in_stream(1) if isinstance(inner, BaseSamples) else inner
-        temperature = checked_number("temperature", 0.05 * gp.signal if temperature is None else temperature, True)
-        if temperature < LOWEST_TEMPERATURE * gp.signal:
+        width = checked_number("temperature", 0.05 * gp.signal if temperature is None else temperature, True)
+        if width < LOWEST_TEMPERATURE * gp.signal:
             raise ValueError(
-                f"temperature is {temperature}, below {LOWEST_TEMPERATURE} times the function's standard deviation "
+                f"temperature is {width}, below {LOWEST_TEMPERATURE} times the function's standard deviation "
                 f"{gp.signal}: the exponentials of the softmax would underflow. Raise it."
             )
         mean, cholesky = gp.posterior(representers)
@@ -83,7 +83,7 @@ class EntropySearch(Acquisition):
             "mean": mean,
             "cholesky": cholesky,
             "inverse": linalg.solve_triangular(cholesky, np.eye(len(mean)), lower=True),
-            "temperature": temperature,
+            "temperature": width,
         }
 
     def arrays(self, q: int) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def maximize(
         raise ValueError(f"method is {method!r}, but one of {sorted(METHODS)} was expected.")
     deadline = np.inf if time_limit is None else time.monotonic() + time_limit
     if method in ("random", "direct"):
-        evaluations = evaluations if time_limit is None else np.inf
-        points, values = METHODS[method](acquisition, bounds, q, seed, evaluations, deadline)
+        most = evaluations if time_limit is None else np.inf
+        points, values = METHODS[method](acquisition, bounds, q, seed, most, deadline)
     else:
         begin = draw_starts(acquisition, bounds, q, starts, candidates, seed, include)
         points, values = METHODS[method](acquisition, bounds, begin, steps, minibatch, seed, deadline)

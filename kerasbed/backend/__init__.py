@@ -108,6 +108,7 @@ elif NAME == "tensorflow":
     import tensorflow as tf
 elif NAME == "torch":
     import torch
+    import torch.utils._pytree
     from torch.fx.experimental.proxy_tensor import make_fx
 else:
     raise ImportError(f"Keras runs on {NAME!r}; kerasbed needs jax, tensorflow or torch. Set KERAS_BACKEND.")

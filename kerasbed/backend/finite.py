@@ -77,7 +77,7 @@ def nearest_of_tensor(x: Tensor, values: np.ndarray) -> Tensor:
 
 def cell(parameters: Mapping[str, np.ndarray], discrete: Mapping[str, tuple]) -> np.ndarray:
     """Index of joint values among `joint_values(discrete)`: {name: (..., d)} -> (...,); the nearest values count."""
-    index = 0
+    index: Any = 0
     for name, coordinates in discrete.items():
         for i, values in enumerate(coordinates):
             index = index * len(values) + nearest(parameters[name][..., i], values)
@@ -130,7 +130,7 @@ def _table(name, law, own, index):
             "expected. Say what to leave out: kb.Prior.truncated(law, tail=1e-6) keeps all but that much probability "
             "on either side; or model the parameter as continuous and round it in outcome()."
         )
-    values = np.sort(np.asarray(np.arange(low, high + 1) if listed is None else listed, "float64"))
+    values = np.sort(np.asarray(np.arange(float(low), float(high) + 1) if listed is None else listed, "float64"))
     probabilities = np.reshape(law.pmf(values[:, None] if own > 1 else values), (len(values), -1))[:, index]
     if not abs(probabilities.sum() - 1.0) < TOLERANCE:
         raise ValueError(

@@ -38,5 +38,6 @@ def check_grid_applies(simulator: Simulator, mixed: bool = False) -> None:
 def continuous_coordinates(prior: AbstractPrior) -> int:
     """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
     if prior.branches:
-        return max(continuous_coordinates(own) for own in prior.priors.values())
+        choice: Any = prior  # a prior of models, which knows that of each
+        return max(continuous_coordinates(own) for own in choice.priors.values())
     return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)

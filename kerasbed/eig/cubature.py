@@ -19,6 +19,7 @@ Outcomes share nodes at first, and then each refines its own cells. All numbers 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import tree
@@ -58,6 +59,16 @@ class Integrals:
     log_likelihood: np.ndarray
     cells: "Cells | None" = None
 
+    def kept(self) -> "Cells":
+        """The cells, where they were asked for.
+
+        Raises:
+            ValueError: they were not.
+        """
+        if self.cells is None:
+            raise ValueError("The cells of this integral were not kept; integrate with keep=True.")
+        return self.cells
+
 
 @dataclass
 class Cells:
@@ -74,7 +85,7 @@ class Cells:
 
     @staticmethod
     def joined(parts: Sequence["Cells"]) -> "Cells":
-        return Cells(*(np.concatenate([getattr(p, name) for p in parts]) for name in Cells.__dataclass_fields__))
+        return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in Cells.__dataclass_fields__))
 
 
 class Likelihood:
@@ -165,7 +176,8 @@ def integrate(
         for name in ("log_value", "error", "ends", "log_likelihood"):
             getattr(found, name)[far] = getattr(again, name)
         if keep:
-            found.cells = Cells.joined([found.cells.of(~np.isin(found.cells.owner, far)), again.cells])
+            before, after = found.kept(), again.kept()
+            found.cells = Cells.joined([before.of(~np.isin(before.owner, far)), after])
     return found
 
 
@@ -222,8 +234,10 @@ def _in_box(chart, likelihood, owners, floor, keep, relative, wide):
         log_l = likelihood.pairs(some, parameters)
         log_l = np.broadcast_to(log_l, (rows, len(log_p)))[: len(block.owners)]
         parts.append(block.run(lower, width, log_l.reshape(-1, nodes.shape[1]), log_p.reshape(nodes.shape[:2]), keep))
-    joined = [np.concatenate([getattr(p, name) for p in parts]) for name in list(Integrals.__dataclass_fields__)[:4]]
-    return Integrals(*joined, Cells.joined([p.cells for p in parts]) if keep else None)
+    joined: list[Any] = [
+        np.concatenate([getattr(p, name) for p in parts]) for name in list(Integrals.__dataclass_fields__)[:4]
+    ]
+    return Integrals(*joined, cells=Cells.joined([part.cells for part in parts]) if keep else None)
 
 
 class _Block:

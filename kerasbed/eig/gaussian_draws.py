@@ -1,5 +1,7 @@
 """The fixed draws of a double loop: checked arrays, or draws from a `GaussianSimulator`."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
@@ -95,7 +97,7 @@ def simulate(
     }
 
 
-def _settings(simulator, design) -> np.ndarray:
+def _settings(simulator, design) -> Any:
     if design is not None:
         return design_values(design)
     if simulator.noise_shape is None:

@@ -221,4 +221,5 @@ class InverseCdf:
 
 def cells_of(found: Integrals, owner: int) -> Cells:
     """The cells of one outcome."""
-    return found.cells.of(found.cells.owner == owner)
+    cells = found.kept()
+    return cells.of(cells.owner == owner)

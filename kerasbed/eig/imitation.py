@@ -101,7 +101,7 @@ class Imitation:
         places = rng.choice(len(self.kept), num, p=self.share)
         draws = np.empty((num, len(self.atoms)))
         for place in np.unique(places):
-            rows, index = places == place, self.kept[place]
+            rows, index = places == place, int(self.kept[place])
             pattern = self.patterns[index]
             block = np.array([self.atoms[i][code] if code >= 0 else 0.0 for i, code in enumerate(pattern)])
             block = np.tile(block, (rows.sum(), 1))

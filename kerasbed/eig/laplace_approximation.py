@@ -166,7 +166,7 @@ class FisherCriterion:
         information = self._compiled("_information_of")(values, *self._noise(values))
         inverse = np.linalg.inv(np.eye(self.dim) + information @ self.covariance.matrix)
         sensitivity = np.mean(inverse @ information, axis=0)
-        draws = self.covariance.draws
+        draws: Any = self.covariance.draws
         influence = np.einsum("ni,ij,nj->n", draws, 0.5 * (sensitivity + sensitivity.T), draws)
         return 0.5 * numerics.mean_and_error(influence)[1]
 

@@ -16,7 +16,7 @@ can be trusted (the identity of bridge sampling; Meng and Wong, 1996). It is ask
 Where outcomes take few values, the frequency of each value must be its probability.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops, tree
@@ -111,7 +111,7 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
 def require_likelihood(simulator: Simulator) -> None:
     """Raise the simulator's own error when it has no likelihood."""
     if not simulator.has_likelihood:
-        simulator.log_likelihood(None, None, None)
+        simulator.log_likelihood(None, {}, None)
 
 
 def _simulate(simulator, parameters, design, rng):
@@ -216,12 +216,14 @@ def _against_imitation(simulator, outcomes, fresh, own, theta, design, rng) -> P
 def _check_all(simulator, pairs):
     """Each pair by itself, then all together, which finds what is a little wrong for all parameters."""
     if len(pairs) > 1:
-        joined = Pair(*(np.concatenate(arrays) for arrays in list(zip(*pairs, strict=True))[:-1]))
+        arrays: list[Any] = [np.concatenate(parts) for parts in list(zip(*pairs, strict=True))[:-1]]
+        joined = Pair(*arrays)
         pairs = [*pairs, joined]
     for pair in pairs:
         features = _law_features(pair.scores, pair.log_p, pair.log_q)
         features_of_q = _law_features(pair.scores_of_q, pair.log_p_of_q, pair.log_q_of_q)
-        disagree = differs(*pair[:4], features, features_of_q, pair.inside, pair.inside_of_q) is not None
+        log_densities = pair.log_p, pair.log_q, pair.log_p_of_q, pair.log_q_of_q
+        disagree = differs(*log_densities, features, features_of_q, pair.inside, pair.inside_of_q) is not None
         weights = np.exp(pair.log_weights())
         effective = weights.sum() ** 2 / max(np.sum(weights**2), np.finfo(float).tiny)
         if not disagree and effective < EVEN * len(weights):

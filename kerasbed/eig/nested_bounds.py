@@ -295,7 +295,7 @@ class Contributions:
         """`evidence_sum` of about `reliability.BLOCKS` blocks of the draws, (blocks, M), and their sizes."""
         num_inner = self.num_inner if num_inner is None else num_inner
         rows, columns = self._block_shape(int(np.prod(outcome.shape[1:])), num_inner)
-        starts = np.arange(0, num_inner, columns)
+        starts = range(0, num_inner, columns)
         blocks = min(len(starts), reliability.BLOCKS)
         totals, sizes = np.full((blocks, self.num_outer), -np.inf), np.zeros(blocks)
         for i, start in enumerate(starts):

@@ -93,8 +93,7 @@ class SeenOutcomes:
         if not self.num:
             return ""
         for entry, atoms in enumerate(self.atoms):
-            bad = np.zeros(len(flat), bool) if atoms is None else ~self._is_value(flat[:, entry], atoms, entry)
-            if bad.any():
+            if atoms is not None and (bad := ~self._is_value(flat[:, entry], atoms, entry)).any():
                 shown = ", ".join(f"{value:.6g}" for value in atoms[:6]) + (", ..." if len(atoms) > 6 else "")
                 return (
                     f"{bad.sum()} of {len(flat)} outcomes have a value that no simulated outcome has: entry "

@@ -186,8 +186,7 @@ def _of_side(name, value, error, terms, cure) -> list[str]:
             f"The {name} bound is {value}{bad}, so it is left out. A density is zero, infinite or NaN at draws of the "
             "experiment: look for parameters on the edge of the prior's support, and for overflow."
         ]
-    finite = terms is not None and np.all(np.isfinite(terms))
-    found, k = [], dominating_shape(terms) if finite else -np.inf
+    found, k = [], dominating_shape(terms) if terms is not None and np.all(np.isfinite(terms)) else -np.inf
     if k > PARETO_LIMIT:
         found.append(
             f"The tail of the {name} bound's terms is so heavy (Pareto k = {k:.2f}, above {PARETO_LIMIT}) that its "

@@ -33,7 +33,7 @@ MOST_VALUES = 32  # joint values of a target that are summed over
 def has_few_values(target: Target) -> bool:
     """Whether a target is discrete, with few enough joint values to be summed over."""
     sizes = [len(values) for coordinates in target.discrete.values() for values in coordinates]
-    return set(target.discrete) == set(target.dims) and np.prod(sizes) <= MOST_VALUES
+    return set(target.discrete) == set(target.dims) and bool(np.prod(sizes) <= MOST_VALUES)
 
 
 def check_target(prior: AbstractPrior, target: Target) -> None:
@@ -67,7 +67,8 @@ def by_values(
     simulator, names = contributions.simulator, list(target.dims)
     cells = joint_values(target.discrete)
     ends = np.cumsum([target.dims[name] for name in names])[:-1]
-    sums, last, sizes = [], np.empty((len(own), len(cells))), None
+    sums, last = [], np.empty((len(own), len(cells)))
+    sizes: Any = None  # of the blocks, the same for every value
     for s, cell in enumerate(cells):
 
         def sample(count, cell=cell):

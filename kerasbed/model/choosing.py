@@ -51,7 +51,8 @@ class ChoiceSearch:
         self.comparison = self._choose_comparison(np.concatenate([leaders, affordable])[:2])
         self.race = exchange.Race(self.space, self.comparison, self.effort, streams.entropy(seed, "race"), self.laplace)
         self.candidates = np.concatenate([leaders, self._shortlist(affordable)])
-        self.polish = self._polish() if self.space.continuous_coordinates().any() else None
+        self.polished_rounds = POLISHED_ROUNDS if self.space.continuous_coordinates().any() else 0
+        self.polish: Any = self._polish() if self.polished_rounds else None
         self._log_plan()
 
     # -- what is compared ---
@@ -139,7 +140,7 @@ class ChoiceSearch:
         """The best choice that so many exchanges reach from u (*unconstrained_shape), its continuous part polished."""
         rate = self.race.score if self.laplace is None else self.laplace
         u = exchange.climb(u, self.exchanges, self.race.better, rate, rounds)
-        for _ in range(POLISHED_ROUNDS if self.polish is not None else 0):
+        for _ in range(self.polished_rounds):
             near = self._to_polish(u, rate)
             polished = np.stack([self.polish(v) for v in near]).astype("float64")
             found = self.race.better(u, polished[self.exchanges.affordable(polished)])

@@ -42,7 +42,7 @@ class Cost:
         UserWarning: no design within the budget was found among more choices than can be enumerated.
     """
 
-    def __init__(self, fn: Callable, budget: float | None, space: Design):
+    def __init__(self, fn: Callable | None, budget: float | None, space: Design):
         if not callable(fn):
             raise TypeError(f"cost is {fn!r}, but a function of the design was expected; a limit alone has no meaning.")
         self.fn, self.space, self.budget = fn, space, None if budget is None else float(budget)

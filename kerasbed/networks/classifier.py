@@ -29,7 +29,7 @@ class Classifier(keras.layers.Layer):
 
     def __init__(self, trunk: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.trunk = trunk
+        self.trunk: Any = trunk  # None until `setup` makes the default one
 
     def setup(self, discrete: Mapping[str, tuple], width: int, prior: Any = None) -> None:
         """Create every weight.

@@ -58,7 +58,8 @@ class Head(keras.layers.Layer):
     def setup(self, prior: Any, width: int, dtype: str) -> None:
         """Create every weight for a prior's parameters, given conditions of a width."""
         self.prior = prior
-        self.auxiliary_dim, self.continuous = 0, None
+        self.auxiliary_dim = 0
+        self.continuous: Any = None  # a prior of the continuous parameters, where there are some
         names = list(prior.discrete) if prior.branching is None else [prior.branching]
         classifier, told = self.__dict__["given_classifier"], 0
         if names:

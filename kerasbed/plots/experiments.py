@@ -55,7 +55,7 @@ def realisations(
     noise = simulator.resolve_noise(shape).draw(_count(parameters), rng)
     outcome = _measure(simulator, parameters, values, noise)
     over_settings = shape == outcome.shape[1:]
-    settings = values.ravel() if over_settings else 1 + np.arange(outcome[0].size)
+    settings = np.asarray(values).ravel() if over_settings else 1 + np.arange(outcome[0].size)
     for i, row in enumerate(outcome):
         axes.plot(settings, row.ravel(), linestyle="", color=color_of(i), label=f"experiment {i + 1}", **marker_of(i))
     if over_settings:

@@ -87,7 +87,7 @@ def bound(
         >>> [line.get_label() for line in axes.lines]
         ['training', 'exact']
     """
-    logs = history.history if isinstance(history, keras.callbacks.History) else history
+    logs = getattr(history, "history", history)
     if not logs.get("eig"):
         raise ValueError(f"The history holds {sorted(logs)}, but 'eig' was expected; pass what model.fit returned.")
     axes = own_axes(axes)

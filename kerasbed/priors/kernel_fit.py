@@ -8,6 +8,8 @@ distance between them. k and the scale c maximise the log density of draws that 
 one, of each draw under the others (Habbema, Hermans and van den Broek, 1974).
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, special
 from scipy.spatial.distance import cdist
@@ -37,7 +39,8 @@ def fit_kernels(x: np.ndarray, weights: np.ndarray, most: int, rng: np.random.Ge
     if leave_one_out:
         np.fill_diagonal(squares, np.inf)
     log_weights = np.log(weights[centres] / weights[centres].sum())
-    best, widths = -np.inf, None
+    best = -np.inf
+    widths: Any = None  # of the best number of neighbours; the first one has a finite likelihood
     for neighbours in NEIGHBOURS:
         if neighbours > NEIGHBOURS[0] and neighbours >= len(centres) // 2:
             break

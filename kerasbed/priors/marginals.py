@@ -139,16 +139,16 @@ def unconstrain(theta: Tensor, low: np.ndarray, high: np.ndarray) -> tuple[Tenso
     if (pair := _bounds(low, high)) is None:
         columns = [unconstrain(theta[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
         return ops.concatenate([u for u, _ in columns], axis=-1), sum(d for _, d in columns)
-    low, high = pair
-    theta = numerics.inside_open_interval(theta, low, high)
-    if np.isfinite(low) and np.isfinite(high):
-        left, right = ops.log(theta - low), ops.log(high - theta)
-        return left - right, ops.sum(float(np.log(high - low)) - left - right, axis=-1)
-    if np.isfinite(low):
-        u = ops.log(theta - low)
+    a, b = pair
+    theta = numerics.inside_open_interval(theta, a, b)
+    if np.isfinite(a) and np.isfinite(b):
+        left, right = ops.log(theta - a), ops.log(b - theta)
+        return left - right, ops.sum(float(np.log(b - a)) - left - right, axis=-1)
+    if np.isfinite(a):
+        u = ops.log(theta - a)
         return u, -ops.sum(u, axis=-1)
-    if np.isfinite(high):
-        u = -ops.log(high - theta)
+    if np.isfinite(b):
+        u = -ops.log(b - theta)
         return u, ops.sum(u, axis=-1)
     return theta, ops.zeros_like(theta[..., 0])
 
@@ -158,11 +158,11 @@ def constrain(u: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:
     if (pair := _bounds(low, high)) is None:
         columns = [constrain(u[..., i : i + 1], low[i : i + 1], high[i : i + 1]) for i in range(len(low))]
         return ops.concatenate(columns, axis=-1)
-    low, high = pair
-    if np.isfinite(low) and np.isfinite(high):
-        return low + (high - low) * ops.sigmoid(u)
-    if np.isfinite(low):
-        return low + ops.exp(u)
-    if np.isfinite(high):
-        return high - ops.exp(-u)
+    a, b = pair
+    if np.isfinite(a) and np.isfinite(b):
+        return a + (b - a) * ops.sigmoid(u)
+    if np.isfinite(a):
+        return a + ops.exp(u)
+    if np.isfinite(b):
+        return b - ops.exp(-u)
     return u

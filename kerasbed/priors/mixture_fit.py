@@ -155,6 +155,8 @@ def _with_insertion(x, weights, mixture, floor, rng):
         mixed = np.logaddexp(np.log1p(-part) + present, np.log(part) + candidate.log_prob(x))
         if (value := weights @ mixed) > best:
             best, chosen = value, (part, candidate)
+    if chosen is None:  # no candidate has a finite likelihood
+        return mixture
     part, candidate = chosen
     return GaussianMixture(
         np.append((1.0 - part) * mixture.weights, part),

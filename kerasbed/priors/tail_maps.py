@@ -178,4 +178,4 @@ def _best_kind(t, scale, edges, rng):
         mixture = fit_mixture(v[:, None] / v.std(), counts, rng, MOST_COMPONENTS)
         values[kind] = schwarz(mixture, v[:, None] / v.std(), counts) - np.log(v.std()) + counts @ slope / counts.sum()
     values[IDENTITY] += ADVANTAGE
-    return max(values, key=values.get)
+    return max(values, key=lambda kind: values[kind])

@@ -149,7 +149,7 @@ class BlackBoxSearch:
             )
         told = [self._resolve(point) for point in points]  # all are checked before any is recorded
         for record, value, error in zip(told, values, errors, strict=True):
-            if record.id is None:
+            if record.id < 0:
                 record.id = len(self.records)
                 self.records.append(record)
             reason = None if np.isfinite(value) else f"the value is {value}"
@@ -311,6 +311,7 @@ class BlackBoxSearch:
         return [Proposal(r.id, self.cube.to_design(r.coordinates)) for r in new]
 
     def _resolve(self, point) -> Record:
+        """The record of a proposal, or one without a number for a design that was never asked for."""
         if isinstance(point, Proposal | int | np.integer):
             identity = point.id if isinstance(point, Proposal) else int(point)
             if not 0 <= identity < len(self.records):
@@ -318,7 +319,7 @@ class BlackBoxSearch:
             if self.records[identity].status != "pending":
                 raise ValueError(f"id {identity} was told before ({self.records[identity].status}); tell each id once.")
             return self.records[identity]
-        return Record(id=None, coordinates=self.cube.from_design(point).tolist())
+        return Record(id=-1, coordinates=self.cube.from_design(point).tolist())
 
     def _record(self, record, outcome):
         record.status = "done" if outcome.reason is None else "failed"

@@ -29,7 +29,7 @@ class Stored(NamedTuple):
 
     parameters: dict
     outcome: np.ndarray
-    design: np.ndarray
+    design: Any  # or a dict of those
 
     def __len__(self):
         return len(self.outcome)

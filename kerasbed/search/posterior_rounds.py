@@ -56,11 +56,11 @@ class PosteriorRounds:
         self.simulator, self.design, self.exchangeable = simulator, design, exchangeable
         self.num_outer, self.options = num_outer, options
         self.stored_seed, self.draws_seed = seeds
-        self.posterior = None
+        self.posterior: Any = None  # made of the first round's simulations
         self.evaluated: dict = {}  # a design and its simulations, by the values that the search asked for
 
     def in_order(self, values: np.ndarray | dict) -> np.ndarray | dict:
-        return np.sort(values, axis=-1) if self.exchangeable else values
+        return np.sort(np.asarray(values), axis=-1) if self.exchangeable else values
 
     def run(self, budget: int, num_stored: int, training: dict) -> tuple[BlackBoxSearch, object]:
         """Spend `budget` evaluations, `num_stored` stored simulations and `training` steps.
@@ -68,7 +68,8 @@ class PosteriorRounds:
         The first round has half of everything: it learns the whole space.
         """
         shares = [0.5, *[0.5 / (ROUNDS - 1)] * (ROUNDS - 1)]
-        stored, search = None, None
+        stored: learned.Stored | None = None
+        search: Any = None
         for index, share in enumerate(shares):
             seed = streams.integer(self.stored_seed, "round", index)
             new = self._simulate(search, max(int(share * num_stored), 1), seed)
@@ -97,7 +98,9 @@ class PosteriorRounds:
     def _search_again(self, search) -> BlackBoxSearch:
         """A search that knows the designs evaluated so far by what the network makes of them now."""
         again = BlackBoxSearch(self._evaluate, self.design, **self.options)
-        for record in search.records if search is not None else []:
+        if search is None:
+            return again
+        for record in search.records:
             if record.status == "done":
                 drawn = self.evaluated[_key(search.cube.to_design(record.coordinates))]
                 value, error = numerics.mean_and_error(self._contributions(*drawn))

@@ -28,7 +28,7 @@ class Record:
     id: int
     coordinates: list[float]
     status: str = "pending"
-    value: float | None = None
+    value: Any = None  # a float once it is done
     error: float | None = None
     reason: str | None = None
     repeats: int | None = None
@@ -59,8 +59,9 @@ class Best:
 
 def summarise(winner: Record, measured: list[Record], design: np.ndarray | dict) -> Best:
     """The best design with the mean and standard error of its measurements."""
-    values, errors = np.array([r.value for r in measured]), [r.error for r in measured]
-    if all(error is not None for error in errors):
+    values = np.array([r.value for r in measured])
+    errors = [r.error for r in measured if r.error is not None]
+    if len(errors) == len(measured):
         error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
     else:
         error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

@@ -176,7 +176,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         return {name: value for name, value in vars(self).items() if name not in ("_block", "_block_key", "_lock")}
 
     def __setstate__(self, state):
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._block, self._block_key, self._lock = None, None, threading.Lock()
 
     def _key(self, epoch, index):

@@ -53,7 +53,7 @@ class ModelPrior(ProductPrior):
         """One model's parameters, under its own names."""
         return {name: parameters[f"{key}.{name}"] for name in self.priors[key].names}
 
-    def _join(self, index, parts):
+    def _join(self, index, parts) -> dict[str, Any]:
         named = {f"{key}.{name}": values for key, part in parts.items() for name, values in part.items()}
         return {MODEL: index} | named
 
@@ -131,6 +131,8 @@ class ModelChoice(Simulator):
         >>> drawn["parameters"]["model"].mean().round(1)  # 0 or 1, by their prior probabilities
         0.7
     """
+
+    prior: ModelPrior
 
     def __init__(
         self,
@@ -253,7 +255,7 @@ class ModelChoice(Simulator):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        parts = {key: files.registered_simulator(part) for key, part in config["simulators"].items()}
+        parts: dict[str, Any] = {key: files.registered_simulator(part) for key, part in config["simulators"].items()}
         return cls(parts, config["weights"], config["parameters"])
 
 

@@ -9,7 +9,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 from scipy import stats
@@ -378,7 +377,7 @@ def _from_arguments(prior, outcome, log_likelihood, options):
 
 def design_values(design: Design | np.ndarray | dict) -> np.ndarray | dict:
     """NumPy values of one design, an array or a dict of arrays, from values or from a design space."""
-    values = design.numpy() if isinstance(design, keras.layers.Layer) else design
+    values = design.numpy() if isinstance(design, Design) else design
     if isinstance(values, dict):
         return {name: design_values(value) for name, value in values.items()}
     return finite_values(values, "design")

@@ -126,8 +126,9 @@ def inverse_root_of(covariance: np.ndarray) -> tuple[np.ndarray, float]:
 
 def normal_form(prior: AbstractPrior) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Centre, scale and correlation of u for a prior that is Gaussian in u, else None."""
-    blocks = [_normal_block(block) for block in getattr(prior, "blocks", {}).values()]
-    if not blocks or any(block is None for block in blocks):
+    found = [_normal_block(block) for block in getattr(prior, "blocks", {}).values()]
+    blocks = [block for block in found if block is not None]
+    if not blocks or len(blocks) < len(found):
         return None
     centre = np.concatenate([mean for mean, _ in blocks])
     covariance = linalg.block_diag(*[covariance for _, covariance in blocks])

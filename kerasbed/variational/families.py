@@ -32,6 +32,8 @@ class Family:
     is_gaussian = False
     takes_rows = True  # whether `transform` takes a phi for each row, (..., P)
     default_optimizer = "L-BFGS-B"
+    coordinates: Coordinates  # set by `bound`, as is the number of them
+    dim: int
 
     def bound(self, coordinates: Coordinates, num_inputs: int | None = None) -> "Family":
         """A copy that knows its coordinates (and the width of its inputs, if it is conditional)."""
@@ -56,6 +58,11 @@ class Family:
     def base_dim(self) -> int:
         """Number of base samples that one draw needs."""
         return self.dim
+
+    @property
+    def num_parameters(self) -> int:
+        """P, the length of phi."""
+        raise NotImplementedError
 
     def initial(self, mean: np.ndarray, covariance: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """phi of a start near this mean (dim,) and covariance (dim, dim) in z; draws (n, dim) where there are some."""

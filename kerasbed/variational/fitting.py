@@ -235,7 +235,7 @@ def _points(family, given, weights, stochastic, seed):
     def of(rule):
         return (rule.normal(dim) if family.base == "normal" else rule.uniform(dim)), rule.weights(dim)
 
-    if not stochastic or isinstance(given, rules.GaussHermite):
+    if not stochastic or not isinstance(given, rules.SeededSamples):
         fixed = of(given)
         return lambda step: fixed
     return lambda step: of(type(given)(given.num, streams.integer(given.seed, "step", step)))

@@ -32,7 +32,7 @@ class Run:
     `seconds` are those of the minimisation alone, compiling its objective included.
     """
 
-    phi: np.ndarray
+    phi: Any
     value: float
     converged: bool = False
     diverged: bool = False
@@ -69,7 +69,8 @@ class _Evaluations:
 
     def __init__(self, evaluate, run: Run, tolerance: float, steps_back: bool):
         self.evaluate, self.run, self.tolerance, self.steps_back = evaluate, run, tolerance, steps_back
-        self.last, self.found = None, None
+        self.last: np.ndarray | None = None
+        self.found: Any = None
 
     def _at(self, x):
         """Value, gradient and what follows them at x."""

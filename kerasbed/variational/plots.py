@@ -40,20 +40,20 @@ def plot_convergence(
         >>> objective.get_title(), parameters.get_title()
         ('Objective', 'Parameters of the family')
     """
-    axes = _axes(axes, 2)
+    panels = _axes(axes, 2)
     history = fit.history
-    axes[0].plot(history.index, history["negative_elbo"], color="C0", label="on the training points")
-    axes[0].axhline(fit.negative_elbo, color="C1", linestyle="--", label="fitted, on fresh draws")
-    axes[0].set(xlabel="iteration", ylabel="negative ELBO (nats)", title="Objective")
-    axes[0].legend(frameon=False)
+    panels[0].plot(history.index, history["negative_elbo"], color="C0", label="on the training points")
+    panels[0].axhline(fit.negative_elbo, color="C1", linestyle="--", label="fitted, on fresh draws")
+    panels[0].set(xlabel="iteration", ylabel="negative ELBO (nats)", title="Objective")
+    panels[0].legend(frameon=False)
     first = history.columns[1:9]
     for name, style in zip(first, itertools.cycle(("-", "--", "-.", ":")), strict=False):
         spread = np.ptp(history[name]) or 1.0
         distance = (history[name] - history[name].iloc[-1]) / spread
-        axes[1].plot(history.index, distance, style, label=name)
-    axes[1].set(xlabel="iteration", ylabel="distance from the end / range", title="Parameters of the family")
-    axes[1].legend(frameon=False, fontsize="small")
-    return axes
+        panels[1].plot(history.index, distance, style, label=name)
+    panels[1].set(xlabel="iteration", ylabel="distance from the end / range", title="Parameters of the family")
+    panels[1].legend(frameon=False, fontsize="small")
+    return panels
 
 
 @checked(num_samples=positive_integer, seed=integer_seed)
@@ -73,7 +73,7 @@ def plot_base_samples(
         >>> [axis.get_title() for axis in kb.variational.plots.plot_base_samples(fit)]
         ['Base samples (fixed)', 'Draws of coefficients, start', 'Draws of coefficients, end']
     """
-    axes = _axes(axes, 3, width=3.8)
+    panels = _axes(axes, 3, width=3.8)
     base = fresh_points(fit.family, num_samples, seed)
     label = fit.coordinates.labels()[0]
     name = fit.prior.names[0]
@@ -82,17 +82,17 @@ def plot_base_samples(
     order = np.argsort(base[:, 0])
     colours = np.linspace(0, 1, num_samples)
     for axis, values, title in (
-        (axes[0], base[:, 0], "Base samples (fixed)"),
-        *((axis, moved[stage], f"Draws of {label}, {stage}") for axis, stage in zip(axes[1:], moved, strict=True)),
+        (panels[0], base[:, 0], "Base samples (fixed)"),
+        *((axis, moved[stage], f"Draws of {label}, {stage}") for axis, stage in zip(panels[1:], moved, strict=True)),
     ):
         axis.scatter(values[order], np.linspace(0, 1, num_samples), c=colours, cmap="viridis", s=14)
         axis.set(title=title, yticks=[])
     limits = np.concatenate(list(moved.values()))
     margin = 0.05 * np.ptp(limits)
-    for axis in axes[1:]:
+    for axis in panels[1:]:
         axis.set(xlim=(limits.min() - margin, limits.max() + margin), xlabel=label)
-    axes[0].set(xlabel="base sample", ylabel="points, sorted")
-    return axes
+    panels[0].set(xlabel="base sample", ylabel="points, sorted")
+    return panels
 
 
 def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes | None = None) -> Axes:

@@ -78,7 +78,7 @@ class Problem:
         if design is None or outcome is None:
             raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
         if not self.simulator.has_likelihood:
-            self.simulator.log_likelihood(None, None, None)  # raises, and says what is missing
+            self.simulator.log_likelihood(None, {}, None)  # raises, and says what is missing
         design = simulator.design_values(design)
         self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
         self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
