@@ -1,5 +1,7 @@
 """Whether an experiment can be integrated over its parameters."""
 
+from typing import Any
+
 from kerasbed.backend import errors
 from kerasbed.priors.atlas import is_finite
 from kerasbed.priors.base import AbstractPrior

@@ -11,6 +11,7 @@ The plan is logged before the comparisons start (logger "kerasbed"), in seconds 
 """
 
 import time
+from typing import Any
 
 import numpy as np
 from keras import ops
