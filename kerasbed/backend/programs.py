@@ -101,8 +101,10 @@ class compiled:
 
     def _program(self):
         owner, *others = self.owners
-        by_name = isinstance(self.function, str)
-        function = getattr(owner, self.function) if by_name else functools.partial(self.function, owner)
+        if isinstance(self.function, str):
+            function = getattr(owner, self.function)
+        else:
+            function = functools.partial(self.function, owner)
         made = {"variables": self.variables} if self.variables else {}
         return self.make(functools.partial(function, *others, **self.options), self.dtype, **made)
 

@@ -33,12 +33,12 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Function], Functio
         checks: check for each argument's name.
     """
 
-    def decorate(function):
+    def decorate(function: Any) -> Any:
         signature = inspect.signature(function)
         places = {name: (i, signature.parameters[name].default) for i, name in enumerate(signature.parameters)}
 
         @functools.wraps(function)
-        def wrapper(*args, **kwargs):
+        def call(*args, **kwargs):
             for name, check in checks.items():
                 place, default = places[name]
                 if name in kwargs and kwargs[name] is not default:
@@ -47,6 +47,7 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Function], Functio
                     args = (*args[:place], check(name, args[place]), *args[place + 1 :])
             return function(*args, **kwargs)
 
+        wrapper: Any = call
         wrapper.__signature__ = signature  # Keras asks for the arguments without looking behind wrappers
         return wrapper
 
@@ -95,7 +96,7 @@ def any_seed(name: str, value: Any) -> int | list[int] | np.random.Generator:
     if isinstance(value, np.random.Generator):
         return value
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and np.ndim(value) == 1
-    whole = [_whole(part) for part in (value if several else [value])]
+    whole: list[Any] = [_whole(part) for part in (value if several else [value])]
     if not whole or any(part is None or not 0 <= part < 2**63 for part in whole):
         raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {SEEDS} was expected.")
     return whole if several else whole[0]
@@ -128,19 +129,18 @@ def positive_shape(name: str, value: Any) -> tuple[int, ...]:
         ArgumentError: it is none.
     """
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and np.ndim(value) > 0
-    whole = [_whole(part) for part in (value if several else [value])]
+    whole: list[Any] = [_whole(part) for part in (value if several else [value])]
     if any(part is None or not 1 <= part <= sys.maxsize for part in whole):
         raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {SHAPES} was expected.")
     return tuple(whole)
 
 
-def _whole(value) -> int | None:
+def _whole(given: Any) -> int | None:
     """A whole number as an integer; None for what is none."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
-        return None
-    return int(value) if isinstance(value, numbers.Integral) or float(value).is_integer() else None
+    value: Any = given[()] if isinstance(given, np.ndarray) and given.ndim == 0 else given
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    is_whole = is_number and (isinstance(value, numbers.Integral) or float(value).is_integer())
+    return int(given) if is_whole else None
 
 
 def finite_values(values: ArrayLike, name: str) -> np.ndarray:

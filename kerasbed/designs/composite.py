@@ -153,6 +153,7 @@ class Product(ProductSpace, Design):
     """
 
     @checked(seed=integer_seed)
+    @checked(seed=integer_seed)
     def __init__(
         self,
         *,
@@ -175,13 +176,15 @@ class Product(ProductSpace, Design):
         super().__init__(parts, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype)
 
     def _bare_space(self):
-        return ProductSpace({part: design.space for part, design in self.spaces.items()})
+        designs: Any = self.spaces  # of a Product, all of them are designs
+        return ProductSpace({part: design.space for part, design in designs.items()})
 
     def _start(self):
         if self.initial is not None:
             return super()._start()
         rng, pieces = np.random.default_rng(self.seed), []
-        for space in self.spaces.values():
+        designs: Any = self.spaces.values()  # of a Product, all of them are designs
+        for space in designs:
             random = random_start(space.unconstrained_shape, rng)[None]
             pieces.append((random if space.initial is None else space._start()).reshape(1, -1))
         start = np.concatenate(pieces, axis=-1)

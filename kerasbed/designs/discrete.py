@@ -18,7 +18,7 @@ gradient is that of the relaxed one (Bengio et al., 2013). After training the mo
 learned, keeps the best of them by its bound, and exchanges single choices as long as that helps (Fedorov, 1972).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class DiscreteSpace(Space):
 
     A concrete space defines `_hard` and `_relaxed` choices, and their `_values` in the user's units.
     """
+
+    _hard: Callable[[Tensor], Tensor]
+    _relaxed: Callable[[Tensor, Tensor], Tensor]
+    _values: Callable[[Tensor], Tensor]
 
     def __init__(
         self,

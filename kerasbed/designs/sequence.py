@@ -65,14 +65,14 @@ class SequenceSpace(Space):
     def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         parts = value if isinstance(value, dict) else {"": value}
         parts = {name: np.asarray(part, "float64") for name, part in parts.items()}
-        value = parts if isinstance(value, dict) else parts[""]
-        given = tree.map_structure(np.shape, value)
+        values: Any = parts if isinstance(value, dict) else parts[""]
+        given = tree.map_structure(np.shape, values)
         if given != self.shape:
             raise ValueError(
                 f"design has shape {given}, but this {self.kind} has shape {self.shape}; pass a design for each of "
                 f"{self.length} measurements."
             )
-        checked = [self.single.check(tree.map_structure(lambda v, i=i: v[i], value)) for i in range(self.length)]
+        checked = [self.single.check(tree.map_structure(lambda v, i=i: v[i], values)) for i in range(self.length)]
         return tree.map_structure(lambda *leaves: np.stack(leaves), *checked)
 
     @property
@@ -166,7 +166,7 @@ def _prepended(shape, size):
     return (size, *shape)
 
 
-def _fold(values, shape):
+def _fold(values, shape) -> Any:
     """Leaves (..., length, *single shape) to (rows, *single shape); `shape` has the length in front."""
     if isinstance(shape, dict):
         return {name: _fold(values[name], part) for name, part in shape.items()}

@@ -184,10 +184,10 @@ class Space:
         """What makes two spaces of one kind the same."""
         return self.get_config()
 
-    def __eq__(self, other):
-        return type(self) is type(other) and self._parts() == other._parts()
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and type(self) is type(other) and self._parts() == other._parts()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), repr(self)))
 
 

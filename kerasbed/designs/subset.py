@@ -34,7 +34,8 @@ class SubsetSpace(DiscreteSpace):
         **kwargs: Any,
     ):
         self.as_mask = np.ndim(candidates) == 0
-        self.candidates = np.eye(candidates) if self.as_mask else np.asarray(candidates, "float64")
+        given = np.asarray(candidates, "float64")
+        self.candidates = np.eye(int(given)) if self.as_mask else given
         self.number = len(self.candidates)
         if size >= self.number:
             raise ValueError(

@@ -30,7 +30,8 @@ class TransformedSpace(Space):
     def __init__(
         self, space: Space, fn: Callable[[Any], Tensor], inverse: Callable[[Tensor], Any] | None = None, **kwargs: Any
     ):
-        self.fn, self.inverse = fn, inverse
+        self.fn = fn
+        self.inverse: Any = inverse  # asked for by `_need_inverse`
         self.spaces = {"inner": space}  # in a dict: torch takes a layer as attribute only after the constructor
         values = self._apply(space.sample(SCALING_DRAWS, seed=0))
         if values.ndim < 2 or len(values) != SCALING_DRAWS:
@@ -168,4 +169,5 @@ class Transformed(TransformedSpace, Design):
         super().__init__(space, fn, inverse, **kwargs)
 
     def _bare_space(self):
-        return TransformedSpace(self.inner.space, self.fn, self.inverse)
+        inner: Any = self.inner  # a design here
+        return TransformedSpace(inner.space, self.fn, self.inverse)

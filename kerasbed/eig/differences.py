@@ -16,7 +16,7 @@ import pandas as pd
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import checked, integer_seed, several
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
@@ -37,7 +37,7 @@ class BoundGap(PointEstimate):
     relative: float = np.nan
 
 
-@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several)
+@checked(num_outer=several, num_inner=positive_integer, seed=integer_seed, block=positive_integer)
 def compare(
     simulator: Simulator,
     designs: Sequence,
@@ -117,7 +117,7 @@ def _corrected(terms, first=None):
     return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
-@checked(num_outer=several, num_inner=several, seed=integer_seed)
+@checked(num_outer=several, num_inner=positive_integer, seed=integer_seed)
 def bound_gap(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,

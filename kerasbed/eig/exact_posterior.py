@@ -148,6 +148,7 @@ def _outcome_axes(simulator, conditions):
 def _posteriors(simulator, conditions) -> list:
     """The posterior of every data set, as priors."""
     outcomes, design = _checked(simulator, conditions)
+    parts: Any
     log_evidence, parts, likelihood = _evidence(simulator, outcomes, design, keep=True)
     if is_finite(simulator.prior):
         values, log_joint = parts

@@ -79,8 +79,9 @@ def simulate(
     settings = _settings(simulator, design)
     num_sensors = int(np.prod(simulator.resolve_noise_shape(settings.shape)))
     if rules is None:
-        outer, inner = simulator.prior.sample(num_outer, of_outer), simulator.prior.sample(num_inner, of_inner)
-        noise = of_noise.standard_normal((num_outer, num_sensors))
+        sizes: tuple[Any, Any] = num_outer, num_inner  # both are given where there are no rules
+        outer, inner = simulator.prior.sample(sizes[0], of_outer), simulator.prior.sample(sizes[1], of_inner)
+        noise = of_noise.standard_normal((sizes[0], num_sensors))
         weights = {}
     else:
         dim = simulator.prior.dim

@@ -23,7 +23,7 @@ from scipy import special
 from kerasbed.backend import errors, numerics
 from kerasbed.backend.finite import nearest
 from kerasbed.backend.programs import compiled
-from kerasbed.backend.validation import checked, integer_seed, several
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -38,7 +38,7 @@ FARTHEST = 80.0  # of a coordinate whose exponential float32 can hold
 MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is then wrong
 
 
-@checked(num_outer=several, num_inner=several, seed=integer_seed)
+@checked(num_outer=several, num_inner=positive_integer, seed=integer_seed)
 def importance(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,

@@ -127,7 +127,8 @@ class FisherCriterion:
     def __init__(self, simulator: Simulator, num_samples: int = 512, *, seed: int = 0, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
-        self.simulator, self.num_outcomes, self.seed = simulator, num_outcomes, seed
+        self.simulator: Any = simulator  # a GaussianSimulator where there is no `_noise`
+        self.num_outcomes, self.seed = num_outcomes, seed
         parameters = simulator.prior.sample(num_samples, np.random.default_rng(seed))
         with backend.precision("float64"), backend.no_gradients():
             coordinates, log_det = simulator.prior.to_unconstrained(backend.to_tensor(parameters, "float64"))

@@ -33,7 +33,7 @@ import numpy as np
 from kerasbed import backend
 from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.programs import compiled
-from kerasbed.backend.validation import checked, integer_seed, several
+from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
@@ -48,7 +48,13 @@ BLOCK_ENTRIES = 2**21
 CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
-@checked(num_outer=several, num_inner=several, seed=integer_seed, block=several, num_nuisance=several)
+@checked(
+    num_outer=several,
+    num_inner=positive_integer,
+    seed=integer_seed,
+    block=positive_integer,
+    num_nuisance=positive_integer,
+)
 def bracket(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
@@ -186,7 +192,7 @@ class Contributions:
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
 
-    @checked(num_outer=several, num_inner=several, block=several, num_nuisance=several)
+    @checked(num_outer=several, num_inner=positive_integer, block=positive_integer, num_nuisance=positive_integer)
     def __init__(
         self,
         simulator: Simulator,

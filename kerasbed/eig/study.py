@@ -6,38 +6,20 @@ anything else that has a simulator, an objective and a design.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch
+from kerasbed.backend import batch
 from kerasbed.designs import Design
 from kerasbed.eig.importance_bounds import MOST_ON_EDGES
-from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import Objective, gradients
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
 EDGE_DRAWS = 4096
-
-
-class Expense(Protocol):
-    """What a search asks of the cost of designs; see `kerasbed.model.costs.Cost`."""
-
-    budget: float | None
-
-    @property
-    def cheapest(self) -> Any: ...
-
-    def of(self, designs: Any) -> np.ndarray: ...
-
-    def value_and_gradient(self, u: np.ndarray) -> tuple[Any, np.ndarray]: ...
-
-    def affordable(self, designs: Any) -> np.ndarray: ...
-
-    def penalty(self, design: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +33,8 @@ class Study:
         outcome_shape: of one outcome.
         gradient: how the design's gradient passes the outcome; see `kerasbed.objectives.gradients`.
         target: what is asked about; None: all parameters.
-        posterior: the amortised posterior to ask; None where there is none.
-        cost: of designs; None where they cost nothing.
+        posterior: `kerasbed.networks.posterior.Posterior` to ask; None where there is none.
+        cost: `kerasbed.model.costs.Cost` of designs; None where they cost nothing.
         seed: of searches.
     """
 
@@ -62,8 +44,8 @@ class Study:
     outcome_shape: tuple[int, ...]
     gradient: str = "reparameterization"
     target: Target | None = None
-    posterior: Posterior | None = None
-    cost: Expense | None = None
+    posterior: Any = None
+    cost: Any = None
     seed: int = 0
 
     def with_objective(self, objective: Objective) -> Self:

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
@@ -168,7 +168,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     replace_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
-def write_figure(figure: Figure, path: Path) -> None:
+def write_figure(figure: Any, path: Path) -> None:
     """A picture, in the format of the path's suffix; the figure is closed."""
     replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
     plt.close(figure)

@@ -205,7 +205,7 @@ class AmortisedPosterior:
         """(row, weighted draws, log weights) of data sets of which more than 1% leaks, where weights are known."""
         if not self.study.can_weigh_posterior or self.posterior.head.branches:
             return
-        for row in np.nonzero(share > possible.TOLD)[0]:
+        for row in np.flatnonzero(share > possible.TOLD).tolist():
             one, executed = slice(row, row + 1), given_data.of_dataset(design, row)
             given = (self.posterior, encoded[one], outcome[one], executed, max(num, possible.POOL), rng)
             draws, log_weights = possible.weighted_draws(self.simulator, *given)

@@ -45,7 +45,7 @@ class ChoiceSearch:
         self.effort = exchange.Effort(MOST_ENTRIES * effort)
         self.exchanges = exchange.Exchanges(self.space, study.cost, seed)
         proposals = _proposals(study)
-        self.criterion = comparisons.fisher_criterion(study, self.space.values(proposals[:3]))
+        self.criterion: Any = comparisons.fisher_criterion(study, self.space.values(proposals[:3]))
         self.laplace = None if self.criterion is None else exchange.Scores(self._laplace_of)
         affordable = self._affordable(proposals)
         leaders = self._laplace_leaders(affordable)

@@ -1,6 +1,7 @@
 """Outcomes and executed designs that a posterior is asked about, checked."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,8 +27,9 @@ def checked(
     unknown = set(conditions) - {"outcome", "design"}
     if "outcome" not in conditions or unknown:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.")
-    outcome = _with_batch(finite_values(conditions["outcome"], "outcome"), outcome_shape, "outcome")
-    given = conditions.get("design", space)
+    asked: Mapping[str, Any] = conditions
+    outcome = _with_batch(finite_values(asked["outcome"], "outcome"), outcome_shape, "outcome")
+    given = asked.get("design", space)
     given = given.numpy() if isinstance(given, Design) else given
     if isinstance(space.shape, dict):
         design = {

@@ -17,7 +17,7 @@ INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prio
 class Inference(backend.KerasModel):
     """What a `DesignModel` says about the EIG at its design; NumPy in and out, and all else is in its `study`."""
 
-    @checked(num_samples=several, seed=integer_seed, num_inner=several)
+    @checked(num_samples=several, seed=integer_seed, num_inner=positive_integer)
     @backend.simulates
     def estimate_eig(self, num_samples: int = 4096, *, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.

@@ -11,6 +11,7 @@ evaluations bounds the whole, so that every search ends.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -57,7 +58,8 @@ class Exchanges:
     """
 
     def __init__(self, space: Space, cost: Cost | None, seed: list[int]):
-        self.space, self.cost, self.rng = space, cost, np.random.default_rng(seed)
+        self.space, self.rng = space, np.random.default_rng(seed)
+        self.cost: Any = cost  # asked only where it is `limited`
         self.limited = cost is not None and cost.budget is not None
 
     def affordable(self, u: np.ndarray) -> np.ndarray:

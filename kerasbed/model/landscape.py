@@ -7,6 +7,8 @@ includes the path through q's argument xi, which is cut while design and network
 2020).
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import pandas as pd
@@ -89,13 +91,13 @@ class Landscape(backend.KerasModel):
 def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, seed: int) -> pd.DataFrame:
     """The bound at many designs; see `Landscape.eig_landscape`."""
     warn_untrained(study, "eig_landscape")
-    designs = _designs(study.design, designs, seed)
+    values = _designs(study.design, designs, seed)
     if study.objective.posterior is not None:
         with backend.no_gradients():
-            study.objective.posterior.warn_outside_region(backend.cast(designs))
-    terms = learned_bound.contributions_at(study, designs, num_samples, seed)
+            study.objective.posterior.warn_outside_region(backend.cast(values))
+    terms = learned_bound.contributions_at(study, values, num_samples, seed)
     value, error = np.transpose([numerics.mean_and_error(row) for row in terms])
-    return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(designs)})
+    return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(values)})
 
 
 def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples: int, seed: int) -> pd.DataFrame:
@@ -137,7 +139,7 @@ def _negative_bound(study, num_samples, seed):
     return flat
 
 
-def _designs(space: Design, designs, seed):
+def _designs(space: Design, designs, seed) -> Any:
     """Designs (count, *shape) as float arrays, each inside the space; that many drawn from it for a number."""
     if np.ndim(designs) == 0 and not isinstance(designs, dict):
         designs = space.sample(designs, seed)

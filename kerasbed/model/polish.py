@@ -12,6 +12,8 @@ the choice a design may be far above or below it. Results count only if they are
 for the comparison on fresh draws to say.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -43,7 +45,8 @@ class Polish:
     """
 
     def __init__(self, study: Study, criterion: FisherCriterion | None, seed: list[int]):
-        self.study, self.space, self.criterion = study, study.design, criterion
+        self.study, self.space = study, study.design
+        self.criterion: Any = criterion
         self.free = self.space.continuous_coordinates()
         self.limited = study.cost is not None and study.cost.budget is not None
         self.evaluate = backend.value_and_gradient(self._loss(seed), keras.config.floatx())

@@ -1,6 +1,6 @@
 """What `fit` and `evaluate` are given, in the form that Keras gets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kerasbed import backend
@@ -18,8 +18,8 @@ def for_training(
     steps_per_epoch: int | None,
     batch_size: int | None,
     shuffle: bool,
-) -> tuple[Any, int | None, int | None]:
-    """The data, the steps of an epoch (None: unknown) and the draws of a batch (None: unknown).
+) -> tuple[Any, int | None, int]:
+    """The data, the steps of an epoch (None: unknown) and the draws of a batch.
 
     Args:
         study: what is trained.
@@ -98,7 +98,7 @@ def _arrays(study, arrays, seed, batch_size, shuffle=False):
     return datasets.ArrayDataset(data, batch_size, shuffle, seed) if study.wide else data
 
 
-def _length(x: Iterable) -> int | None:
+def _length(x: Any) -> int | None:
     try:
         return len(x)
     except TypeError:  # a stream of unknown length

@@ -34,7 +34,8 @@ class SampledPrior(JointPrior):
         log_density: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
         discrete: Mapping[str, Sequence[float]] | None = None,
     ):
-        self._sampler, self._log_prob, self._supports = sampler, log_prob, dict(supports)
+        self._sampler, self._supports = sampler, dict(supports)
+        self._log_prob: Any = log_prob  # asked for by `has_density`
         self._log_density, dims = log_density, {}
         probe = sampler(2, np.random.default_rng(0))
         if not isinstance(probe, Mapping) or not probe:

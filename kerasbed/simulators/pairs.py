@@ -52,7 +52,8 @@ class PairCheck:
             return True
         rng = streams.of(seed, "pair check")
         parameters, noise = experiments.draw(self.simulator, design, PROBES, rng)
-        return _agree(*self.compare(parameters, design, noise), self.tolerance)
+        product, direct = self.compare(parameters, design, noise)
+        return _agree(product, direct, self.tolerance)
 
 
 def _both_forms(simulator, parameters, design, noise):

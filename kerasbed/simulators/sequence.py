@@ -59,12 +59,14 @@ class Sequence(Simulator):
     def __new__(cls, simulator: Simulator | None = None, length: int | None = None):
         """A `GaussianSequence` of a `GaussianSimulator`; without arguments for copies and pickles."""
         is_gaussian = cls is Sequence and isinstance(simulator, GaussianSimulator)
-        return super().__new__(GaussianSequence if is_gaussian else cls)
+        kind: Any = GaussianSequence if is_gaussian else cls
+        return super().__new__(kind)
 
     def __init__(self, simulator: Simulator, length: int):
         if not isinstance(simulator, Simulator) or not isinstance(getattr(simulator, "prior", None), AbstractPrior):
             raise TypeError(f"Sequence got {simulator!r}, but an instance of kb.Simulator with a prior was expected.")
-        self.single, self.length = simulator, positive_integer("length", length)
+        self.single: Any = simulator  # Gaussian in a `GaussianSequence`
+        self.length = positive_integer("length", length)
         self.prior, self.noise = simulator.prior, simulator.noise
         self.differentiable, self.default_target = simulator.differentiable, simulator.default_target
 
@@ -79,7 +81,7 @@ class Sequence(Simulator):
     def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         return self.single.draw_noise(num * self.length, noise_shape[1:], rng).reshape(num, *noise_shape)
 
-    def _single_shape(self, shape):
+    def _single_shape(self, shape) -> Any:
         """The shape of one measurement's design."""
         if isinstance(shape, dict):
             return {name: self._single_shape(part) for name, part in shape.items()}

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,7 +37,8 @@ class Problem:
         family: str | Family,
         inputs: ArrayLike | None,
     ):
-        self.simulator, self.data, self.scaling = None, {}, None
+        self.data, self.scaling = {}, None
+        self.simulator: Any = None
         prior = prior_or_design
         if isinstance(likelihood, simulator.Simulator):
             self.simulator = likelihood
