@@ -9,9 +9,8 @@ import numpy as np
 from kerasbed import backend
 from kerasbed.designs import Design
 from kerasbed.priors.base import Parameters
-from kerasbed.simulators.simulator import Simulator, design_shape, lifted
-
-__all__ = ["draw", "lifted", "measured"]
+from kerasbed.simulators.simulator import Simulator, design_shape
+from kerasbed.simulators.simulator import lifted as lifted
 
 
 def draw(
