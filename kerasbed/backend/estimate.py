@@ -1,6 +1,6 @@
 """What every estimate says: its values, the standard error of each, how they were found and with what settings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -56,8 +56,9 @@ class PointEstimate(Estimate):
         >>> found = kb.eig.PointEstimate(1.25, 0.01, "2,000 draws")
         >>> print(found)
         1.2500 +- 0.0100 nats (2,000 draws)
-        >>> float(found) + 1.0
-        2.25
+        >>> value, error = found
+        >>> float(found) + 1.0 == value + 1.0
+        True
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ("value",)
@@ -74,6 +75,13 @@ class PointEstimate(Estimate):
 
     def __float__(self) -> float:
         return float(self.value)
+
+    def __iter__(self) -> Iterator[float]:
+        """`value, error = estimate`."""
+        return iter((self.value, self.value_se))
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return (self.value, self.value_se)[index]
 
     def __str__(self) -> str:
         return f"{figure(self.value, self.value_se)} nats" + (f" ({self.method})" if self.method else "")

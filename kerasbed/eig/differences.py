@@ -43,8 +43,8 @@ def compare(
     designs: Sequence,
     num_outer: int = 2048,
     num_inner: int = 16384,
-    *,
     seed: int | None = None,
+    *,
     block: int = BLOCK_ENTRIES,
 ) -> pd.DataFrame:
     """Bounds of several designs and their paired differences, on the same fresh draws.
@@ -123,8 +123,8 @@ def bound_gap(
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_outer: int = 2048,
     num_inner: int = 16384,
-    *,
     seed: int | None = None,
+    *,
     log_posterior: Callable | None = None,
 ) -> BoundGap:
     """How far a lower bound lies below the upper bound at one design, on the same draws.

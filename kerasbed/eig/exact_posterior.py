@@ -34,7 +34,7 @@ NUM_SIMULATED = 1024  # outcomes that tell whether an entry is discrete
 
 
 @checked(num_samples=positive_integer, seed=any_seed)
-def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any], *, seed: int | None = None) -> dict:
+def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any], seed: int | None = None) -> dict:
     """Draws from the exact posterior, in the form of `DesignModel.sample`.
 
     Args:

@@ -66,8 +66,8 @@ def laplace(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
     num_samples: int = 512,
-    *,
     seed: int = 0,
+    *,
     num_outcomes: int = 64,
 ) -> LaplaceEstimate:
     """The Laplace approximation of the EIG at one design.
@@ -124,7 +124,7 @@ class FisherCriterion:
     """
 
     @checked(num_samples=several, seed=integer_seed, num_outcomes=several)
-    def __init__(self, simulator: Simulator, num_samples: int = 512, *, seed: int = 0, num_outcomes: int = 64):
+    def __init__(self, simulator: Simulator, num_samples: int = 512, seed: int = 0, *, num_outcomes: int = 64):
         require_likelihood(simulator)
         simulator.prior.require_continuous("Laplace's approximation")
         self.simulator: Any = simulator  # a GaussianSimulator where there is no `_noise`

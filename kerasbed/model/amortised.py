@@ -35,7 +35,7 @@ class Amortised(backend.KerasModel):
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
     def sample(
-        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], *, seed: int | None = None
+        self, num_samples: int, conditions: Mapping[str, np.ndarray | dict], seed: int | None = None
     ) -> dict[str, np.ndarray]:
         """Draws from the amortised posterior.
 

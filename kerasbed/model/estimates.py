@@ -19,7 +19,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=several, seed=integer_seed, num_inner=positive_integer)
     @backend.simulates
-    def estimate_eig(self, num_samples: int = 4096, *, seed: int = 0, num_inner: int = 64) -> EIGEstimate:
+    def estimate_eig(self, num_samples: int = 4096, seed: int = 0, *, num_inner: int = 64) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
@@ -67,7 +67,7 @@ class Inference(backend.KerasModel):
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
-    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, *, seed: int = 0) -> np.ndarray:
+    def contributions_at(self, designs: np.ndarray | dict, num_samples: int, seed: int = 0) -> np.ndarray:
         """Per-draw contributions at given designs (count, *shape), on common draws: (count, num_samples).
 
         Example:

@@ -23,6 +23,7 @@ References: Williams (1992) for scores; Kool et al. (2019) for leave-one-out bas
 discrete outcomes, for both in designs.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from keras import ops, tree
 
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
+from kerasbed.designs.conditions import followed_conditions
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
 
@@ -74,7 +76,15 @@ def contributions(
         draws: a batch of `kerasbed.SimulatorDataset`.
         gradient: "reparameterization" or "score".
         training: whether the networks learn from this batch.
+
+    A policy's later designs depend on what was measured before, so that what networks are told of them is part of the
+    path through which the first designs are learned; a static design's pull on networks is cut (`as_condition`).
     """
+    with contextlib.nullcontext() if space.is_static else followed_conditions():
+        return _contributions(simulator, objective, space, draws, gradient, training)
+
+
+def _contributions(simulator, objective, space, draws, gradient, training) -> Contributions:
     if rows_per_draw(gradient, simulator) > 1:
         return exact_sum(simulator, objective, space, draws, training)
     design, outcome = space.measure(simulator, draws)

@@ -167,7 +167,7 @@ class Simulator:
 
     @checked(num_samples=positive_integer, seed=any_seed)
     def simulate(
-        self, num_samples: int, design: Design | np.ndarray | dict, *, seed: int | None = None, per_draw: bool = False
+        self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, *, per_draw: bool = False
     ) -> dict:
         """Simulate experiments.
 

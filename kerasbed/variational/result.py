@@ -83,7 +83,7 @@ class VariationalFit:
     # -- draws and densities ----------------------------------------------------------------------------------------
 
     @checked(num_samples=positive_integer, seed=integer_seed)
-    def log_weights(self, num_samples: int = 10_000, *, seed: int = 0) -> np.ndarray:
+    def log_weights(self, num_samples: int = 10_000, seed: int = 0) -> np.ndarray:
         """Log importance weights log p(y, theta) - log q(theta) at fresh draws, (num,) or (datasets, num)."""
         return self.objective.log_weights(self.phi, fresh_points(self.family, num_samples, seed), self.data)
 
@@ -196,7 +196,7 @@ class VariationalFit:
         return self._moments[1] if self.family.is_conditional else self._moments[1][0]
 
     @checked(num_samples=positive_integer, seed=integer_seed)
-    def to_arviz(self, num_samples: int = 1000, *, seed: int = 0, dataset: int = 0) -> Any:
+    def to_arviz(self, num_samples: int = 1000, seed: int = 0, *, dataset: int = 0) -> Any:
         """Draws for one data set as an `arviz.InferenceData` with one chain."""
         draws = self.sample(num_samples, seed=seed)
         return diagnostics.arviz().from_dict(posterior={name: values[dataset][None] for name, values in draws.items()})

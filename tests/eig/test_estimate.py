@@ -68,3 +68,9 @@ def test_estimates_name_their_settings_and_errors():
     assert found.standard_error == found.value_se
     assert str(prior_entropy()) == "1.4189 +- 0.0000 nats (closed form)"
     np.testing.assert_array_equal(TABLE.eig_se, TABLE.error)
+
+
+def test_a_point_estimate_unpacks_into_value_and_error():
+    found = kb.eig.LaplaceEstimate(3.0, 0.1, "Laplace")
+    value, error = found
+    assert (value, error) == found[:2] == (3.0, 0.1)
