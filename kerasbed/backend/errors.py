@@ -23,7 +23,7 @@ class KerasbedError(Exception):
         ...     kb.Prior(rate=stats.norm()).sample(0)
         ... except kb.errors.KerasbedError as error:
         ...     print(type(error).__name__, "-", error)
-        ArgumentError - num is 0, but a positive integer was expected.
+        ArgumentError - num_samples is 0, but a positive integer was expected.
     """
 
 

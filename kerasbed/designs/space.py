@@ -35,7 +35,7 @@ class Space:
         >>> design = kb.designs.Box((2,), 0.0, 10.0)
         >>> space = design.space  # without the weight that is learned
         >>> space.contains([2.0, 11.0]), space == kb.designs.Box((2,), 0.0, 10.0).space
-        (array([ True, False]), True)
+        (False, True)
     """
 
     # Whether float32 cannot hold the values of this space; known after `find_range`.

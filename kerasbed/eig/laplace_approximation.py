@@ -55,7 +55,7 @@ class LaplaceEstimate(PointEstimate):
     """An approximate EIG in nats, no bound, and the standard error of all that was drawn for it.
 
     Example:
-        >>> found = kb.eig.laplace(simulator, model.design.numpy())
+        >>> found = kb.eig.laplace(simulator, np.array([0.5, 0.5]))
         >>> float(found), found.value_se < 1e-6  # exact for a linear experiment with Gaussian noise
         (1.0551, True)
     """
