@@ -85,7 +85,7 @@ def test_a_bad_count_seed_or_shape_is_told_by_its_name(function, argument, kind)
         return
     for value in bad:
         optional = value is None and (argument.default is None or "None" in str(argument.annotation))
-        natural = argument.name == "initial_epoch" and not isinstance(value, bool) and value == 0
+        natural = argument.name in ("initial_epoch", "degree") and not isinstance(value, bool) and value == 0
         values = argument.name == "starts" and isinstance(value, list)  # or designs to start from
         if optional or natural or values:
             continue

@@ -45,8 +45,8 @@ def importance(
     posterior: Posterior,
     num_outer: int = 4096,
     num_inner: int = 64,
-    seed: int = 0,
     *,
+    seed: int = 0,
     check: bool = True,
 ) -> EIGEstimate:
     """Lower (ACE) and upper (VNMC) bound of the EIG at one design from a trained posterior network.
