@@ -37,7 +37,7 @@ class BoundGap(PointEstimate):
     relative: float = np.nan
 
 
-@checked(num_outer=several, num_inner=positive_integer, seed=integer_seed, block=positive_integer)
+@checked(num_outer=several, num_inner=several, seed=integer_seed, block=positive_integer)
 def compare(
     simulator: Simulator,
     designs: Sequence,
@@ -117,7 +117,7 @@ def _corrected(terms, first=None):
     return reliability.jackknifed(terms.lower - first.lower, left_out, terms.sizes)
 
 
-@checked(num_outer=several, num_inner=positive_integer, seed=integer_seed)
+@checked(num_outer=several, num_inner=several, seed=integer_seed)
 def bound_gap(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,

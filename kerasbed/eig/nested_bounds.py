@@ -50,7 +50,7 @@ CARRIED = 0.05  # share of the upper bound that outcomes far from every inner dr
 
 @checked(
     num_outer=several,
-    num_inner=positive_integer,
+    num_inner=several,
     seed=integer_seed,
     block=positive_integer,
     num_nuisance=positive_integer,
@@ -192,7 +192,7 @@ class Contributions:
     Equal seeds give equal parameters and noise at every design, so that differences between designs are paired.
     """
 
-    @checked(num_outer=several, num_inner=positive_integer, block=positive_integer, num_nuisance=positive_integer)
+    @checked(num_outer=several, num_inner=several, block=positive_integer, num_nuisance=positive_integer)
     def __init__(
         self,
         simulator: Simulator,

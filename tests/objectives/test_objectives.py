@@ -11,6 +11,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed import backend, objectives
 from kerasbed.designs.conditions import followed_conditions
+from kerasbed.eig import learned_bound
 from kerasbed.networks.posterior import REGION_DECAY
 from kerasbed.simulators import datasets
 from tests.linear_experiments import (
@@ -223,7 +224,7 @@ def test_estimates_warn_near_the_ceiling():
     model = make("PriorContrastive, fresh", trainable=False)
     ceiling = model.objective.ceiling(512)
     with pytest.warns(UserWarning, match="largest value it can take"):
-        model._warn_saturated(ceiling - 1.0, ceiling)
+        learned_bound._warn_saturated(ceiling - 1.0, ceiling)
 
 
 @pytest.mark.parametrize("name", ["PriorContrastive, fresh", "NestedMonteCarlo", "InfoNCE"])

@@ -6,6 +6,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.problems import michaelis_menten
+from kerasbed.simulators import datasets
 from tests import toys
 
 
@@ -33,7 +34,8 @@ def test_the_bound_is_honest():
     num = 500
     exact = grid_contributions(simulator, model.design, num, seed=4)
     draws = {"parameters": simulator.prior.sample(num, rng), "noise": simulator.draw_noise(num, (7,), rng)}
-    bound = model._contributions_of(model._complete(draws))
+    draws = datasets.complete_draws(draws, simulator, (model.objective, model.design), model.seed)
+    bound = model.study.values(draws)
     gap = bound - exact
     assert gap.mean() < 3 * gap.std() / np.sqrt(num)
     assert bound.mean() > 0.5 * exact.mean()
