@@ -384,7 +384,7 @@ def test_a_rule_of_ones_own_is_fixed_under_a_keras_optimizer(conjugate):
             return np.tile(stats.norm.ppf((np.arange(8) + 0.5) / 8)[:, None], dim)
 
     by_rule, by_points = (
-        conjugate.refit(base_samples=given, optimizer=keras.optimizers.Adam(0.1), max_iterations=5, num_fresh=100)
+        conjugate.refit(base_samples=given, optimizer=keras.optimizers.Adam(0.1), max_iterations=5, num_samples=100)
         for given in (Midpoints(), Midpoints().normal(2))
     )
     np.testing.assert_allclose(by_rule.phi, by_points.phi, atol=1e-12)
