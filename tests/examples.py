@@ -67,7 +67,7 @@ def parsed(name: str, value: object, names: dict[str, object]) -> doctest.DocTes
 def run(test: doctest.DocTest) -> str:
     """What went wrong in an example, in doctest's words; empty where nothing did. Its names stay in `test.globs`."""
     told = []
-    doctest.DocTestRunner(Checker(), optionflags=OPTIONS).run(test, out=told.append, clear_globs=False)
+    doctest.DocTestRunner(Checker(), verbose=False, optionflags=OPTIONS).run(test, out=told.append, clear_globs=False)
     return "".join(told)
 
 
