@@ -26,6 +26,8 @@ class KerasbedError(Exception):
         ArgumentError - num_samples is 0, but a positive integer was expected.
     """
 
+    __init__ = Exception.__init__  # TensorFlow hands on errors from a traced function only where they are made so
+
 
 class ArgumentError(KerasbedError, ValueError, TypeError):
     """A count, seed or shape that is none.
@@ -157,6 +159,8 @@ class MissingFileError(FileError, FileNotFoundError):
         Traceback (most recent call last):
         kerasbed.backend.errors.MissingFileError: ...nowhere.keras...
     """
+
+    __init__ = FileNotFoundError.__init__
 
 
 class KerasbedWarning(UserWarning):
