@@ -7,12 +7,12 @@ whatever the networks; training only decides how tight it is (Barber and Agakov,
 from collections.abc import Sequence
 
 import numpy as np
-from keras import tree
 
 from kerasbed.backend import errors, numerics
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
+from kerasbed.simulators import experiments
 
 
 def contributions(study: Study, num_samples: int, seed: int | Sequence[int] = 0) -> np.ndarray:
@@ -24,9 +24,8 @@ def contributions_at(
     study: Study, designs: np.ndarray | dict, num_samples: int, seed: int | Sequence[int] = 0
 ) -> np.ndarray:
     """Contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
-    count, found = len(tree.flatten(designs)[0]), []
+    singles, found = experiments.one_by_one(designs), []
     for draws in study.draws(num_samples, seed):
-        singles = [tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count)]
         found.append([study.values(draws | {"design": design}) for design in singles])
     return np.concatenate(found, axis=1)[:, :num_samples]
 

@@ -32,6 +32,7 @@ from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.eig.reliability import HEADROOM
 from kerasbed.eig.study import Study
+from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import GaussianSimulator
 
 CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
@@ -91,8 +92,7 @@ def by_objective(study: Study) -> Comparison:
 
 
 def _block(evaluate, draws, designs):
-    rows = [tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(count_of(designs))]
-    return np.stack([evaluate(draws | {"design": design}) for design in rows])
+    return np.stack([evaluate(draws | {"design": design}) for design in experiments.one_by_one(designs)])
 
 
 def estimation_draws(study: Study, num_samples: int, seed: int | Sequence[int]) -> list[dict]:

@@ -28,7 +28,7 @@ from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
-from kerasbed.simulators import datasets, files, pairs
+from kerasbed.simulators import datasets, experiments, files, pairs
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
@@ -162,8 +162,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """Whether the matrix product for pairs loses too many digits at some designs of the space."""
         designs = self.design.sample(PAIR_DESIGNS, streams.entropy(self.seed, "pair check designs"))
         check = pairs.PairCheck(self.simulator, backend.simulation_dtype())
-        singles = [keras.tree.map_structure(lambda v, i=i: v[i : i + 1], designs) for i in range(PAIR_DESIGNS)]
-        return not all(check.product_is_exact(design, self.seed) for design in singles)
+        return not all(check.product_is_exact(design, self.seed) for design in experiments.one_by_one(designs))
 
     @property
     def needs_independent_draws(self) -> bool:

@@ -5,12 +5,19 @@ seeds give equal parameters and noise in all of them.
 """
 
 import numpy as np
+from keras import tree
 
 from kerasbed import backend
 from kerasbed.designs import Design
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator, design_shape
 from kerasbed.simulators.simulator import lifted as lifted
+
+
+def one_by_one(designs: np.ndarray | dict[str, np.ndarray]) -> list:
+    """Designs (count, *shape), or a dict of those, as a list of (1, *shape)."""
+    count = len(tree.flatten(designs)[0])
+    return [tree.map_structure(lambda values, i=i: values[i : i + 1], designs) for i in range(count)]
 
 
 def draw(
