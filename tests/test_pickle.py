@@ -9,6 +9,7 @@ from keras import ops, tree
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed.priors import flow
 from tests import toys
 
 pytestmark = pytest.mark.one_backend
@@ -192,8 +193,14 @@ def marked(name, *case):
     return pytest.param(*case, id=name, marks=[pytest.mark.one_backend] if name in NO_BACKEND else [])
 
 
+@pytest.fixture
+def short_training(monkeypatch):
+    """A flow is copied, however good it is."""
+    monkeypatch.setattr(flow, "STEPS", flow.ROUND)
+
+
 @pytest.mark.parametrize(("make", "numbers"), [marked(*case) for case in CASES])
-@pytest.mark.usefixtures("lean_networks")
+@pytest.mark.usefixtures("lean_networks", "short_training")
 @pytest.mark.filterwarnings("ignore:.*variational fit did not converge:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*importance weights:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*density fitted to:UserWarning")
