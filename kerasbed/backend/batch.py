@@ -50,14 +50,24 @@ def num_draws(draws: Mapping[str, Any]) -> Any:
     return ops.shape(whole(draws)[NOISE])[0]
 
 
+def at_design(draws: Mapping[str, Any], design: Any) -> dict[str, Any]:
+    """A batch whose draws are all measured at a design, (1 or batch, *shape)."""
+    return {**draws, DESIGN: design}
+
+
 def extra(draws: Mapping[str, Any], name: str, default: Any = None) -> Any:
     """Extra draws of that name, one for each row; `default` where the batch has none."""
-    return draws.get(EXTRA, {}).get(name, default)
+    return extras(draws).get(name, default)
+
+
+def extras(draws: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All extra draws by their names; none where the batch has none."""
+    return draws.get(EXTRA, {})
 
 
 def without_extra(draws: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """A batch without some of its extra draws."""
-    return {**draws, EXTRA: {name: values for name, values in draws.get(EXTRA, {}).items() if name not in names}}
+    return {**draws, EXTRA: {name: values for name, values in extras(draws).items() if name not in names}}
 
 
 def drawn_extra(providers: Collection[Any], num: int, rng: np.random.Generator) -> dict[str, Any]:

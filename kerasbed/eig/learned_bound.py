@@ -4,29 +4,27 @@ What an objective learned does not know of the draws that it is evaluated on, so
 whatever the networks; training only decides how tight it is (Barber and Agakov, 2003).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import batch, errors, numerics, streams
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
 from kerasbed.simulators import experiments
 
 
-def contributions(study: Study, num_samples: int, seed: int | Sequence[int] = 0) -> np.ndarray:
+def contributions(study: Study, num_samples: int, seed: streams.Entropy = 0) -> np.ndarray:
     """Contributions at the current design, (num_samples,)."""
     return np.concatenate([study.values(draws) for draws in study.draws(num_samples, seed)])[:num_samples]
 
 
 def contributions_at(
-    study: Study, designs: np.ndarray | dict, num_samples: int, seed: int | Sequence[int] = 0
+    study: Study, designs: np.ndarray | dict, num_samples: int, seed: streams.Entropy = 0
 ) -> np.ndarray:
     """Contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
     singles, found = experiments.one_by_one(designs), []
     for draws in study.draws(num_samples, seed):
-        found.append([study.values(draws | {"design": design}) for design in singles])
+        found.append([study.values(batch.at_design(draws, design)) for design in singles])
     return np.concatenate(found, axis=1)[:, :num_samples]
 
 
@@ -34,8 +32,8 @@ def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
     """The objective's own bound at the current design; a target's estimated entropy adds its error.
 
     Warns:
-        UserWarning: the bound is near the largest value that it can take, or what `kerasbed.eig.reliability.checked`
-            looks for.
+        SaturatedWarning: the bound is near the largest value that it can take.
+        UnreliableWarning: what `kerasbed.eig.reliability.checked` looks for.
     """
     terms = contributions(study, num_samples, seed)
     with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below

@@ -22,10 +22,9 @@ from kerasbed.model import conditions as given_data
 from kerasbed.model import possible
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
+from kerasbed.objectives.base import AUXILIARY_ROWS
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
-
-AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
 
 
 class AmortisedPosterior:

@@ -10,6 +10,7 @@ from keras import ops
 from kerasbed import backend
 from kerasbed.backend import batch, streams
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
@@ -132,7 +133,7 @@ def _simulate(simulator, design, noise_shape, num, seed):
 
 
 def _measured(simulator, design, noise_shape, draws):
-    evaluate = backend.compile_function(simulator.measure_explained, backend.simulation_dtype())
+    evaluate = compiled("measure_explained", simulator, dtype=backend.simulation_dtype())
     return _explained(evaluate, simulator, design, noise_shape, *draws)
 
 

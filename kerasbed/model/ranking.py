@@ -5,11 +5,10 @@ difference is that of the paired contributions.
 """
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from keras import ops, tree
+from keras import ops
 
 from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.reporting import LOGGER
@@ -42,7 +41,8 @@ def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: in
         among choices also what was planned and whether it was cut short.
 
     Warns:
-        UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
+        SaturatedWarning: no bound that can be afforded tells the designs apart.
+        NotConvergedWarning: the search was cut short.
     """
     begin, of_fit = time.perf_counter(), [study.seed, repeat]
     if not study.design.is_discrete:
@@ -71,7 +71,7 @@ def rank_coordinates(
     study: Study,
     u: np.ndarray,
     num_samples: int = DRAWS,
-    seed: int | Sequence[int] = 0,
+    seed: streams.Entropy = 0,
     comparison: Comparison | None = None,
 ) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the study's design.
@@ -91,7 +91,7 @@ def rank_coordinates(
         the best (paired), `cost` and `affordable` where designs cost something, and `design`.
 
     Warns:
-        UserWarning: the bound is near its largest value, and none with more room can be afforded.
+        SaturatedWarning: the bound is near its largest value, and none with more room can be afforded.
     """
     space = study.design
     designs = space.values(u)
@@ -105,7 +105,7 @@ def rank_coordinates(
     best = int(np.argmax(np.where(allowed, value, -np.inf)))
     gaps = [numerics.mean_and_error(row - contributions[best]) for row in contributions]
     table["difference"], table["difference_se"] = np.transpose(gaps)
-    table["design"] = [tree.map_structure(lambda v, i=i: v[i], designs) for i in range(len(u))]
+    table["design"] = comparisons.singles(designs)
     space.choose(u[best])
     order = np.lexsort((-value, np.arange(len(u)) != best))  # the best first, the others by value
     return pd.DataFrame(table).iloc[order].rename_axis("proposal")

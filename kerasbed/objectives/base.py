@@ -11,6 +11,8 @@ from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.priors.base import Parameters
 
+AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
+
 
 class Objective(keras.layers.Layer):
     """A bound or estimate of the EIG as a function of base samples: per-draw contributions in nats.
@@ -96,7 +98,7 @@ class Objective(keras.layers.Layer):
     def estimation_rows(self, rows_per_draw: int = 1) -> int:
         """Draws that an estimate evaluates in one call: what fits in memory, and for in-batch bounds their batch."""
         auxiliary = self.posterior is not None and self.posterior.auxiliary_dim
-        return max(1, ROWS_PER_CALL // (rows_per_draw * (128 if auxiliary else 1)))
+        return max(1, ROWS_PER_CALL // (rows_per_draw * (AUXILIARY_ROWS if auxiliary else 1)))
 
     def ceiling(self, rows: int) -> float:
         """The largest value that the objective can take, whatever the EIG, from batches of `rows` draws."""
