@@ -208,11 +208,11 @@ class Design(Space, keras.layers.Layer):
         Draws may bring their designs along; without draws that explore, this is the chosen design.
         """
         self.build()
-        if draws is not None and "design" in draws:
-            return draws["design"]
+        if draws is not None and batch.DESIGN in draws:
+            return draws[batch.DESIGN]
         if not self._is_chosen_among_several:
             return self.constrain(backend.as_simulated(self.unconstrained[:]))
-        extra = {} if draws is None else draws.get(batch.EXTRA, {})
+        extra = {} if draws is None else batch.extras(draws)
         if not self.explores or not any(name in extra for name in self.exploration_draws):
             u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
             return self.constrain(backend.as_simulated(u))
@@ -230,15 +230,15 @@ class Design(Space, keras.layers.Layer):
 
         None where rows do not share the designs of a few starts.
         """
-        extra = draws.get(batch.EXTRA, {})
-        if "design" in draws or START not in extra or self.is_discrete:
+        extra = batch.extras(draws)
+        if batch.DESIGN in draws or START not in extra or self.is_discrete:
             return None
         return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))
 
     def measure(self, simulator: Any, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
         design = self.call(draws)
-        return design, simulator.measure(draws["parameters"], design, draws["noise"])
+        return design, simulator.measure(draws[batch.PARAMETERS], design, draws[batch.NOISE])
 
     # -- choosing after training ---
 

@@ -67,12 +67,12 @@ def log_likelihood(
         outcome: (rows, *outcome_shape).
         design: (1 or rows, *shape).
     """
-    own = simulator.log_likelihood(outcome, draws["parameters"], design)
+    own = simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
     nuisance = batch.extra(draws, "nuisance")
     if target is None or not nuisance:
         return own
     count = next(iter(nuisance.values())).shape[1]
-    kept = {name: ops.repeat(draws["parameters"][name][:, None], count, axis=1) for name in target.dims}
+    kept = {name: ops.repeat(draws[batch.PARAMETERS][name][:, None], count, axis=1) for name in target.dims}
     pairs = simulator.log_likelihood(outcome[:, None], kept | nuisance, pool.lift(design))
     if side == LOWER:
         return numerics.log_mean_exp(pairs, axis=1)

@@ -80,10 +80,10 @@ class PriorContrastive(LikelihoodObjective):
         return float(np.log(rows if self.num_contrastive is None else self.num_contrastive + 1))
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
-        own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        own = self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         in_batch, number = self.num_contrastive is None, self.num_contrastive or 0
-        contrast = batch.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, number)
+        contrast = batch.whole(draws)[batch.PARAMETERS] if in_batch else pool.take_pool(draws, number)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
         pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)

@@ -77,10 +77,10 @@ def own_log_weight(
         training: whether networks train.
     """
     auxiliary = batch.extra(draws, "own_auxiliary") if posterior.auxiliary_dim else None
-    log_q = posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
+    log_q = posterior.log_prob(draws[batch.PARAMETERS], conditions, auxiliary, training=training)
     log_prior = draws.get(batch.LOG_PRIOR)
     if log_prior is None:
-        log_prior = posterior.prior.log_density(draws["parameters"])
+        log_prior = posterior.prior.log_density(draws[batch.PARAMETERS])
     return log_prior + log_p - log_q
 
 
