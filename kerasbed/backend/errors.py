@@ -35,7 +35,7 @@ class ArgumentError(KerasbedError, ValueError, TypeError):
     Example:
         >>> kb.base_samples.Sobol(2.5)
         Traceback (most recent call last):
-        kerasbed.backend.errors.ArgumentError: num is 2.5, but a positive integer was expected.
+        kerasbed.backend.errors.ArgumentError: num_samples is 2.5, but a positive integer was expected.
     """
 
 

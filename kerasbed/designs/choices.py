@@ -58,9 +58,9 @@ class _CategoricalSpace(DiscreteSpace):
         """Each entry less the mean of the options, in units of their standard deviation."""
         return flatten((design - self.options.mean()) / self.options.std())
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return np.random.default_rng(seed).choice(self.options, (num_samples, *self.shape))
 
     def contains(self, value: np.ndarray) -> bool:
         gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)

@@ -102,10 +102,10 @@ class ProductSpace(Space):
             found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        return {part: space.sample(num, rng) for part, space in self.spaces.items()}
+        return {part: space.sample(num_samples, rng) for part, space in self.spaces.items()}
 
     def contains(self, value: Mapping[str, np.ndarray]) -> bool:
         return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())

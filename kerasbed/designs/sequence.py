@@ -55,12 +55,13 @@ class SequenceSpace(Space):
         features = self.single.encode(_fold(design, self.shape))
         return ops.reshape(features, (-1, self.length * features.shape[-1]))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self._unfold(self.single.sample(num * self.length, seed))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self._unfold(self.single.sample(num_samples * self.length, seed))
 
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
-        return bool(np.all(self.single.contains(_fold(value, self.shape))))
+        parts = {name: np.asarray(part) for name, part in (value if isinstance(value, dict) else {"": value}).items()}
+        return bool(np.all(self.single.contains(_fold(parts if isinstance(value, dict) else parts[""], self.shape))))
 
     def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         parts = value if isinstance(value, dict) else {"": value}

@@ -65,9 +65,9 @@ class Space:
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        """Designs drawn over the space, (num, *shape)."""
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        """Designs drawn over the space, (num_samples, *shape)."""
         raise NotImplementedError
 
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:

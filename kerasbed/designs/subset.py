@@ -114,14 +114,15 @@ class SubsetSpace(DiscreteSpace):
         variance = square - (center - self.candidates.mean(axis=0)) ** 2
         return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        order = np.random.default_rng(seed).random((num_samples, self.number)).argsort(axis=-1)[:, : self.size]
         if self.as_mask:
             return self.candidates[order].sum(axis=1)
         return self.candidates[np.sort(order, axis=-1)]
 
     def contains(self, value: np.ndarray) -> bool:
+        value = np.asarray(value)
         if self.as_mask:
             binary = (np.abs(value) <= 1e-6) | (np.abs(value - 1.0) <= 1e-6)
             return bool(np.all(binary) and np.all(np.abs(value.sum(axis=-1) - self.size) <= 1e-6 * self.number))

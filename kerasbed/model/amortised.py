@@ -53,8 +53,9 @@ class Amortised(backend.KerasModel):
             ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers.
 
         Warns:
-            UserWarning: outcomes are far from everything that was simulated, or no possible values; more than 1% of the
-                posterior's draws were impossible under the likelihood, and were drawn again; draws are not finite.
+            OutOfTrainingWarning: outcomes are far from everything that was simulated, or no possible values.
+            PoorFitWarning: more than 1% of the posterior's draws were impossible under the likelihood, and were drawn
+                again; draws are not finite.
 
         Example:
             The exact posterior of this experiment is normal; its mean is at (0.24, 0.58) for this outcome.

@@ -38,10 +38,11 @@ class Inference(backend.KerasModel):
             known density (a function of the parameters, a sampler), it is the bound of `kerasbed.eig.certificate`.
 
         Warns:
-            UserWarning: the networks are untrained, or trained at other designs; the bound is near the largest value it
-                can take, the posterior is a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds
-                that are not finite, contradict each other or lie below zero, and tails that leave an error without
-                meaning.
+            OutOfTrainingWarning: the networks are untrained, or trained at other designs.
+            SaturatedWarning: the bound is near the largest value it can take.
+            PoorFitWarning: the posterior is a poor proposal.
+            UnreliableWarning: what `kerasbed.eig.reliability.checked` looks for: bounds that are not finite, contradict
+                each other or lie below zero, and tails that leave an error without meaning.
 
         Example:
             >>> estimate = model.estimate_eig(num_samples=1024)

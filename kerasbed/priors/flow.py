@@ -50,7 +50,7 @@ class FlowPrior(FittedPrior):
         TypeError: the network has no density or another base distribution.
 
     Warns:
-        UserWarning: as `Prior.from_samples`, or the held-out draws have a higher density under a mixture.
+        PoorFitWarning: as `Prior.from_samples`, or the held-out draws have a higher density under a mixture.
     """
 
     def __init__(
