@@ -22,6 +22,7 @@ from kerasbed.backend.versions import VERSION
 from kerasbed.callbacks import DesignHistory
 from kerasbed.eig import EIGEstimate
 from kerasbed.model.design_model import DesignModel
+from kerasbed.model.diagnosis import Diagnosis, Finding
 from kerasbed.model.saving import load
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.datasets import SimulatorDataset
@@ -36,7 +37,9 @@ __version__ = VERSION
 __all__ = [
     "DesignHistory",
     "DesignModel",
+    "Diagnosis",
     "EIGEstimate",
+    "Finding",
     "GaussianSimulator",
     "ModelChoice",
     "Prior",

@@ -284,6 +284,12 @@ class Design(Space, keras.layers.Layer):
         with backend.wide_simulation(self.wide):
             return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
 
+    def coordinates(self) -> np.ndarray:
+        """Unconstrained coordinates of the current design, (*unconstrained_shape)."""
+        self.build()
+        is_chosen = self._is_chosen_among_several and float(ops.convert_to_numpy(self.is_chosen)) > 0
+        return np.array(ops.convert_to_numpy(self.chosen if is_chosen else self.unconstrained))[0]
+
     def assign(self, value: ArrayLike | dict[str, ArrayLike]) -> None:
         """Set the current design, (*shape) in the user's units.
 

@@ -21,9 +21,10 @@ from kerasbed.callbacks import DesignHistory, EpochTeller, NonFiniteGuard
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
-from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving, training_data
+from kerasbed.model import checks, diagnosis, gradient_choice, optimizers, ranking, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
+from kerasbed.model.diagnosis import TrainingRecord
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
 from kerasbed.networks.posterior import Posterior
@@ -60,6 +61,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     Attributes:
         starts_table: pandas table of the designs compared after training, best first; see
             `kerasbed.model.ranking.rank_coordinates`. None where a single design was learned.
+        diagnosis: `kerasbed.Diagnosis` of the last `fit`; None before it, or where it was not asked for.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -118,6 +120,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
         self.fits = 0
         self.design_history = None
+        self.diagnosis: diagnosis.Diagnosis | None = None
         self.design.set_starts(starts)
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
@@ -265,9 +268,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         initial_epoch: int = 0,
         shuffle: bool = True,
+        diagnose: bool = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the design and the networks.
+        """Train the design and the networks, and say how it went.
 
         Args:
             x: `SimulatorDataset`; None makes one. Also a dict of arrays with its keys, a `tf.data.Dataset` or a torch
@@ -277,10 +281,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
             callbacks: Keras callbacks.
             initial_epoch: where to resume; the data and the decay of the default rates go on from there.
+            diagnose: end with checks of the training, `diagnosis`, whose alarms are logged; False leaves them out.
             **kwargs: `verbose`, `validation_freq` and what else `keras.Model.fit` takes.
 
         Returns:
-            `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+            `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density);
+            its attribute `diagnosis` is that of the model.
 
         Example:
             >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
@@ -295,8 +301,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
-        self.design_history = DesignHistory()
-        added = [self.design_history, NonFiniteGuard(batch_size)]
+        self.design_history, record = DesignHistory(), TrainingRecord()
+        added = [self.design_history, record, NonFiniteGuard(batch_size)]
         if online:
             data = datasets.Epochs(data)
             added.append(EpochTeller(data))
@@ -315,7 +321,16 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if self.design.explores:
             self.starts_table = ranking.rank(self.study, repeat=self.fits)
         self._warn_over_budget()
+        self.diagnosis = None
+        if diagnose:
+            self._diagnose(record, history, batch_size)
         return history
+
+    def _diagnose(self, record, history, batch_size):
+        """Say how a training went: in the log, in its history and as `diagnosis`."""
+        found = diagnosis.diagnose(self.study, record, self.optimizer, history.history, batch_size)
+        self.diagnosis = history.diagnosis = found
+        diagnosis.tell(found)
 
     def fit_posterior(
         self, network: keras.Layer | None = None, summary_network: keras.Layer | None = None, **fit_arguments: Any

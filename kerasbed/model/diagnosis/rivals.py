@@ -1,0 +1,96 @@
+"""Is there a better design? About a hundred others, random and perturbed, against the learned one on common draws.
+
+Differences are paired, so that a few hundred experiments tell designs apart. The best of a hundred differences is large
+by chance: those that look better are judged again on fresh draws, and only a difference of four standard errors that is
+worth having is an alarm. The comparison is by the in-batch contrastive bound, the same law for every design: networks
+know only designs that they met.
+"""
+
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from kerasbed.backend import numerics, streams
+from kerasbed.eig import reliability
+from kerasbed.eig.study import Study
+from kerasbed.model.diagnosis.experiments import OUTER, Pairs
+from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
+from kerasbed.simulators import experiments
+
+RANDOM, PERTURBED, FEWEST = 48, 48, 16
+SCALES = (0.1, 0.3, 1.0)  # of perturbations, in unconstrained coordinates
+ENTRIES = 2**25  # pairs times outcome entries that all designs together may take
+AGAIN, REPEATS = 3, 8  # designs that are judged again, on so many blocks of draws
+PROMISING, ALARMING = 2.0, 4.0  # standard errors
+WORTH = 0.02  # of the bound, and nats
+SEARCH = "Start from there (initial=), learn several designs at once (starts=8), or train longer."
+
+
+def rivals(study: Study, likelihoods: Pairs) -> Finding:
+    """The learned design against others of its space."""
+    designs = _others(study, likelihoods)
+    if not designs:
+        return Finding("other designs", OPEN, "No other design of the space is within the budget.")
+    draws = likelihoods.draw("rivals")
+    learned = likelihoods.in_batch(likelihoods.shape, draws)
+    if np.mean(learned) > np.log(OUTER) - reliability.HEADROOM:
+        told = f"The EIG is too high for a comparison by {OUTER} draws."
+        return Finding("other designs", OPEN, told, "Compare designs with kb.eig.compare or model.eig_landscape.")
+    scores = [numerics.mean_and_error(likelihoods.in_batch(design, draws) - learned) for design in designs]
+    ratio = [value / error if error > 0 and np.isfinite(value) else 0.0 for value, error in scores]
+    order = [i for i in np.argsort(ratio)[::-1][:AGAIN] if ratio[i] > PROMISING]
+    if not order:
+        best = max((value for value, _ in scores if np.isfinite(value)), default=np.nan)
+        told = f"None of {len(designs)} other designs is better; the best differs by {best:.3f} nats."
+        return Finding("other designs", GOOD, told, "", best, np.nan, WORTH)
+    return _judged_again(study, likelihoods, [designs[i] for i in order], len(designs))
+
+
+def _judged_again(study, likelihoods, designs, count) -> Finding:
+    blocks = [likelihoods.draw("rivals again", k) for k in range(REPEATS)]
+    learned = np.concatenate([likelihoods.in_batch(likelihoods.shape, draws) for draws in blocks])
+    limit, found = max(WORTH, WORTH * float(np.mean(learned))), []
+    for design in designs:
+        terms = np.concatenate([likelihoods.in_batch(design, draws) for draws in blocks])
+        found.append((*numerics.mean_and_error(terms - learned), design))
+    value, error, design = max(found, key=lambda entry: entry[0])
+    told = f"The best of {count} other designs has {value:+.3f} +- {error:.3f} nats against the learned one"
+    if not (value > ALARMING * error and value > limit):
+        return Finding("other designs", GOOD, told + ".", "", value, error, limit)
+    shown = tree.map_structure(lambda leaf: np.round(leaf[0], 4).tolist(), design)
+    return Finding("other designs", ALARM, f"{told}: {shown}.", SEARCH, value, error, limit)
+
+
+def _others(study, likelihoods) -> list:
+    """Designs (1, *shape) of the space, within its budget."""
+    space, rng = study.design, streams.of(study.seed, "diagnosis designs")
+    width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
+    count = max(FEWEST, min(RANDOM + PERTURBED, ENTRIES // (OUTER * OUTER * width)))
+    drawn = experiments.one_by_one(space.sample(count // 2, rng))
+    near = experiments.one_by_one(_perturbed(space, count - count // 2, rng))
+    designs = [design for design in [*drawn, *near] if space.contains(_of_one(design))]
+    if study.cost is None:
+        return designs
+    affordable = study.cost.affordable(tree.map_structure(lambda *leaves: np.concatenate(leaves), *designs))
+    return [design for design, within in zip(designs, affordable, strict=True) if within]
+
+
+def _of_one(design) -> Any:
+    return tree.map_structure(lambda leaf: leaf[0], design)
+
+
+def _perturbed(space, count, rng) -> np.ndarray | dict:
+    """Neighbours of the learned design: exchanges where it is a choice, small and large shifts elsewhere."""
+    u = space.coordinates()
+    if space.is_discrete:
+        near = space.neighbours(space.settled(u[None])[0])
+        near = near[rng.permutation(len(near))[:count]]
+        return space.values(near if len(near) else u[None])
+    scales = np.resize(SCALES, count).reshape(-1, *[1] * u.ndim)
+    shifts = scales * rng.standard_normal((count, *u.shape))
+    one_entry = np.arange(count) % 2 == 1  # every other one moves a single entry
+    kept = np.zeros((count, u.size), bool)
+    kept[np.arange(count), rng.integers(u.size, size=count)] = True
+    shifts = np.where(one_entry.reshape(-1, *[1] * u.ndim), shifts * 3.0 * kept.reshape(shifts.shape), shifts)
+    return space.values((u + shifts).astype(space.float_type))
