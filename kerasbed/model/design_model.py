@@ -268,7 +268,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         initial_epoch: int = 0,
         shuffle: bool = True,
-        diagnose: bool = True,
+        diagnose: bool | str = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train the design and the networks, and say how it went.
@@ -281,7 +281,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
             callbacks: Keras callbacks.
             initial_epoch: where to resume; the data and the decay of the default rates go on from there.
-            diagnose: end with checks of the training, `diagnosis`, whose alarms are logged; False leaves them out.
+            diagnose: end with checks of the training, `diagnosis`, whose alarms are logged; False leaves them out, and
+                "thorough" also compares designs where there is no likelihood, by a small network over the space.
             **kwargs: `verbose`, `validation_freq` and what else `keras.Model.fit` takes.
 
         Returns:
@@ -323,12 +324,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self._warn_over_budget()
         self.diagnosis = None
         if diagnose:
-            self._diagnose(record, history, batch_size)
+            self._diagnose(record, history, batch_size, diagnose == "thorough")
         return history
 
-    def _diagnose(self, record, history, batch_size):
+    def _diagnose(self, record, history, batch_size, thorough):
         """Say how a training went: in the log, in its history and as `diagnosis`."""
-        found = diagnosis.diagnose(self.study, record, self.optimizer, history.history, batch_size)
+        found = diagnosis.diagnose(self.study, record, self.optimizer, history.history, batch_size, thorough)
         self.diagnosis = history.diagnosis = found
         diagnosis.tell(found)
 

@@ -19,15 +19,19 @@ from kerasbed.model.diagnosis import experiments, training
 from kerasbed.model.diagnosis.findings import OPEN, Diagnosis, Finding
 from kerasbed.model.diagnosis.record import TrainingRecord
 from kerasbed.model.diagnosis.rivals import rivals
+from kerasbed.model.diagnosis.small_network import WELL_KNOWN, SmallNetwork
 
 CHECKS = ("gap", "inner weights", "outer terms", "number range", "other designs")  # by experiments
+LONG = 5000  # steps of a training from which a small network over the space costs little beside it
 WITHOUT_LIKELIHOOD = (
-    "There is no likelihood of all parameters at a fixed design to check this with. Define log_likelihood, or train "
-    "over the space and compare designs there: SimulatorDataset(..., designs='space'), model.eig_landscape()."
+    "There is no likelihood of all parameters at a fixed design to check this with. Define log_likelihood; designs are "
+    "compared without one by fit(..., diagnose='thorough')."
 )
 
 
-def diagnose(study: Study, record: TrainingRecord, optimizer: Any, history: dict, batch_size: int) -> Diagnosis:
+def diagnose(
+    study: Study, record: TrainingRecord, optimizer: Any, history: dict, batch_size: int, thorough: bool = False
+) -> Diagnosis:
     """How a training went.
 
     Args:
@@ -36,6 +40,7 @@ def diagnose(study: Study, record: TrainingRecord, optimizer: Any, history: dict
         optimizer: of the model.
         history: metrics of each epoch by name; "skipped" and "nonfinite" are looked at.
         batch_size: draws of a step.
+        thorough: also compare designs where there is no likelihood, by a small network trained over the space.
     """
     began = time.process_time()
     skipped, left_out = (float(np.sum(history.get(name, 0.0))) for name in ("skipped", "nonfinite"))
@@ -50,13 +55,14 @@ def diagnose(study: Study, record: TrainingRecord, optimizer: Any, history: dict
     if study.design.placed_variables:
         findings.append(training.signal(study.design, optimizer, at_edge))
     findings += [edge] if edge is not None else []
-    findings += _by_experiments(study, record)
+    findings += _by_experiments(study, record, thorough or record.steps >= LONG)
     return Diagnosis(tuple(findings), time.process_time() - began)
 
 
-def _by_experiments(study, record) -> list[Finding]:
+def _by_experiments(study, record, thorough) -> list[Finding]:
     if not study.has_likelihood:
-        return [Finding(check, OPEN, "Not checked.", WITHOUT_LIKELIHOOD) for check in CHECKS]
+        found = [Finding(check, OPEN, "Not checked.", WITHOUT_LIKELIHOOD) for check in CHECKS]
+        return [*found[:-1], _by_network(study, record)] if thorough and study.design.is_static else found
     if record.steps < training.BRIEF:
         text = f"Not checked after fewer than {training.BRIEF} steps."
         return [Finding(check, OPEN, text, training.LONGER) for check in CHECKS]
@@ -67,6 +73,16 @@ def _by_experiments(study, record) -> list[Finding]:
         return [*found, rivals(study, likelihoods)] if study.design.trainable else found
     except KerasbedError as error:
         return [Finding(check, OPEN, f"Could not be checked: {error}") for check in CHECKS]
+
+
+def _by_network(study, record) -> Finding:
+    """Other designs, by a small network; inconclusive where it knows too little of the learned one."""
+    learned, comparison = training.bound(record)[0], SmallNetwork(study, study.seed)
+    reached = float(np.mean(comparison.terms([comparison.shape], "rivals")))
+    if not reached >= WELL_KNOWN * learned:
+        told = f"A small network reaches {reached:.3f} at the learned design, far below the bound {learned:.3f} there."
+        return Finding(CHECKS[-1], OPEN, told, "Train over the space: SimulatorDataset(..., designs='space').")
+    return rivals(study, comparison)
 
 
 def tell(diagnosis: Diagnosis) -> None:

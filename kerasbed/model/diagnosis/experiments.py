@@ -37,6 +37,8 @@ class Pairs:
         seed: of the draws.
     """
 
+    ceiling = float(np.log(OUTER))  # of `terms`
+
     def __init__(self, study: Study, seed: int | Sequence[int]):
         self.study, self.seed = study, seed
         self.shape = experiments.lifted(study.design)
@@ -58,6 +60,11 @@ class Pairs:
             self._use(pairs.with_direct_pairs(self.simulator))
             return self.in_batch(design, draws)
         return own - special.logsumexp(log_p, axis=1) + np.log(OUTER)
+
+    def terms(self, designs: list, purpose: str, index: int = 0) -> np.ndarray:
+        """Terms of the in-batch bound at designs (1, *shape) each, on common draws: (count, OUTER)."""
+        draws = self.draw(purpose, index)
+        return np.stack([self.in_batch(design, draws) for design in designs])
 
     def contrasted(self, design: np.ndarray | dict, draws: tuple, blocks: int) -> tuple[np.ndarray, ...]:
         """log p (OUTER,), log p of the pairs (OUTER, blocks OUTER), and outcomes (OUTER, *outcome_shape)."""

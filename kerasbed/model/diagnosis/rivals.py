@@ -14,7 +14,7 @@ from keras import tree
 from kerasbed.backend import numerics, streams
 from kerasbed.eig import reliability
 from kerasbed.eig.study import Study
-from kerasbed.model.diagnosis.experiments import OUTER, Pairs
+from kerasbed.model.diagnosis.experiments import OUTER
 from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
 from kerasbed.simulators import experiments
 
@@ -27,33 +27,35 @@ WORTH = 0.02  # of the bound, and nats
 SEARCH = "Start from there (initial=), learn several designs at once (starts=8), or train longer."
 
 
-def rivals(study: Study, likelihoods: Pairs) -> Finding:
-    """The learned design against others of its space."""
-    designs = _others(study, likelihoods)
+def rivals(study: Study, comparison: Any) -> Finding:
+    """The learned design against others of its space.
+
+    Args:
+        study: with the learned design.
+        comparison: `experiments.Pairs`, or `small_network.SmallNetwork` where there is no likelihood.
+    """
+    designs = _others(study)
     if not designs:
         return Finding("other designs", OPEN, "No other design of the space is within the budget.")
-    draws = likelihoods.draw("rivals")
-    learned = likelihoods.in_batch(likelihoods.shape, draws)
-    if np.mean(learned) > np.log(OUTER) - reliability.HEADROOM:
-        told = f"The EIG is too high for a comparison by {OUTER} draws."
+    terms = comparison.terms([comparison.shape, *designs], "rivals")
+    if np.mean(terms[0]) > comparison.ceiling - reliability.HEADROOM:
+        told = f"The EIG is too near the ceiling {comparison.ceiling:.2f} of a comparison by {terms.shape[1]} draws."
         return Finding("other designs", OPEN, told, "Compare designs with kb.eig.compare or model.eig_landscape.")
-    scores = [numerics.mean_and_error(likelihoods.in_batch(design, draws) - learned) for design in designs]
+    scores = [numerics.mean_and_error(of_design - terms[0]) for of_design in terms[1:]]
     ratio = [value / error if error > 0 and np.isfinite(value) else 0.0 for value, error in scores]
     order = [i for i in np.argsort(ratio)[::-1][:AGAIN] if ratio[i] > PROMISING]
-    if not order:
-        best = max((value for value, _ in scores if np.isfinite(value)), default=np.nan)
-        told = f"None of {len(designs)} other designs is better; the best differs by {best:.3f} nats."
-        return Finding("other designs", GOOD, told, "", best, np.nan, WORTH)
-    return _judged_again(study, likelihoods, [designs[i] for i in order], len(designs))
+    if order:
+        return _judged_again(comparison, [designs[i] for i in order], len(designs))
+    best = max((value for value, _ in scores if np.isfinite(value)), default=np.nan)
+    told = f"None of {len(designs)} other designs is better; the best differs by {best:.3f} nats."
+    return Finding("other designs", GOOD, told, "", best, np.nan, WORTH)
 
 
-def _judged_again(study, likelihoods, designs, count) -> Finding:
-    blocks = [likelihoods.draw("rivals again", k) for k in range(REPEATS)]
-    learned = np.concatenate([likelihoods.in_batch(likelihoods.shape, draws) for draws in blocks])
-    limit, found = max(WORTH, WORTH * float(np.mean(learned))), []
-    for design in designs:
-        terms = np.concatenate([likelihoods.in_batch(design, draws) for draws in blocks])
-        found.append((*numerics.mean_and_error(terms - learned), design))
+def _judged_again(comparison, designs, count) -> Finding:
+    blocks = [comparison.terms([comparison.shape, *designs], "rivals again", k) for k in range(REPEATS)]
+    learned, *others = np.concatenate(blocks, axis=1)
+    limit = max(WORTH, WORTH * float(np.mean(learned)))
+    found = [(*numerics.mean_and_error(terms - learned), design) for terms, design in zip(others, designs, strict=True)]
     value, error, design = max(found, key=lambda entry: entry[0])
     told = f"The best of {count} other designs has {value:+.3f} +- {error:.3f} nats against the learned one"
     if not (value > ALARMING * error and value > limit):
@@ -62,7 +64,7 @@ def _judged_again(study, likelihoods, designs, count) -> Finding:
     return Finding("other designs", ALARM, f"{told}: {shown}.", SEARCH, value, error, limit)
 
 
-def _others(study, likelihoods) -> list:
+def _others(study) -> list:
     """Designs (1, *shape) of the space, within its budget."""
     space, rng = study.design, streams.of(study.seed, "diagnosis designs")
     width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
