@@ -124,7 +124,7 @@ def _without_modes():
 
 
 def _nan_gradient():
-    return trained(Root(), one_way(initial=[0.0]))
+    return trained(Root(), kb.designs.Box((1,), -1.0, 1.0, initial=[0.0]))
 
 
 def _failing():

@@ -289,12 +289,20 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density);
             its attribute `diagnosis` is that of the model.
 
+        Raises:
+            ValueError: there is nothing to learn, a batch lacks what it needs, or a callback sets rates that are planned.
+
         Example:
             >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
             >>> history = other.fit(epochs=2, steps_per_epoch=50, batch_size=256, verbose=0)
             >>> other.design.numpy().round(1), [round(eig, 1) for eig in history.history["eig"]]
             (array([0.5, 0.5], dtype=float32), [1.0, 1.0])
         """
+        if not self.trainable_variables:
+            raise ValueError(
+                f"There is nothing to learn: the design is fixed (trainable=False), and {type(self.objective).__name__} "
+                "has no network. Use estimate_eig for its EIG, or fit_posterior for a posterior at it."
+            )
         if not self.compiled:
             self.compile()
         study, seed = self.study, streams.entropy(self.seed, "training", self.fits)

@@ -34,6 +34,11 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Follow the schedule from step `start` over `steps` steps."""
         self.start, self.steps = int(start), int(steps)
 
+    @property
+    def mean(self) -> float:
+        """Mean rate over a plan: both the warm-up and the decay are half the largest rate on average."""
+        return self.rate if self.steps is None else 0.5 * self.rate
+
     def __call__(self, step):
         if self.steps is None:
             return self.rate

@@ -71,14 +71,16 @@ def test_a_design_at_the_wrong_end_meets_better_ones():
 
 
 def test_a_choice_is_compared_with_its_exchanges():
-    design = kb.designs.Choice((1,), [0.1, 0.5, 1.0], initial=[0.1], trainable=False)
-    model = contrastive(design=design)
-    model.fit(**STEPS)
-    assert "other designs" not in model.diagnosis.table.index  # a fixed design is as it was meant
     model = contrastive(design=kb.designs.Choice((1,), [0.1, 0.5, 1.0], seed=0))
     model.fit(**STEPS)
     assert model.design.numpy() == [1.0]
     assert model.diagnosis["other designs"].verdict == "good"
+
+
+def test_a_fixed_design_without_a_network_has_nothing_to_learn():
+    model = contrastive(design=kb.designs.Box((1,), 0.0, 1.0, initial=[0.5], trainable=False))
+    with pytest.raises(ValueError, match="nothing to learn"):
+        model.fit(**STEPS)
 
 
 def test_no_rival_is_over_the_budget():

@@ -9,7 +9,6 @@ else the simulator's product for pairs loses digits here and pairs are evaluated
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics, streams
@@ -20,7 +19,7 @@ from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
 from kerasbed.simulators import experiments, pairs
 
 OUTER = 256  # experiments of a block, and parameters they are contrasted with
-BLOCKS = 16  # of contrasts where a bound is compared with the learned one
+BLOCKS = 8  # of contrasts where a bound is compared with the learned one
 REPEATS = 8  # of the noise at fixed parameters
 SAME = 1e-3  # nats by which two forms of a likelihood may differ
 SHARE = 0.05  # of the bound, that a learned one may lack
@@ -59,7 +58,7 @@ class Pairs:
         if np.any(differs) and self.simulator is self.study.simulator and self.simulator.has_pairwise_product:
             self._use(pairs.with_direct_pairs(self.simulator))
             return self.in_batch(design, draws)
-        return own - special.logsumexp(log_p, axis=1) + np.log(OUTER)
+        return own - log_sum(log_p) + np.log(OUTER)
 
     def terms(self, designs: list, purpose: str, index: int = 0) -> np.ndarray:
         """Terms of the in-batch bound at designs (1, *shape) each, on common draws: (count, OUTER)."""
@@ -70,6 +69,14 @@ class Pairs:
         """log p (OUTER,), log p of the pairs (OUTER, blocks OUTER), and outcomes (OUTER, *outcome_shape)."""
         found = [self.evaluate(draws[0], design, draws[1], self.draw("contrasts", k)[0]) for k in range(blocks)]
         return found[0][0], np.concatenate([log_p for _, log_p, _ in found], axis=1), found[0][2]
+
+
+def log_sum(log_p: np.ndarray) -> np.ndarray:
+    """log sum exp over the last axis; SciPy's takes ten times as long on arrays of this size."""
+    largest = log_p.max(axis=-1, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(log_p - largest).sum(axis=-1)) + largest[..., 0]
 
 
 def _pairs(simulator, parameters, design, noise, others):
@@ -87,7 +94,7 @@ def gap(study: Study, likelihoods: Pairs, learned: tuple[float, float]) -> list[
     own, log_p, _ = likelihoods.contrasted(likelihoods.shape, likelihoods.draw("experiments"), BLOCKS)
     counts = log_p.shape[1]
     with np.errstate(invalid="ignore"):
-        terms = own - np.logaddexp(own, special.logsumexp(log_p, axis=1)) + np.log(counts + 1.0)
+        terms = own - np.logaddexp(own, log_sum(log_p)) + np.log(counts + 1.0)
     value, error = numerics.mean_and_error(terms)
     weights = _inner_weights(log_p, own)
     tail = reliability.dominating_shape(terms) if np.all(np.isfinite(terms)) else np.inf
@@ -126,7 +133,7 @@ def _inner_weights(log_p, own) -> Finding:
     """How many contrasts count for an outcome."""
     some = np.concatenate([log_p[:64], own[:64, None]], axis=1)
     with np.errstate(invalid="ignore"):
-        effective = np.exp(2.0 * special.logsumexp(some, axis=1) - special.logsumexp(2.0 * some, axis=1))
+        effective = np.exp(2.0 * log_sum(some) - log_sum(2.0 * some))
         weights = np.exp(some - some.max(axis=1, keepdims=True))
     heavy = [reliability.pareto_shape(row) > reliability.PARETO_LIMIT for row in weights]
     median = float(np.nanmedian(effective))

@@ -12,14 +12,15 @@ import numpy as np
 from keras import tree
 
 from kerasbed.backend import numerics, streams
-from kerasbed.eig import reliability
 from kerasbed.eig.study import Study
 from kerasbed.model.diagnosis.experiments import OUTER
 from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
 from kerasbed.simulators import experiments
 
-RANDOM, PERTURBED, FEWEST = 48, 48, 16
-SCALES = (0.1, 0.3, 1.0)  # of perturbations, in unconstrained coordinates
+RANDOM, NEAR, FEWEST = 48, 48, 16
+SHARES = (0.03, 0.1, 0.3, None)  # of the way to a drawn design; None: all of it, in one entry
+# Of the comparison's ceiling: a bound that is this far below it is too low, but still tells designs apart.
+ROOM = 1.0
 ENTRIES = 2**25  # pairs times outcome entries that all designs together may take
 AGAIN, REPEATS = 3, 8  # designs that are judged again, on so many blocks of draws
 PROMISING, ALARMING = 2.0, 4.0  # standard errors
@@ -38,7 +39,7 @@ def rivals(study: Study, comparison: Any) -> Finding:
     if not designs:
         return Finding("other designs", OPEN, "No other design of the space is within the budget.")
     terms = comparison.terms([comparison.shape, *designs], "rivals")
-    if np.mean(terms[0]) > comparison.ceiling - reliability.HEADROOM:
+    if np.mean(terms[0]) > comparison.ceiling - ROOM:
         told = f"The EIG is too near the ceiling {comparison.ceiling:.2f} of a comparison by {terms.shape[1]} draws."
         return Finding("other designs", OPEN, told, "Compare designs with kb.eig.compare or model.eig_landscape.")
     scores = [numerics.mean_and_error(of_design - terms[0]) for of_design in terms[1:]]
@@ -68,10 +69,10 @@ def _others(study) -> list:
     """Designs (1, *shape) of the space, within its budget."""
     space, rng = study.design, streams.of(study.seed, "diagnosis designs")
     width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
-    count = max(FEWEST, min(RANDOM + PERTURBED, ENTRIES // (OUTER * OUTER * width)))
-    drawn = experiments.one_by_one(space.sample(count // 2, rng))
-    near = experiments.one_by_one(_perturbed(space, count - count // 2, rng))
-    designs = [design for design in [*drawn, *near] if space.contains(_of_one(design))]
+    count = max(FEWEST, min(RANDOM + NEAR, ENTRIES // (OUTER * OUTER * width)))
+    drawn = space.sample(count, rng)
+    designs = experiments.one_by_one(drawn)[: count // 2]
+    designs += [near for near in _near(space, drawn, count // 2, rng) if space.contains(_of_one(near))]
     if study.cost is None:
         return designs
     affordable = study.cost.affordable(tree.map_structure(lambda *leaves: np.concatenate(leaves), *designs))
@@ -82,17 +83,32 @@ def _of_one(design) -> Any:
     return tree.map_structure(lambda leaf: leaf[0], design)
 
 
-def _perturbed(space, count, rng) -> np.ndarray | dict:
-    """Neighbours of the learned design: exchanges where it is a choice, small and large shifts elsewhere."""
-    u = space.coordinates()
-    if space.is_discrete:
-        near = space.neighbours(space.settled(u[None])[0])
-        near = near[rng.permutation(len(near))[:count]]
-        return space.values(near if len(near) else u[None])
-    scales = np.resize(SCALES, count).reshape(-1, *[1] * u.ndim)
-    shifts = scales * rng.standard_normal((count, *u.shape))
-    one_entry = np.arange(count) % 2 == 1  # every other one moves a single entry
-    kept = np.zeros((count, u.size), bool)
-    kept[np.arange(count), rng.integers(u.size, size=count)] = True
-    shifts = np.where(one_entry.reshape(-1, *[1] * u.ndim), shifts * 3.0 * kept.reshape(shifts.shape), shifts)
-    return space.values((u + shifts).astype(space.float_type))
+def _near(space, drawn, count, rng) -> list:
+    """Exchanges of choices, steps from the learned design towards drawn ones, and drawn values of single entries.
+
+    Steps stay within convex spaces; what leaves another is left out.
+    """
+    learned = experiments.lifted(space)
+    found = _exchanges(space, count, rng) if space.is_discrete else []
+    singles = experiments.one_by_one(drawn)[-(count - len(found)) :] if len(found) < count else []
+    for k, other in enumerate(singles):
+        share = SHARES[k % len(SHARES)]
+        if share is None:
+            found.append(tree.map_structure(lambda here, there: _one_entry(here, there, rng), learned, other))
+        else:
+            step = tree.map_structure(lambda here, there, t=share: here + t * (there - here), learned, other)
+            found.append(step)
+    return found
+
+
+def _one_entry(here, there, rng):
+    """The learned values with one of the drawn ones."""
+    moved = here.ravel().copy()
+    index = rng.integers(moved.size)
+    moved[index] = there.ravel()[index]
+    return moved.reshape(here.shape)
+
+
+def _exchanges(space, count, rng) -> list:
+    near = space.neighbours(space.settled(space.coordinates()[None])[0])
+    return experiments.one_by_one(space.values(near[rng.permutation(len(near))[:count]])) if len(near) else []

@@ -21,6 +21,7 @@ from scipy import special, stats
 
 from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
 from kerasbed.model.diagnosis.record import TrainingRecord
+from kerasbed.model.optimizers import PlannedDecay
 
 BRIEF = 200  # steps below which no network is a posterior yet
 LAST = 0.25  # of the steps
@@ -28,6 +29,7 @@ LEAST_GROUPS = 4  # for a slope with an error
 ALARMING = 4.0  # standard errors
 WORTH = 0.02  # of the bound, and nats: what a further gain must be to be worth a word
 MOST_SKIPPED = 0.01  # of the steps
+READINGS = 8  # of a schedule of rates
 MOST_SIGNAL = 0.97  # of the root mean square
 LONGER = "Train longer: more epochs, or more steps_per_epoch."
 
@@ -123,11 +125,13 @@ def movement(record: TrainingRecord, design: Any, optimizer: Any) -> Finding:
 
 
 def _sum_of_rates(optimizer, first, steps) -> float:
-    """Sum of the design's rates over the steps; a schedule is read at up to 64 of them."""
+    """Sum of the design's rates over the steps; a schedule of the user's is read at a few of them."""
     rate = optimizer.design_optimizer._learning_rate
+    if isinstance(rate, PlannedDecay):
+        return steps * rate.mean
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        at = np.linspace(first, first + max(steps - 1, 0), min(steps, 64) or 1)
-        return steps * float(np.mean([float(ops.convert_to_numpy(rate(step))) for step in at]))
+        middles = first + steps * (np.arange(READINGS) + 0.5) / READINGS
+        return steps * float(np.mean([float(ops.convert_to_numpy(rate(step))) for step in middles]))
     return steps * float(ops.convert_to_numpy(optimizer.design_optimizer.learning_rate))
 
 
