@@ -290,7 +290,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             its attribute `diagnosis` is that of the model.
 
         Raises:
-            ValueError: there is nothing to learn, a batch lacks what it needs, or a callback sets rates that are planned.
+            ValueError: there is nothing to learn, a batch lacks what it needs, or a callback sets planned rates.
 
         Example:
             >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
@@ -300,8 +300,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """
         if not self.trainable_variables:
             raise ValueError(
-                f"There is nothing to learn: the design is fixed (trainable=False), and {type(self.objective).__name__} "
-                "has no network. Use estimate_eig for its EIG, or fit_posterior for a posterior at it."
+                f"There is nothing to learn: the design is fixed (trainable=False) and {type(self.objective).__name__} has "
+                "no network. Use estimate_eig for its EIG, or fit_posterior for a posterior at it."
             )
         if not self.compiled:
             self.compile()
