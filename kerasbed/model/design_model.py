@@ -300,8 +300,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """
         if not self.trainable_variables:
             raise ValueError(
-                f"There is nothing to learn: the design is fixed (trainable=False) and {type(self.objective).__name__} has "
-                "no network. Use estimate_eig for its EIG, or fit_posterior for a posterior at it."
+                "There is nothing to learn: the design is fixed (trainable=False), and "
+                f"{type(self.objective).__name__} has no network. Use estimate_eig for its EIG, or fit_posterior for a "
+                "posterior at it."
             )
         if not self.compiled:
             self.compile()

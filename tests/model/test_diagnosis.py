@@ -11,7 +11,7 @@ from kerasbed.model.diagnosis import training
 from kerasbed.model.diagnosis.record import Group, TrainingRecord
 from tests import toys
 
-STEPS = {"epochs": 4, "steps_per_epoch": 100, "batch_size": 64, "verbose": 0}
+STEPS = {"epochs": 2, "steps_per_epoch": 100, "batch_size": 64, "verbose": 0}
 
 
 class Signal(kb.GaussianSimulator):
@@ -28,7 +28,7 @@ class Signal(kb.GaussianSimulator):
 
 def contrastive(simulator=None, design=None, **options):
     design = kb.designs.Box((1,), 0.0, 1.0, initial=[0.6]) if design is None else design
-    objective = kb.objectives.PriorContrastive(255)
+    objective = kb.objectives.PriorContrastive(127)
     return kb.DesignModel(Signal() if simulator is None else simulator, design, objective, seed=0, **options)
 
 
@@ -84,7 +84,8 @@ def test_a_fixed_design_without_a_network_has_nothing_to_learn():
 
 
 def test_no_rival_is_over_the_budget():
-    model = contrastive(cost=lambda design: design[..., 0], budget=0.5)
+    design = kb.designs.Box((1,), 0.0, 1.0, initial=[0.49])
+    model = contrastive(design=design, cost=lambda design: design[..., 0], budget=0.5)
     model.fit(**STEPS)
     finding = model.diagnosis["other designs"]
     assert finding.verdict == "good", finding
@@ -116,7 +117,7 @@ def test_few_steps_of_a_network_are_called_brief():
     assert model.diagnosis["gap"].verdict == "inconclusive"
 
 
-def test_without_a_likelihood_it_says_what_was_not_checked():
+def test_without_a_likelihood_it_says_what_was_not_checked(lean_networks):
     simulator = kb.Simulator.from_functions(
         kb.Prior(a=stats.norm()), lambda parameters, design, noise: parameters["a"] * design + 0.3 * noise
     )
@@ -128,7 +129,7 @@ def test_without_a_likelihood_it_says_what_was_not_checked():
 
 def test_an_edge_is_named_and_no_alarm():
     model = contrastive()
-    model.fit(**(STEPS | {"epochs": 6}))
+    model.fit(**(STEPS | {"epochs": 3}))
     finding = model.diagnosis["edge"]
     assert finding.verdict == "good"
     assert "[0]" in finding.found
