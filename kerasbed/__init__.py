@@ -25,6 +25,12 @@ from kerasbed.model.design_model import DesignModel
 from kerasbed.model.saving import load
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.datasets import SimulatorDataset
+from kerasbed.simulators.discrete import (
+    BernoulliSimulator,
+    BinomialSimulator,
+    CategoricalSimulator,
+    PoissonSimulator,
+)
 from kerasbed.simulators.model_choice import ModelChoice
 from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator
@@ -34,11 +40,15 @@ del _backend
 __version__ = VERSION
 
 __all__ = [
+    "BernoulliSimulator",
+    "BinomialSimulator",
+    "CategoricalSimulator",
     "DesignHistory",
     "DesignModel",
     "EIGEstimate",
     "GaussianSimulator",
     "ModelChoice",
+    "PoissonSimulator",
     "Prior",
     "Sequence",
     "Simulator",

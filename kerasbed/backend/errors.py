@@ -88,6 +88,21 @@ class LikelihoodError(KerasbedError, ValueError):
     """
 
 
+class GradientError(KerasbedError, ValueError):
+    """An outcome that jumps as the design changes, where there is no score by which the design could be learned.
+
+    Example:
+        >>> detector = kb.Simulator.from_functions(
+        ...     kb.Prior(size=stats.norm()),
+        ...     lambda parameters, design, noise: ops.where(noise < parameters["size"] - design, 0.1 * design, 1.0),
+        ...     name="Detector",
+        ... )
+        >>> kb.DesignModel(detector, kb.designs.Box((1,), 0.0, 2.0))
+        Traceback (most recent call last):
+        kerasbed.backend.errors.GradientError: Detector: outcome[0] jumps, ...kb.BernoulliSimulator...
+    """
+
+
 class NoDensityError(KerasbedError, NotImplementedError, ValueError):
     """The density of a prior, or of draws, is asked for and not known.
 

@@ -56,6 +56,17 @@ def log_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     return ops.log(ops.sum(ops.exp(x - shift), axis=axis)) + ops.squeeze(shift, axis=axis)
 
 
+def log_of_probability(p: Tensor) -> Tensor:
+    """log p, -inf at 0, with gradients that stay finite there: where an event is impossible no other one gets a NaN."""
+    is_positive = p > 0
+    return ops.where(is_positive, ops.log(ops.where(is_positive, p, ops.ones_like(p))), like(-np.inf, p))
+
+
+def times_log(count: Tensor, p: Tensor) -> Tensor:
+    """count log p for counts of at least 0, with 0 log 0 = 0 and -inf where an impossible event was counted."""
+    return ops.where(count > 0, count * log_of_probability(ops.where(count > 0, p, ops.ones_like(p))), 0.0 * p)
+
+
 def standard_normal_log_density(z: Tensor) -> Tensor:
     """log N(z; 0, I), summed over the last axis: (..., d) -> (...,)."""
     return -0.5 * ops.sum(ops.square(z), axis=-1) - 0.5 * z.shape[-1] * LOG_2PI

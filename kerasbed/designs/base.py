@@ -216,7 +216,23 @@ class Design(Space, keras.layers.Layer):
         if not self.explores or not any(name in extra for name in self.exploration_draws):
             u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
             return self.constrain(backend.as_simulated(u))
+        return self._relaxed(backend.as_simulated(self._coordinates(extra)), extra)
+
+    def with_choice_scores(self, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor | float]:
+        """The designs of draws, through whose choices no gradient flows, and the log probability of the choices.
+
+        The latter is (batch,) and differentiable in the distribution over choices; 0 where the draws make none.
+        """
+        extra = draws.get(batch.EXTRA, {})
+        makes_choices = self.explores and self.is_discrete and all(name in extra for name in self.choice_names)
+        if "design" in draws or not makes_choices:
+            return self.call(draws), 0.0
         u = backend.as_simulated(self._coordinates(extra))
+        follows = ops.convert_to_tensor(self.continuous_coordinates()[None])
+        held = ops.where(follows, u, ops.stop_gradient(u))
+        return self._relaxed(held, extra), self.choice_log_prob(u, extra)
+
+    def _relaxed(self, u, extra):
         return self.relax(u, extra, ops.minimum(self.done / self.planned, 1.0))
 
     def _coordinates(self, extra):

@@ -37,6 +37,9 @@ class _CategoricalSpace(DiscreteSpace):
     def _relaxed(self, perturbed, temperature):
         return ops.softmax(perturbed / temperature, axis=-1)
 
+    def _log_prob(self, u, perturbed):
+        return ops.sum(self._hard(perturbed) * ops.log_softmax(u, axis=-1), axis=-1)
+
     def _values(self, shares):
         return ops.sum(shares * like(self.options, shares), axis=-1)
 

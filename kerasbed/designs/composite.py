@@ -67,13 +67,13 @@ class ProductSpace(Space):
         return draws
 
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> dict[str, Tensor]:
-        relaxed = {}
-        for part, piece in self._split(u).items():
-            own = {
-                name.removeprefix(f"{part}/"): values for name, values in choice.items() if name.startswith(f"{part}/")
-            }
-            relaxed[part] = self.spaces[part].relax(piece, own, progress)
+        pieces = self._split(u).items()
+        relaxed = {part: self.spaces[part].relax(piece, _own(choice, part), progress) for part, piece in pieces}
         return _same_rows(relaxed)
+
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        pieces = self._split(u).items()
+        return sum(self.spaces[part].choice_log_prob(piece, _own(choice, part)) for part, piece in pieces)
 
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
@@ -189,6 +189,11 @@ class Product(ProductSpace, Design):
             pieces.append((random if space.initial is None else space._start()).reshape(1, -1))
         start = np.concatenate(pieces, axis=-1)
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
+
+
+def _own(choice, part):
+    """The base samples of one part's choices, by the names that it gave them."""
+    return {name.removeprefix(f"{part}/"): v for name, v in choice.items() if name.startswith(f"{part}/")}
 
 
 def _same_rows(parts):

@@ -83,6 +83,9 @@ class OwnSpace(Space):
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor | dict[str, Tensor]:
         return self.design.relax(u, choice, progress)
 
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        return self.design.choice_log_prob(u, choice)
+
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.design.propose(u, rng)
 

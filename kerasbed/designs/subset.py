@@ -18,6 +18,7 @@ from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_h
 from kerasbed.designs.space import flatten
 
 ROOT_STEPS = 32
+GONE = -1e9  # logit of a candidate that was drawn before
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -64,6 +65,14 @@ class SubsetSpace(DiscreteSpace):
         slope = slope / numerics.nonzero_divisor(ops.sum(slope, axis=-1, keepdims=True))
         # The first-order move of the threshold: it removes the rounding left in the sum, and is the gradient above.
         return mask + slope * (self.size - ops.sum(mask, axis=-1, keepdims=True))
+
+    def _log_prob(self, u, perturbed):
+        """Of the candidates in the order in which they were drawn, each among those that were left, (batch, size)."""
+        _, order = ops.top_k(perturbed, self.size)
+        drawn = one_hot(order, self.number, u.dtype)
+        gone = ops.cumsum(drawn, axis=-2) - drawn
+        left = ops.where(gone > 0.5, like(GONE, u), u[..., None, :])
+        return ops.sum(drawn * u[..., None, :], axis=-1) - ops.logsumexp(left, axis=-1)
 
     def _values(self, mask):
         """Masks (..., n) to designs. Slot j holds what the running count of the mask passes from j-1 to j."""

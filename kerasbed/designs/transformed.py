@@ -76,6 +76,9 @@ class TransformedSpace(Space):
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor:
         return self.fn(self.inner.relax(u, choice, progress))
 
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        return self.inner.choice_log_prob(u, choice)
+
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.inner.propose(u, rng)
 

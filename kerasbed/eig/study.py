@@ -15,6 +15,7 @@ from kerasbed.backend import batch
 from kerasbed.designs import Design
 from kerasbed.eig.importance_bounds import MOST_ON_EDGES
 from kerasbed.objectives import Objective, gradients
+from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
@@ -36,6 +37,7 @@ class Study:
         posterior: `kerasbed.networks.posterior.Posterior` to ask; None where there is none.
         cost: `kerasbed.model.costs.Cost` of designs; None where they cost nothing.
         seed: of searches.
+        paths: the way of each entry of the design, where `gradient` is "mixed".
     """
 
     simulator: Simulator
@@ -47,6 +49,7 @@ class Study:
     posterior: Any = None
     cost: Any = None
     seed: int = 0
+    paths: Paths | None = None
 
     def with_objective(self, objective: Objective) -> Self:
         """The same question, asked by another objective."""
@@ -125,7 +128,9 @@ class Study:
     def terms(self, draws: Mapping[str, Any]) -> gradients.Contributions:
         """Contributions of a batch, tensors; its "design" where it brings one, else the current one."""
         draws = backend.floats_as_simulated(draws)
-        return gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient)
+        return gradients.contributions(
+            self.simulator, self.objective, self.design, draws, self.gradient, paths=self.paths
+        )
 
     def values(self, draws: Mapping[str, Any]) -> np.ndarray:
         """Contributions (batch,) of a batch without its auxiliary coordinates, which are integrated out."""

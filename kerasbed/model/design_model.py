@@ -28,6 +28,7 @@ from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
+from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets, experiments, files, pairs
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
@@ -47,7 +48,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
-            `outcome_space()`; "auto" takes the first where it can. See `kerasbed.objectives.gradients`.
+            `outcome_space()`; "auto" finds out for each entry of the design whether the outcome follows it or jumps,
+            and takes scores where it jumps. See `kerasbed.objectives.gradients`.
         starts: designs learned side by side, which share the networks and the draws of a batch: each gets
             batch_size / starts of them. By default a batch has 128 draws for each start. `fit` ends by ranking them on
             common draws, keeps the best, and leaves the comparison in `starts_table`.
@@ -58,17 +60,18 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             parameters, or what the simulator says (`ModelChoice`: which model).
 
     Attributes:
+        gradient: the way taken: "reparameterization", "score", or "mixed" where entries of the design differ.
         starts_table: pandas table of the designs compared after training, best first; see
             `kerasbed.model.ranking.rank_coordinates`. None where a single design was learned.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient while there is no
-            likelihood; the objective needs a likelihood and there is none, or one that does not match the outcome;
+        ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient in an entry of it
+            (`kerasbed.errors.GradientError`) while there is no likelihood with one; the objective needs a likelihood and there is none, or one that does not match the outcome;
             costs are not finite, or no design is within the budget.
 
     Warns:
-        UserWarning: a design is to be learned on an upper bound.
+        UserWarning: a design is to be learned on an upper bound; gradient="reparameterization" for an outcome that jumps.
 
     Example:
         Two sensors share the measuring effort; equal shares are best, with an EIG of 0.5 log(8.25) = 1.055 nats.
@@ -100,6 +103,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         fitted_posterior: Posterior | None = None,
         wide: bool = False,
         direct_pairs: bool = False,
+        paths: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(name=name, autocast=False, **kwargs)
@@ -121,6 +125,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self.design.set_starts(starts)
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
+        self.paths = None if paths is None else Paths.from_config(paths)
         if pilot:
             self._set_up_by_pilot()
         else:
@@ -142,7 +147,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         problem = self.simulator, self.design, self.noise_shape
         # Numbers beyond float32 are what is looked for.
         with backend.wide_simulation(self.design.wide), np.errstate(over="ignore"):
-            self.gradient = gradient_choice.choose(self.gradient, *problem)
+            self.gradient, self.paths = gradient_choice.choose(self.gradient, *problem)
             draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
@@ -152,7 +157,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if self.objective.needs_likelihood and self.simulator.has_likelihood:
             self.direct_pairs = self._needs_direct_pairs()
         self._set_up(outcome.shape[1:])
-        if self.objective.needs_likelihood or self.gradient == "score":
+        scores = self.gradient == "score" if self.paths is None else self.paths.uses_likelihood
+        if self.objective.needs_likelihood or scores:
             check_likelihood(self.simulator, self.design)
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
@@ -183,6 +189,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             posterior,
             self.cost,
             self.seed,
+            self.paths,
         )
 
     # -- the mathematics of a training step ---
@@ -191,7 +198,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        terms = gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient, training)
+        terms = gradients.contributions(
+            self.simulator, self.objective, self.design, draws, self.gradient, training, self.paths
+        )
         if not training:
             return terms.values
         self.design.advance()
@@ -447,6 +456,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             "seed": self.seed,
             "fits": self.fits,
             "gradient": self.gradient,
+            "paths": None if self.paths is None else self.paths.config(),
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
             "starts": self.design.starts,
             "target": None if self.target is None else self.target.config(),

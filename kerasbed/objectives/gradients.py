@@ -19,7 +19,15 @@ c(theta, y_s, xi): no sampling of y, so none of its variance, and a gradient thr
 
 Both score forms need a support of y that does not move with xi.
 
-References: Williams (1992) for scores; Kool et al. (2019) for leave-one-out baselines; Foster et al. (2020), section on
+*Mixed.* The gradient is a sum over entries of the design, and each entry may take its own way (`objectives.paths`). With
+the design split into entries o that the outcome follows and entries c in which it jumps, y = outcome(theta, o, c,
+epsilon) is differentiated in o alone, and log p(y | theta, o, c) in c alone, with y held fixed there.
+
+*Choices.* A choice k of a discrete space is drawn from a distribution pi_u that is learned. Where neither outcome nor
+likelihood follows a choice (a table is looked up), E_pi c has the derivative E[(c - b) d log pi_u(k)/du], with the same
+baseline, in place of the relaxation's; it needs no likelihood.
+
+References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for leave-one-out baselines; Foster et al. (2020), section on
 discrete outcomes, for both in designs.
 """
 
@@ -35,6 +43,7 @@ from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
+from kerasbed.objectives.paths import Paths
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
 
@@ -60,12 +69,18 @@ def rows_per_draw(gradient: str, simulator: Any) -> int:
 
 def needs_independent_draws(gradient: str, simulator: Any, objective: Objective) -> bool:
     """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-    sampled_scores = gradient == "score" and rows_per_draw(gradient, simulator) == 1
+    sampled_scores = gradient != "reparameterization" and rows_per_draw(gradient, simulator) == 1
     return objective.needs_independent_draws or sampled_scores
 
 
 def contributions(
-    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], gradient: str, training: bool = False
+    simulator: Any,
+    objective: Objective,
+    space: Design,
+    draws: Mapping[str, Any],
+    gradient: str,
+    training: bool = False,
+    paths: Paths | None = None,
 ) -> Contributions:
     """Contributions whose mean is the bound and whose gradient in the design is that of its expectation.
 
@@ -74,13 +89,16 @@ def contributions(
         objective: set up for it and for the space.
         space: the design, which measures.
         draws: a batch of `kerasbed.SimulatorDataset`.
-        gradient: "reparameterization" or "score".
+        gradient: "reparameterization", "score" or "mixed".
         training: whether the networks learn from this batch.
+        paths: the way of each entry of the design, where they are mixed.
 
     A policy's later designs depend on what was measured before, so that what networks are told of them is part of the
     path through which the first designs are learned; a static design's pull on networks is cut (`as_condition`).
     """
     with contextlib.nullcontext() if space.is_static else followed_conditions():
+        if paths is not None:
+            return mixed(simulator, objective, space, draws, paths, training)
         return _contributions(simulator, objective, space, draws, gradient, training)
 
 
@@ -94,6 +112,21 @@ def _contributions(simulator, objective, space, draws, gradient, training) -> Co
     values = objective(draws, outcome, design, training=training)
     values = with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
     return Contributions(values, design, outcome)
+
+
+def mixed(
+    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], paths: Paths, training: bool = False
+) -> Contributions:
+    """Contributions of a static design whose entries take ways of their own."""
+    design, log_p = space.with_choice_scores(draws) if paths.choices else (space(draws), 0.0)
+    outcome = simulator.measure(draws["parameters"], paths.through_outcome(design), draws["noise"])
+    values = objective(draws, outcome, design, training=training)
+    if paths.uses_likelihood:
+        held, scored = ops.stop_gradient(outcome), paths.through_likelihood(design)
+        log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
+    elif not ops.is_tensor(log_p):  # draws that bring their designs along make no choices
+        return Contributions(values, design, outcome)
+    return Contributions(with_scores(values, log_p), design, outcome)
 
 
 def with_scores(values: Tensor, log_p: Tensor) -> Tensor:
