@@ -17,9 +17,9 @@ favourite, which are compared with it in the end. With `straight_through` outcom
 gradient is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was
 learned, keeps the best of them by its bound, and exchanges single choices as long as that helps (Fedorov, 1972).
 
-Where nothing is known between the options (a table is looked up by the number of a choice) the relaxation has no slope,
-and the choices are learned by the score of their own distribution, d log pi_u(choice)/du: softmax(u) for each entry, and
-for k without replacement the probability of drawing them one after the other (Plackett, 1975).
+Where nothing is known between the options (a table is looked up by the number of a choice) the relaxation has no
+slope, and the choices are learned by the score of their own distribution, d log pi_u(choice)/du: softmax(u) for each
+entry, and for k without replacement the probability of drawing them one after the other (Plackett, 1975).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +40,8 @@ CHOSEN_LOGIT = 1.5  # of a chosen option against its negative for the others: fa
 class DiscreteSpace(Space):
     """Gumbel base samples, the temperature and the straight-through option.
 
-    A concrete space defines `_hard` and `_relaxed` choices, the log probability of the hard ones, and their `_values` in
-    the user's units.
+    A concrete space defines `_hard` and `_relaxed` choices, the log probability of the hard ones, and their `_values`
+    in the user's units.
     """
 
     _hard: Callable[[Tensor], Tensor]

@@ -67,11 +67,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     Raises:
         TypeError: an argument is of the wrong kind.
         ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient in an entry of it
-            (`kerasbed.errors.GradientError`) while there is no likelihood with one; the objective needs a likelihood and there is none, or one that does not match the outcome;
-            costs are not finite, or no design is within the budget.
+            (`kerasbed.errors.GradientError`) while there is no likelihood with one; the objective needs a likelihood
+            and there is none, or one that does not match the outcome; costs are not finite, or no design is within the
+            budget.
 
     Warns:
-        UserWarning: a design is to be learned on an upper bound; gradient="reparameterization" for an outcome that jumps.
+        UserWarning: a design is to be learned on an upper bound, or by reparameterization of an outcome that jumps.
 
     Example:
         Two sensors share the measuring effort; equal shares are best, with an EIG of 0.5 log(8.25) = 1.055 nats.

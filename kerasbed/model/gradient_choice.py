@@ -13,8 +13,9 @@ from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.designs import Design
 from kerasbed.designs.space import Space
-from kerasbed.model import checks, gradient_words
-from kerasbed.model.open_paths import Segments, any_of, everything
+from kerasbed.model import checks, gradient_words, open_paths
+from kerasbed.model.open_paths import any_of, everything
+from kerasbed.model.segments import Segments
 from kerasbed.objectives import gradients
 from kerasbed.objectives.paths import Paths
 from kerasbed.simulators.simulator import Simulator
@@ -87,9 +88,9 @@ def _closed(segments, noise_shape) -> Any:
     gradient_words.check_changes(segments)
     if not segments.has_gradient:
         return everything(segments.design)
-    if not segments.design.is_static or not segments.is_closed(segments.step, segments.values):
+    if not segments.design.is_static or not open_paths.is_closed(segments, segments.step, segments.values):
         return None
-    return segments.closed_entries()
+    return open_paths.closed_entries(segments)
 
 
 def _remedy(closed, segments, simulator, space) -> Choice:
@@ -110,8 +111,11 @@ def _remedy(closed, segments, simulator, space) -> Choice:
             return Choice("score")  # whose check says what is missing
         gradient_words.check_any_gradient(segments)
         raise errors.GradientError(gradient_words.no_way(segments, missing))
+    ends = None if segments is None or not any_of(closed) else open_paths.moving_ends(segments)
     is_all = not by_choice and not any_of(tree.map_structure(np.logical_not, closed))
-    return Choice("score") if is_all else Choice("mixed", Paths(closed, by_choice))
+    if is_all:
+        return Choice("score", None if ends is None else Paths(closed, by_choice, ends))
+    return Choice("mixed", Paths(closed, by_choice, ends))
 
 
 def _choices(space) -> Any:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasbed.model import checks
-from kerasbed.model.open_paths import Segments
+from kerasbed.model import checks, open_paths
+from kerasbed.model.segments import Segments
 
 MOST_NAMED = 4  # entries in a message
 DISCRETE_CURE = (
@@ -63,7 +63,7 @@ def no_way(segments: Segments, missing: Any) -> str:
 
 
 def _what_jumps(segments, closed) -> str:
-    outcomes = [_entry("outcome", place) for place in segments.closed_outcomes(closed, MOST_NAMED + 1)]
+    outcomes = [_entry("outcome", place) for place in open_paths.closed_outcomes(segments, closed, MOST_NAMED + 1)]
     return (
         f"{type(segments.simulator).__name__}: {_listed(outcomes) or 'outcome'} jumps, or goes onto a fixed value, as "
         f"{_entries(closed)} changes, which no gradient through outcome tells of"

@@ -19,16 +19,16 @@ c(theta, y_s, xi): no sampling of y, so none of its variance, and a gradient thr
 
 Both score forms need a support of y that does not move with xi.
 
-*Mixed.* The gradient is a sum over entries of the design, and each entry may take its own way (`objectives.paths`). With
-the design split into entries o that the outcome follows and entries c in which it jumps, y = outcome(theta, o, c,
+*Mixed.* The gradient is a sum over entries of the design, and each entry may take its own way (`objectives.paths`).
+With the design split into entries o that the outcome follows and entries c in which it jumps, y = outcome(theta, o, c,
 epsilon) is differentiated in o alone, and log p(y | theta, o, c) in c alone, with y held fixed there.
 
 *Choices.* A choice k of a discrete space is drawn from a distribution pi_u that is learned. Where neither outcome nor
 likelihood follows a choice (a table is looked up), E_pi c has the derivative E[(c - b) d log pi_u(k)/du], with the same
 baseline, in place of the relaxation's; it needs no likelihood.
 
-References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for leave-one-out baselines; Foster et al. (2020), section on
-discrete outcomes, for both in designs.
+References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for
+leave-one-out baselines; Foster et al. (2020), section on discrete outcomes, for both in designs.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.objectives import pool
 from kerasbed.objectives.base import Objective
-from kerasbed.objectives.paths import Paths
+from kerasbed.objectives.paths import Paths, moved_with_ends
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
 
@@ -120,12 +120,17 @@ def mixed(
     """Contributions of a static design whose entries take ways of their own."""
     design, log_p = space.with_choice_scores(draws) if paths.choices else (space(draws), 0.0)
     outcome = simulator.measure(draws["parameters"], paths.through_outcome(design), draws["noise"])
+    if not paths.uses_likelihood:
+        values = objective(draws, outcome, design, training=training)
+        # Draws that bring their designs along make no choices.
+        return Contributions(with_scores(values, log_p) if ops.is_tensor(log_p) else values, design, outcome)
+    held, scored = ops.stop_gradient(outcome), paths.through_likelihood(design)
+    if paths.ends is not None and pool.is_shared(design):
+        following = simulator.measure(draws["parameters"], scored, draws["noise"])
+        held, log_jacobian = moved_with_ends(following, paths.ends)
+        outcome, log_p = outcome + (held - ops.stop_gradient(held)), log_p + log_jacobian
     values = objective(draws, outcome, design, training=training)
-    if paths.uses_likelihood:
-        held, scored = ops.stop_gradient(outcome), paths.through_likelihood(design)
-        log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
-    elif not ops.is_tensor(log_p):  # draws that bring their designs along make no choices
-        return Contributions(values, design, outcome)
+    log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
     return Contributions(with_scores(values, log_p), design, outcome)
 
 

@@ -1,7 +1,16 @@
 """Which way the derivative in each entry of a design takes: through the outcome, or by a score.
 
-The gradient in the design is a sum over its entries, and each of these derivatives may be estimated in a way of its own,
-as long as each estimate is unbiased; see `kerasbed.objectives.gradients`.
+The gradient in the design is a sum over its entries, and each of these derivatives may be estimated in a way of its
+own, as long as each estimate is unbiased; see `kerasbed.objectives.gradients`.
+
+*Ends that move.* A score needs a support of y that stays. Where a reading is cut off at an end that depends on the
+design, an atom at the end and all of the support move. With lower end l(xi) and upper end h(xi) the place
+z = (y - l)/(h - l) has a support that stays, and its law has the score
+
+    d/dxi [log p(l + (h - l) z | theta, xi) + log(h - l)],     the last term for readings between the ends,
+
+at a fixed z. So outcomes keep their place and move with the ends, in the likelihood and in the bound. The ends are
+those of the batch; one that is no moving atom stays.
 """
 
 from collections.abc import Mapping
@@ -22,10 +31,13 @@ class Paths:
         closed: (*shape) of bools, or a dict of those: entries whose derivative is a score of the likelihood, since the
             outcome jumps in them; all others are followed through the outcome.
         choices: whether the choices of a discrete space are learned by the score of their own distribution.
+        ends: (2, *outcome_shape) of bools: entries of the outcome whose lower, and upper, end is an atom that moves
+            with the design; None where there are none.
     """
 
     closed: np.ndarray | dict[str, np.ndarray]
     choices: bool = False
+    ends: np.ndarray | None = None
 
     @property
     def uses_likelihood(self) -> bool:
@@ -42,14 +54,39 @@ class Paths:
 
     def config(self) -> dict[str, Any]:
         """What a file holds."""
-        return {"closed": tree.map_structure(lambda mask: mask.tolist(), self.closed), "choices": self.choices}
+        return {
+            "closed": tree.map_structure(lambda mask: mask.tolist(), self.closed),
+            "choices": self.choices,
+            "ends": None if self.ends is None else self.ends.tolist(),
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """From `config()`."""
-        closed = config["closed"]
-        masks = {name: np.asarray(mask, bool) for name, mask in closed.items()} if isinstance(closed, dict) else closed
-        return cls(masks if isinstance(masks, dict) else np.asarray(masks, bool), bool(config["choices"]))
+        closed: Any = config["closed"]
+        by_part = isinstance(closed, dict)
+        masks = {part: np.asarray(mask, bool) for part, mask in closed.items()} if by_part else np.asarray(closed, bool)
+        ends = config.get("ends")
+        return cls(masks, bool(config["choices"]), None if ends is None else np.asarray(ends, bool))
+
+
+def moved_with_ends(outcome: Tensor, ends: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Outcomes (batch, *outcome_shape) of one design that move with their ends alone, and log Jacobians (batch,).
+
+    Args:
+        outcome: with a gradient in the design.
+        ends: see `Paths`.
+    """
+    low, high = (end(outcome, axis=0, keepdims=True) for end in (ops.min, ops.max))
+    low, high = (_held(~moves, end) for moves, end in zip(ends, (low, high), strict=True))
+    held, low_held, high_held = (ops.stop_gradient(values) for values in (outcome, low, high))
+    width = ops.where(high_held > low_held, high_held - low_held, ops.ones_like(high_held))
+    place = (held - low_held) / width
+    moved = held + (1.0 - place) * (low - low_held) + place * (high - high_held)
+    between = ops.cast(ops.logical_and(held > low_held, held < high_held), held.dtype)
+    stretch = ((high - high_held) - (low - low_held)) / width  # of log(h - l), whose value is not needed
+    axes = tuple(range(1, len(outcome.shape)))
+    return moved, ops.sum(between * stretch * np.any(ends, axis=0).astype("float32"), axis=axes)
 
 
 def _held(mask, leaf):

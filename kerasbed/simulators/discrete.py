@@ -1,7 +1,7 @@
 r"""Outcomes that are yes or no, counts or categories: say how likely they are, and all else follows.
 
-With F the distribution function and U a uniform base sample, the outcome is its quantile, the number of values k with
-F(k) < U. It has no gradient; designs are learned by the likelihood, whose logarithm is
+With F the distribution function and U a uniform base sample, the outcome is a quantile, the number of values k with
+F(k) < U (of a yes or no, whether U is below its probability). It has no gradient; designs are learned by the likelihood, whose logarithm is
 
     Bernoulli      y log p + (1 - y) log(1 - p)
     binomial       log C(n, y) + y log p + (n - y) log(1 - p)
@@ -27,7 +27,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend import Tensor, numerics, special
-from kerasbed.backend.errors import ArgumentError, MissingMethodError, OutcomeError
+from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.simulators.simulator import Simulator, leading_axes
 
 MOST_LISTED = 4096  # possible outcomes that are listed
@@ -46,11 +46,11 @@ class DiscreteSimulator(Simulator):
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         law = self._law(parameters, design)
         if len(law.shape) - self._law_axes != len(noise.shape):
+            axes = "the batch axis and the axes of the outcome" + self._law_axes * ", and behind them one of categories"
             raise OutcomeError(
                 f"{type(self).__name__}.{self._method} returned shape {tuple(law.shape)} for noise of shape "
-                f"{tuple(noise.shape)}, but the batch axis, the axes of the outcome"
-                f"{' and one of categories were' if self._law_axes else ' were'} expected; add the missing ones, or set "
-                "noise_shape to the shape of one outcome."
+                f"{tuple(noise.shape)}, but {axes} were expected; add missing ones, or set noise_shape to the shape "
+                "of one outcome."
             )
         return ops.stop_gradient(self._quantile(noise, law))
 
@@ -150,7 +150,7 @@ class BinomialSimulator(DiscreteSimulator):
     def _number(self) -> int:
         trials = getattr(self, "trials", None)
         if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 1:
-            raise ArgumentError(f"{type(self).__name__}.trials is {trials!r}, but a positive integer was expected.")
+            raise OutcomeError(f"{type(self).__name__}.trials is {trials!r}, but a positive integer was expected.")
         return int(trials)
 
     def _quantile(self, uniform, law):

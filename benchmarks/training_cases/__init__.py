@@ -1,0 +1,1 @@
+"""Trainings with known answers, one function for each case."""
