@@ -1,7 +1,8 @@
 r"""Outcomes that are yes or no, counts or categories: say how likely they are, and all else follows.
 
 With F the distribution function and U a uniform base sample, the outcome is a quantile, the number of values k with
-F(k) < U (of a yes or no, whether U is below its probability). It has no gradient; designs are learned by the likelihood, whose logarithm is
+F(k) < U (of a yes or no, whether U is below its probability). It has no gradient; designs are learned by the
+likelihood, whose logarithm is
 
     Bernoulli      y log p + (1 - y) log(1 - p)
     binomial       log C(n, y) + y log p + (n - y) log(1 - p)
