@@ -59,7 +59,11 @@ def choose(gradient: str, simulator: Simulator, space: Design, noise_shape: tupl
 def _automatic(simulator, space, noise_shape) -> Choice:
     if not simulator.differentiable and (space.trainable or simulator.has_likelihood):
         learns_choices = space.trainable and space.is_static and space.is_discrete
-        return _remedy(everything(space), None, simulator, space) if learns_choices else Choice("score")
+        if not learns_choices:
+            return Choice("score")
+        segments = Segments(simulator, space)
+        checks.explained(lambda: segments.values, simulator, space, noise_shape)
+        return _remedy(everything(space), segments, simulator, space)
     if not space.trainable:
         return Choice("reparameterization")
     segments = Segments(simulator, space)
@@ -88,9 +92,8 @@ def _closed(segments, noise_shape) -> Any:
     gradient_words.check_changes(segments)
     if not segments.has_gradient:
         return everything(segments.design)
-    if not segments.design.is_static or not open_paths.is_closed(segments, segments.step, segments.values):
-        return None
-    return open_paths.closed_entries(segments)
+    closed = open_paths.closed_entries(segments) if segments.design.is_static else None
+    return closed if any_of(closed) else None
 
 
 def _remedy(closed, segments, simulator, space) -> Choice:
@@ -100,22 +103,38 @@ def _remedy(closed, segments, simulator, space) -> Choice:
         ValueError: there is no likelihood, and no gradient at all.
         GradientError: there are no scores for some of them.
     """
-    scored, choices = _likelihood_slopes(closed, simulator, space), _choices(space)
-    lost = tree.map_structure(lambda mask, choice, score: mask & choice & ~score, closed, choices, scored)
+    scored, followed = _of_likelihood(segments, _choices(space))
+    lost = tree.map_structure(lambda mask, choice, follows: mask & choice & ~follows, closed, _choices(space), followed)
     by_choice = any_of(lost)
     if by_choice:
-        closed = tree.map_structure(lambda mask, choice: mask & ~choice, closed, choices)
+        closed = tree.map_structure(lambda mask, choice: mask & ~choice, closed, _choices(space))
     missing = tree.map_structure(lambda mask, score: mask & ~score, closed, scored)
     if any_of(missing):
-        if segments is None:
+        if not simulator.differentiable:
             return Choice("score")  # whose check says what is missing
         gradient_words.check_any_gradient(segments)
         raise errors.GradientError(gradient_words.no_way(segments, missing))
-    ends = None if segments is None or not any_of(closed) else open_paths.moving_ends(segments)
+    ends = open_paths.moving_ends(segments) if any_of(closed) and simulator.differentiable else None
     is_all = not by_choice and not any_of(tree.map_structure(np.logical_not, closed))
     if is_all:
         return Choice("score", None if ends is None else Paths(closed, by_choice, ends))
     return Choice("mixed", Paths(closed, by_choice, ends))
+
+
+def _of_likelihood(segments, choices) -> tuple[Any, Any]:
+    """Entries of the design in which the log likelihood has a slope, and those in which its path is open as well.
+
+    Only of choices the second is asked: with an outcome held fixed the likelihood jumps where its support moves.
+    """
+    if not (segments.simulator.has_likelihood and segments.design.is_static):
+        nothing = tree.map_structure(np.zeros_like, choices)
+        return nothing, nothing
+    likelihood = segments.of_likelihood()
+    sloped = open_paths.sloped_entries(likelihood)
+    if not any_of(choices):
+        return sloped, sloped
+    closed = open_paths.closed_entries(likelihood)
+    return sloped, tree.map_structure(lambda slope, jumps: slope & ~jumps, sloped, closed)
 
 
 def _choices(space) -> Any:
@@ -126,21 +145,6 @@ def _choices(space) -> Any:
     if not isinstance(masks, dict):
         return masks & bool(names)
     return {part: mask & any(name.startswith(f"{part}/") for name in names) for part, mask in masks.items()}
-
-
-def _likelihood_slopes(closed, simulator, space) -> Any:
-    """Entries of the design in which the log likelihood has a slope at some draw; none without a likelihood."""
-    if not (simulator.has_likelihood and space.is_static):
-        return tree.map_structure(np.zeros_like, closed)
-    draws = Segments(simulator, space)
-
-    def total(design, parameters, noise):
-        outcome = ops.stop_gradient(simulator.measure(parameters, design, noise))
-        return ops.sum(simulator.log_likelihood(outcome, parameters, design))
-
-    evaluate = backend.value_and_gradient(total, backend.simulation_dtype())
-    _, slopes = evaluate(draws.start, draws.parameters, draws.noise)
-    return tree.map_structure(lambda slope: np.any(slope != 0, axis=0), slopes)
 
 
 # -- scores for all ---

@@ -54,7 +54,7 @@ def is_closed(segments: Segments, step: Any, values: np.ndarray, entries: np.nda
         entries: of the outcome, (J,) of bools; None for all.
     """
     entries = np.ones(values.shape[-1], bool) if entries is None else entries
-    crossing = bool(np.any(crosses_atoms(values, segments.eps)[entries]))
+    crossing = segments.has_atoms and bool(np.any(crosses_atoms(values, segments.eps)[entries]))
     return crossing or _jumps(segments, step, scales(values) * entries)
 
 
@@ -119,8 +119,8 @@ def everything(design: Design) -> Any:
 
 
 def any_of(mask: Any) -> bool:
-    """Whether any entry of a mask is true."""
-    return any(np.any(leaf) for leaf in tree.flatten(mask))
+    """Whether any entry of a mask is true; none of None."""
+    return mask is not None and any(np.any(leaf) for leaf in tree.flatten(mask))
 
 
 def closed_entries(segments: Segments) -> Any:
@@ -128,12 +128,23 @@ def closed_entries(segments: Segments) -> Any:
 
     All, where it is closed along segments that move all of them and along none that moves one.
     """
+    if not is_closed(segments, segments.step, segments.values):
+        return tree.map_structure(np.logical_not, everything(segments.design))
     found = tree.map_structure(lambda s: np.zeros(s.shape[1:], bool), segments.step)
     for mask in _groups(segments):
         step = _only(segments, mask)
         if is_closed(segments, step, segments.outcomes(step)[0]):
             found = tree.map_structure(np.logical_or, found, mask)
     return found if any_of(found) else everything(segments.design)
+
+
+def sloped_entries(segments: Segments) -> Any:
+    """Entries of the design, a mask like one design, in which there is any slope."""
+    found = tree.map_structure(lambda s: np.zeros(s.shape[1:], bool), segments.step)
+    for mask in _groups(segments):
+        if np.any(segments.outcomes(_only(segments, mask))[1] != 0):
+            found = tree.map_structure(np.logical_or, found, mask)
+    return found
 
 
 def closed_outcomes(segments: Segments, mask: Any, most: int) -> list[tuple[int, ...]]:

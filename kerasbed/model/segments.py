@@ -4,6 +4,7 @@ Each segment has a few draws; a path is one of them. Its nodes are those of a qu
 start and 1 at its end.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,8 @@ class Segments:
     """
 
     def __init__(self, simulator: Simulator, design: Design):
-        self.simulator, self.design = simulator, design
+        self.simulator: Any = simulator
+        self.design = design
         rng = streams.of(0, "paths")
         self.parameters, self.noise = experiments.draw(simulator, experiments.lifted(design), PATHS, rng)
         ends = design.sample(2 * SEGMENTS, rng)
@@ -52,6 +54,7 @@ class Segments:
         self.outcome_shape: tuple[int, ...] = ()
         self._dtype, self._program = "float64", None
         self._whole: Any = None  # where all entries of the design move
+        self.has_atoms = True  # whether equal numbers are atoms of a law
 
     @property
     def eps(self) -> float:
@@ -79,6 +82,17 @@ class Segments:
         if self._whole is None:
             self._whole = self.outcomes(self.step)
         return self._whole
+
+    def of_likelihood(self) -> "Segments":
+        """The same segments of log p(y | theta, xi) with y from the start of each path; squashed, as it may be -1e5."""
+        twin = copy.copy(self)
+        twin._program, twin._whole, twin.has_atoms = None, None, False
+        twin.simulator = _LogLikelihood(self.simulator)
+        if int(np.prod(self.outcome_shape)) == self.values.shape[-1]:
+            twin.noise = self.values[:, 0].reshape(PATHS, *self.outcome_shape)
+        else:
+            twin.noise = experiments.measured(self.simulator, self.parameters, self.start, self.noise)
+        return twin
 
     # -- where any of them do ---
 
@@ -126,6 +140,16 @@ class Segments:
         outcome = ops.cast(ops.reshape(outcome, (PATHS * NODES, -1))[:, :PROJECTED_ENTRIES], t.dtype)
         signs = np.repeat(_signs(outcome.shape[1]), NODES, axis=0)
         return outcome * ops.convert_to_tensor(signs, dtype=t.dtype) * scale[:, : outcome.shape[1]]
+
+
+class _LogLikelihood:
+    """What `Segments` need of a simulator: outcomes are given in the place of noise."""
+
+    def __init__(self, simulator: Simulator):
+        self.simulator: Any = simulator
+
+    def measure(self, parameters, design, outcome):
+        return ops.arcsinh(self.simulator.log_likelihood(outcome, parameters, design))[:, None]
 
 
 def lobatto(num: int) -> tuple[np.ndarray, np.ndarray]:

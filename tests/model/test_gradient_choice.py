@@ -121,14 +121,37 @@ def test_a_likelihood_without_a_slope_is_named():
         kb.DesignModel(Flat(), box())
 
 
+def test_a_likelihood_that_follows_a_choice_in_part_does_not_pass_for_one_that_does():
+    class Noisy(Looked):
+        def scale(self, parameters, design):
+            return 0.1 * design["which"] + 0.5
+
+    found = gradient_choice.choose("auto", Noisy(), product(), (1,))
+    assert found.paths.choices
+
+
+def test_a_yes_or_no_that_follows_the_options_keeps_the_score_of_its_likelihood():
+    class Dose(kb.BernoulliSimulator):
+        prior, noise_shape = PRIOR, (1,)
+
+        def probability(self, parameters, design):
+            return ops.sigmoid(parameters["t"] - design)
+
+    assert gradient_choice.choose("auto", Dose(), kb.designs.Choice((1,), [0.0, 1.0, 3.0]), (1,)) == ("score", None)
+
+
 def test_a_lookup_takes_the_score_of_its_choices():
     found = gradient_choice.choose("auto", Looked(), product(), (1,))
     assert found.gradient == "mixed"
     assert found.paths.choices
     assert not found.paths.uses_likelihood
+
+
+@pytest.mark.one_backend
+def test_what_is_looked_up_is_learned():
     model = kb.DesignModel(Looked(), product(), kb.objectives.PriorContrastive(), seed=0)
     model.compile(keras.optimizers.Adam(), keras.optimizers.Adam(0.1), **toys.QUICK)
-    model.fit(epochs=1, steps_per_epoch=60, verbose=0)
+    model.fit(epochs=1, steps_per_epoch=40, verbose=0)
     assert model.design.numpy()["which"] == [2.0]
     assert ops.convert_to_numpy(model.design.unconstrained)[0, :4].argmax() == 2  # learned, not only exchanged
 
