@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from keras import ops, tree
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, numerics
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ def moved_with_ends(outcome: Tensor, ends: np.ndarray) -> tuple[Tensor, Tensor]:
     moved = held + (1.0 - place) * (low - low_held) + place * (high - high_held)
     between = ops.cast(ops.logical_and(held > low_held, held < high_held), held.dtype)
     stretch = ((high - high_held) - (low - low_held)) / width  # of log(h - l), whose value is not needed
-    axes = tuple(range(1, len(outcome.shape)))
-    return moved, ops.sum(between * stretch * np.any(ends, axis=0).astype("float32"), axis=axes)
+    counts = numerics.like(np.any(ends, axis=0), held)
+    return moved, ops.sum(between * stretch * counts, axis=tuple(range(1, len(outcome.shape))))
 
 
 def _held(mask, leaf):

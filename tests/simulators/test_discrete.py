@@ -41,7 +41,8 @@ class Grades(kb.CategoricalSimulator):
     prior, noise_shape, categories = PRIOR, (1,), 3
 
     def probability(self, parameters, design):
-        return ops.softmax(parameters["t"][..., None] * design[..., None] * np.array([-1.0, 0.0, 1.0], "float32"))
+        gain = parameters["t"] * design
+        return ops.softmax(ops.stack([-gain, ops.zeros_like(gain), gain], axis=-1))
 
 
 class Given:
