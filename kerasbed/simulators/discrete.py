@@ -105,7 +105,7 @@ class BernoulliSimulator(DiscreteSimulator):
         ...         return ops.sigmoid(4.0 * (design - parameters["log_dose"]))
         >>> found = kb.eig.enumerate(Response(), np.array([[0.0], [2.0]]))
         >>> found.eig.round(2)  # the dose in the middle says most
-        array([0.38, 0.09])
+        array([0.4 , 0.09])
     """
 
     def probability(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
