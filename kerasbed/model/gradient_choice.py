@@ -103,11 +103,12 @@ def _remedy(closed, segments, simulator, space) -> Choice:
         ValueError: there is no likelihood, and no gradient at all.
         GradientError: there are no scores for some of them.
     """
-    scored, followed = _of_likelihood(segments, _choices(space))
-    lost = tree.map_structure(lambda mask, choice, follows: mask & choice & ~follows, closed, _choices(space), followed)
+    choices = _choices(space)
+    scored, followed = _of_likelihood(segments, choices)
+    lost = tree.map_structure(lambda mask, choice, follows: mask & choice & ~follows, closed, choices, followed)
     by_choice = any_of(lost)
     if by_choice:
-        closed = tree.map_structure(lambda mask, choice: mask & ~choice, closed, _choices(space))
+        closed = tree.map_structure(lambda mask, choice: mask & ~choice, closed, choices)
     missing = tree.map_structure(lambda mask, score: mask & ~score, closed, scored)
     if any_of(missing):
         if not simulator.differentiable:
@@ -115,10 +116,10 @@ def _remedy(closed, segments, simulator, space) -> Choice:
         gradient_words.check_any_gradient(segments)
         raise errors.GradientError(gradient_words.no_way(segments, missing))
     ends = open_paths.moving_ends(segments) if any_of(closed) and simulator.differentiable else None
-    is_all = not by_choice and not any_of(tree.map_structure(np.logical_not, closed))
-    if is_all:
-        return Choice("score", None if ends is None else Paths(closed, by_choice, ends))
-    return Choice("mixed", Paths(closed, by_choice, ends))
+    paths = Paths(closed, by_choice, ends)
+    if by_choice or any_of(tree.map_structure(np.logical_not, closed)):
+        return Choice("mixed", paths)
+    return Choice("score", None if ends is None else paths)
 
 
 def _of_likelihood(segments, choices) -> tuple[Any, Any]:
