@@ -185,7 +185,7 @@ def hurdle(start=2.0, objective=None):
     """A response that is nothing below a threshold of dose, and grows above it.
 
     From a start of 3, where 3% of responses are nothing, the default flow takes the design to the plateau at 6 (EIG
-    .154): what it does not fit yet pulls the design away. The contrastive bound, without a network, finds 1.2 from there.
+    .154): what it does not fit yet pulls the design away. The contrastive bound finds 1.2 from there.
     """
 
     def logit(t, d):
