@@ -99,8 +99,10 @@ def without_xla(request):
 
 @pytest.fixture
 def lean_networks(monkeypatch):
-    """Default flows are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
-    monkeypatch.setattr(flows, "default_flow", lambda dim, condition_width, seed=0: toys.lean_flow(seed))
+    """Default networks are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
+    for name in ("default_flow", "default_network"):
+        monkeypatch.setattr(flows, name, lambda dim, condition_width, seed=0: toys.lean_flow(seed))
+    monkeypatch.setattr(flows, "default_refit", lambda prior: None)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Tensor
 
+LOG_2 = float(np.log(2.0))
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 

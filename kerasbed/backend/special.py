@@ -12,6 +12,9 @@ computed by the double-exponential rule for exponentially decaying integrands (T
 concave and increasing in v, so Newton's method for log F(v) = log u converges from any start, monotonically after the
 first step. Those steps carry no gradient. Two more steps that do carry one give the exact derivatives in a and b up to
 third order by the implicit function theorem: a Newton step from an exact root squares the order of the error.
+
+**log Phi**, the normal distribution function, by the complementary error function and its asymptotic series (Abramowitz
+and Stegun, 1964, 26.2.12).
 """
 
 import math
@@ -55,6 +58,17 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 def log_sigmoid(v: Tensor) -> Tensor:
     """log sigmoid(v) without overflow."""
     return ops.minimum(v, 0.0) - ops.log1p(ops.exp(-ops.abs(v)))
+
+
+def log_normal_cdf(z: Tensor) -> Tensor:
+    """log Phi(z); an asymptotic series with relative error below 1e-9 replaces it where Phi(z) underflows."""
+    far = z < -12.0
+    near = ops.log(0.5 * ops.erfc(-ops.where(far, ops.zeros_like(z), z) / math.sqrt(2.0)))
+    away = ops.where(far, z, -12.0 * ops.ones_like(z))
+    inverse = 1.0 / ops.square(away)
+    series = 1.0 - inverse * (1.0 - 3.0 * inverse * (1.0 - 5.0 * inverse * (1.0 - 7.0 * inverse)))
+    log_density = -0.5 * ops.square(away) - 0.5 * math.log(2.0 * math.pi)
+    return ops.where(far, log_density - ops.log(-away) + ops.log(series), near)
 
 
 def beta_logit_log_density(v: Tensor, a: Tensor, b: Tensor, norming: Tensor | None = None) -> Tensor:

@@ -26,6 +26,7 @@ from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
+from kerasbed.networks import flows
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets, experiments, files, pairs
@@ -325,7 +326,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         For objectives that hold no posterior network, and for one with a finer network than the design needed.
 
         Args:
-            network, summary_network: as for `kerasbed.objectives.BarberAgakov`.
+            network: as for `kerasbed.objectives.BarberAgakov`; default `kerasbed.networks.AutoregressiveMixture` for up
+                to eight continuous parameters, which follows several modes and rings.
+            summary_network: as for `kerasbed.objectives.BarberAgakov`.
             **fit_arguments: epochs, steps_per_epoch, batch_size and what else `fit` takes.
 
         Returns:
@@ -342,6 +345,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
             (1, 100, 2)
         """
+        if network is None:
+            network = flows.default_refit(self.simulator.prior if self.target is None else self.target)
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
             self.simulator,

@@ -35,7 +35,8 @@ class BarberAgakov(Objective):
 
     Args:
         network: a BayesFlow inference network with a tractable density, e.g. `bf.networks.CouplingFlow()`;
-            default a coupling flow sized to the problem.
+            default `kerasbed.networks.AutoregressiveMixture` for one continuous parameter, and a coupling flow sized to
+            the problem, `kerasbed.networks.default_flow`, for more.
         summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
         classifier: Keras layer, (batch, width) to (batch, features), below the probabilities of discrete parameters;
             default a network with two hidden layers.

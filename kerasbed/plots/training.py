@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kerasbed.eig import EIGEstimate
+from kerasbed.backend.estimate import Estimate
 from kerasbed.plots.style import COLORS, LINES, line_of, marker_of, own_axes
 
 NEAR = 0.04  # of the height of a picture: final values closer than this share a label
@@ -64,14 +64,14 @@ def _final_labels(values, near):
 
 def bound(
     history: keras.callbacks.History | Mapping[str, Sequence[float]],
-    references: Mapping[str, float | EIGEstimate] | None = None,
+    references: Mapping[str, float | Estimate] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
     """The EIG bound over training, with reference values as horizontal lines.
 
     Args:
         history: what `fit` returned, or its `.history`: {"eig": [...], "val_eig": [...] if there was validation}.
-        references: {label: number or `EIGEstimate`}.
+        references: {label: number or estimate, of which the first value is shown}.
         axes: matplotlib Axes.
 
     Returns:
@@ -97,7 +97,7 @@ def bound(
             marks = {"marker": marker, "markersize": 4, "markevery": max(1, len(epochs) // 10)}
             axes.plot(epochs, logs[name], color=color, linewidth=1.2, label=label, **marks)
     for i, (label, value) in enumerate((references or {}).items()):
-        height = value.lower if isinstance(value, EIGEstimate) else float(value)
+        height = next(iter(value.values.values()))[0] if isinstance(value, Estimate) else float(value)
         axes.axhline(height, color="black", linestyle=LINES[1 + i % 3], linewidth=1.2, label=label)
     axes.set(xlabel="epoch", ylabel="EIG lower bound (nats)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -165,7 +165,7 @@ class LearnedLikelihood(keras.layers.Layer):
             training=training,
         )
         rows = backend.as_simulated(joint - numerics.standard_normal_log_density(auxiliary))
-        rows = rows - self.standardize_outcome.log_scale()
+        rows = rows + self.standardize_outcome.log_det(z)
         return ops.sum(ops.reshape(rows, (-1, self.entries)), axis=-1)
 
 
