@@ -115,7 +115,7 @@ def student(seed: int = 1):
     return heavy_tailed(stats.t(2), seed)
 
 
-# -- several parameters, by `fit_posterior` -----------------------------------------------------------------------------
+# -- several parameters, by `fit_posterior` ---------------------------------------------------------------------------
 
 
 def ring(seed: int = 1):

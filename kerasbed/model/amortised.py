@@ -148,7 +148,8 @@ class Amortised(backend.KerasModel):
         `keras.saving.load_model(path)` where the simulator's class is registered with Keras, save and load it.
 
         Raises:
-            ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.
+            ValueError: something learned is discrete, or one parameter is modelled by a network that needs an auxiliary
+                coordinate beside it, which BayesFlow cannot integrate out.
 
         Example:
             >>> approximator = model.to_approximator()

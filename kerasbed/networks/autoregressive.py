@@ -81,7 +81,8 @@ class AutoregressiveMixture(bf.networks.InferenceNetwork):
         self.initial_log_scale = float(0.5 * np.log1p(-np.mean(means**2)))
         self.dense: list = []
 
-    def build(self, xz_shape, conditions_shape=None):
+    def build(self, xz_shape: Sequence[int], conditions_shape: Sequence[int] | None = None) -> None:
+        """Create the weights for samples (..., dim) given conditions (..., width)."""
         if self.built:
             return
         self.dim, self.width = xz_shape[-1], 0 if conditions_shape is None else conditions_shape[-1]
