@@ -9,8 +9,9 @@ million; see `UNSATURATED`.
 
 *The model's objective*: networks know the designs that they met in training, which others may not be; for implicit
 likelihoods and for targets it is all there is. A coupling flow of one parameter sees an auxiliary coordinate a beside
-it. Its bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of log q(theta | y)
-by the dependence that is left between theta and a, and costs one row where the integral over a costs 129.
+it. Its bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of
+log q(theta | y) by the dependence that is left between theta and a, and costs one row where the integral over a costs
+129.
 
 *The Laplace approximation* (`kerasbed.eig.laplace_approximation`), exact for linear-Gaussian experiments, no bound
 elsewhere, has no ceiling and hardly a cost: it shortlists, and it compares where no bound can.
