@@ -91,11 +91,12 @@ def heavy_tailed(law, seed: int):
     """The exact EIG of y = theta d + .3 e at the learned d, and at the best, 1; the note has the bound."""
 
     def information(slope):
-        span = 0.3 * np.sinh(np.linspace(-22.0, 22.0, 20_001))  # outcomes, dense in the middle, out to 5e8
-        nodes = law.ppf((np.arange(8000) + 0.5) / 8000)
-        density = np.array([np.mean(stats.norm.pdf(y, slope * nodes, 0.3)) for y in span])
+        span = 0.3 * np.sinh(np.linspace(-22.0, 22.0, 4001))  # outcomes, dense in the middle, out to 5e8
+        nodes = law.ppf((np.arange(4000) + 0.5) / 4000)
         far = np.abs(span) > slope * np.abs(law.ppf(0.995))  # there the noise is narrow beside the prior
-        density = np.where(far, law.pdf(span / slope) / slope, density)
+        density = law.pdf(span / slope) / slope
+        residual = (span[~far, None] - slope * nodes) / 0.3
+        density[~far] = np.mean(np.exp(-0.5 * residual**2), axis=1) / (0.3 * np.sqrt(2.0 * np.pi))
         return float(np.trapezoid(special.entr(density), span) - stats.norm(scale=0.3).entropy())
 
     simulator = kb.Simulator.from_functions(kb.Prior(theta=law), lambda p, d, e: p["theta"] * d + 0.3 * e)

@@ -128,22 +128,23 @@ class _Same:
         return id(self.held)
 
 
-def state_of(owner: Any) -> Hashable:
+def state_of(owner: Any, within: tuple = ()) -> Hashable:
     """The plain data that an object and its class hold, as a key: equal where they are equal.
 
     Objects other than numbers, texts, arrays, their lists, tuples, dicts, and functions count by identity; parts of the
     owner's own kind, such as the simulators of a choice among models, by their data. The code of the package's classes
-    is not looked at, nor are Keras' layers, whose data are variables.
+    is not looked at, nor are Keras' layers, whose data are variables. `within`: owners that hold this one, which count by
+    identity where it holds them in turn, as a part of a prior does.
     """
     if isinstance(owner, keras.layers.Layer):
         return ()
     root = type(owner).__mro__[-2] if len(type(owner).__mro__) > 1 else type(owner)
     held = {name: value for name, value in vars(owner).items() if name != _ATTRIBUTE}
-    found = [(name, _state(held[name], DEPTH, root)) for name in sorted(held)]
+    found = [(name, _state(held[name], DEPTH, root, (*within, owner))) for name in sorted(held)]
     for kind in type(owner).__mro__:
         if not _is_of_the_package(kind):
             names = sorted(name for name in vars(kind) if not name.startswith("__"))
-            found += [(name, _state(vars(kind)[name], DEPTH, root)) for name in names]
+            found += [(name, _state(vars(kind)[name], DEPTH, root, (*within, owner))) for name in names]
     return tuple(found)
 
 
@@ -154,7 +155,7 @@ def _is_of_the_package(kind) -> bool:
     return kind.__module__.startswith("kerasbed.") and getattr(sys.modules[kind.__module__], kind.__name__, 0) is kind
 
 
-def _state(value, depth, root) -> Hashable:
+def _state(value, depth, root, within) -> Hashable:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return type(value), value
     if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
@@ -163,16 +164,19 @@ def _state(value, depth, root) -> Hashable:
     if not depth:
         return _Same(value)
     if isinstance(value, list | tuple):
-        return type(value), tuple(_state(part, depth - 1, root) for part in value)
+        return type(value), tuple(_state(part, depth - 1, root, within) for part in value)
     if isinstance(value, dict):
-        return dict, tuple((_state(key, 0, root), _state(part, depth - 1, root)) for key, part in value.items())
+        return dict, tuple(
+            (_state(key, 0, root, within), _state(part, depth - 1, root, within)) for key, part in value.items()
+        )
     if isinstance(value, staticmethod | classmethod):
-        return _state(value.__func__, depth, root)
+        return _state(value.__func__, depth, root, within)
     if isinstance(value, property):
-        return _state(value.fget, depth, root)
+        return _state(value.fget, depth, root, within)
     if isinstance(value, types.FunctionType):
-        return _state_of_function(value, depth, root)
-    return (_Same(value), state_of(value)) if root is not object and isinstance(value, root) else _Same(value)
+        return _state_of_function(value, depth, root, within)
+    is_part = root is not object and isinstance(value, root) and not any(value is owner for owner in within)
+    return (_Same(value), state_of(value, within)) if is_part else _Same(value)
 
 
 def _state_of_function(function, depth, root):
@@ -180,7 +184,7 @@ def _state_of_function(function, depth, root):
     cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
     named = [function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__]
     held = [*cells, *(function.__defaults__ or ()), *named]
-    return _Same(function.__code__), tuple(_state(value, depth - 1, root) for value in held)
+    return _Same(function.__code__), tuple(_state(value, depth - 1, root, within) for value in held)
 
 
 def _is_filled(cell) -> bool:

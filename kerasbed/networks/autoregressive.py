@@ -8,8 +8,10 @@ components and the networks limits q: several modes and rings need no special tr
 auxiliary one beside it. As a map, z_k = F_k^-1(Phi(x_k)) makes draws of base samples x ~ N(0, I), one coordinate at a
 time; see `kerasbed.networks.mixture`.
 
-Before training, the last layer's weights are zero: the mixture is the same for every c, close to N(0, 1), and the
-gradient of log q with respect to c, through which a design would be pulled, is zero.
+Before training, the last layer's weights are zero: the mixture is the same for every c, a little broader than N(0, 1),
+and the gradient of log q with respect to c, through which a design would be pulled, is zero. The components start side
+by side over the range of z and narrow, so that each comes to follow a mode of its own: started broad, on top of each
+other, they had not separated ten modes after a thousand steps.
 
 References: Bishop (1994), mixture density networks; Uria, Murray and Larochelle (2013), RNADE.
 """
@@ -30,7 +32,8 @@ from kerasbed.backend.validation import checked, integer_seed, optional, positiv
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.mixture import Mixture, normal_score, quantile
 
-SPREAD = 0.8  # standard deviation of many components' initial means; their scales make up for the rest of N(0, 1)
+SPREAD = 1.2  # standard deviation of many components' initial means
+LEAST_SCALE = 0.3  # initially, where the next mean is nearer
 MOST_LOG_SCALE = 10.0  # scales stay within e^-10 and e^10, so that none of them collapses on a single draw
 
 
@@ -76,9 +79,9 @@ class AutoregressiveMixture(bf.networks.InferenceNetwork):
         super().__init__(base_distribution="normal", **kwargs)
         self.components, self.widths, self.activation = components, widths, activation
         self.seed = draw_seed() if seed is None else seed
-        means = SPREAD * special.ndtri((np.arange(components) + 0.5) / components)
-        self.initial_means = means
-        self.initial_log_scale = float(0.5 * np.log1p(-np.mean(means**2)))
+        self.initial_means = SPREAD * special.ndtri((np.arange(components) + 0.5) / components)
+        gaps = np.gradient(self.initial_means) if components > 1 else np.ones(1)
+        self.initial_log_scales = np.log(np.clip(gaps, LEAST_SCALE, 1.0))
         self.dense: list = []
 
     def build(self, xz_shape: Sequence[int], conditions_shape: Sequence[int] | None = None) -> None:
@@ -107,8 +110,10 @@ class AutoregressiveMixture(bf.networks.InferenceNetwork):
         for layer in self.dense[k * depth : (k + 1) * depth]:
             x = layer(x)
         logits, means, log_scales = ops.split(x, 3, axis=-1)
-        log_scales = MOST_LOG_SCALE * ops.tanh(log_scales / MOST_LOG_SCALE) + self.initial_log_scale
-        return Mixture(ops.log_softmax(logits, axis=-1), means + numerics.like(self.initial_means, means), log_scales)
+        means = means + numerics.like(self.initial_means, means)
+        log_scales = MOST_LOG_SCALE * ops.tanh(log_scales / MOST_LOG_SCALE)
+        log_scales = log_scales + numerics.like(self.initial_log_scales, log_scales)
+        return Mixture(ops.log_softmax(logits, axis=-1), means, log_scales)
 
     def log_prob(self, samples: Tensor, conditions: Tensor | None = None, **kwargs: Any) -> Tensor:
         """log q of (..., dim) given conditions (..., width): (...,)."""

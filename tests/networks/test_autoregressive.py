@@ -12,6 +12,7 @@ import kerasbed as kb
 from kerasbed import backend
 from kerasbed.networks import flows, mixture
 from kerasbed.networks.autoregressive import AutoregressiveMixture
+from kerasbed.networks.head import Head
 from kerasbed.networks.mixture import Mixture
 from tests import toys
 
@@ -79,6 +80,11 @@ def test_gradients_of_draws_are_those_of_the_implicit_function():
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
 
 
+def compiled(function, built):
+    """One program where the backend compiles; with the network's weights as they are at each call."""
+    return backend.compile_function(function, "float32", variables=built.variables)
+
+
 def network(dim=2, width=3, seed=0, components=3, scale=0.0):
     """A small one; `scale` fills the weights of its last layers, which are zero before training."""
     built = AutoregressiveMixture(components=components, widths=(8, 8), seed=seed)
@@ -92,50 +98,50 @@ def network(dim=2, width=3, seed=0, components=3, scale=0.0):
 @pytest.mark.parametrize("dim", [1, 2])
 def test_the_density_has_mass_one(dim):
     """The trapezoidal rule on the line converges faster than any power of the spacing; float32 leaves 1e-5."""
-    built, axis = network(dim, scale=0.5), np.linspace(-12.0, 12.0, 401, dtype="float32")
+    built, axis = network(dim, scale=0.1), np.linspace(-9.0, 9.0, 401, dtype="float32")
     points = np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     conditions = np.tile(np.array([[0.3, -1.0, 0.8]], "float32"), (len(points), 1))
-    with backend.no_gradients():
-        log_q = ops.convert_to_numpy(built.log_prob(*backend.cast((points, conditions))))
+    log_q = compiled(built.log_prob, built)(points, conditions)
     mass = np.sum(np.exp(log_q.astype("float64"))) * (axis[1] - axis[0]) ** dim
     assert mass == pytest.approx(1.0, abs=1e-4)
 
 
 def test_maps_in_both_directions_agree_with_the_density():
-    built, rng = network(scale=0.5), np.random.default_rng(1)
+    built, rng = network(scale=0.2), np.random.default_rng(1)
     base, conditions = rng.standard_normal((200, 2)), rng.standard_normal((200, 3))
-    with backend.no_gradients():
-        x, c = backend.cast((base, conditions))
+
+    def both(x, c):
         z, log_q = built(x, conditions=c, inverse=True, density=True)
-        back, again = built(z, conditions=c, density=True)
-        alone = built.log_prob(z, conditions=c)
-        drawn = built(x, conditions=c, inverse=True)
-    np.testing.assert_array_equal(ops.convert_to_numpy(drawn), ops.convert_to_numpy(z))
-    np.testing.assert_allclose(ops.convert_to_numpy(back), base, atol=1e-3)
+        return z, log_q, *built(z, conditions=c, density=True), built.log_prob(z, conditions=c)
+
+    z, log_q, back, again, alone = compiled(both, built)(base, conditions)
+    np.testing.assert_array_equal(
+        compiled(lambda x, c: built(x, conditions=c, inverse=True), built)(base, conditions), z
+    )
+    np.testing.assert_allclose(back, base, atol=1e-3)
     for found in (again, alone):
-        np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(log_q), atol=1e-5)
+        np.testing.assert_allclose(found, log_q, atol=1e-5)
 
 
 @pytest.mark.parametrize("components", [1, 2, 16])
 def test_before_training_conditions_say_nothing_and_draws_are_near_normal(components):
     built = network(1, components=components)
     z = np.linspace(-6.0, 6.0, 241)[:, None]
-    with backend.no_gradients():
-        here = built.log_prob(*backend.cast((z, np.zeros((241, 3)))))
-        there = built.log_prob(*backend.cast((z, np.full((241, 3), 7.0))))
-    np.testing.assert_array_equal(ops.convert_to_numpy(here), ops.convert_to_numpy(there))
+    log_q = compiled(built.log_prob, built)
+    here = log_q(z, np.zeros((241, 3)))
+    np.testing.assert_array_equal(here, log_q(z, np.full((241, 3), 7.0)))
     normal = stats.norm.logpdf(z[:, 0])
-    divergence = np.sum(np.exp(normal) * (normal - ops.convert_to_numpy(here))) * 0.05
-    assert -1e-5 < divergence < 0.01
+    assert -1e-5 < np.sum(np.exp(normal) * (normal - here)) * 0.05 < 0.15
+    assert np.all(here > normal - 12.0)  # no draw is out of reach
 
 
 @pytest.mark.one_backend
 def test_without_conditions_and_with_leading_axes():
     built = AutoregressiveMixture(components=2, widths=(4,), seed=0)
     built.build((None, 2))
-    with backend.no_gradients():
-        z = built(backend.cast(np.zeros((5, 4, 2))), inverse=True)
-        assert tuple(built.log_prob(z).shape) == (5, 4)
+    z = compiled(lambda x: built(x, inverse=True), built)(np.zeros((5, 4, 2)))
+    assert z.shape == (5, 4, 2)
+    assert compiled(built.log_prob, built)(z).shape == (5, 4)
 
 
 def test_initial_weights_come_from_numpy():
@@ -161,10 +167,9 @@ def small():
     return AutoregressiveMixture(components=4, widths=(16, 16), seed=0)
 
 
-def small_model(objective=None, simulator=None):
-    design = kb.designs.Box((1,), 0.1, 1.0, initial=[0.5])
-    objective = kb.objectives.BarberAgakov(small()) if objective is None else objective
-    return kb.DesignModel(Square() if simulator is None else simulator, design, objective, seed=0)
+def small_model(objective=None, trainable=True):
+    design = kb.designs.Box((1,), 0.1, 1.0, initial=[0.5], trainable=trainable)
+    return kb.DesignModel(Square(), design, objective or kb.objectives.BarberAgakov(small()), seed=0)
 
 
 def test_a_model_is_trained_saved_copied_and_asked(tmp_path):
@@ -185,7 +190,7 @@ def test_a_model_is_trained_saved_copied_and_asked(tmp_path):
 
 @pytest.mark.parametrize("kind", [kb.objectives.AdaptiveContrastive, kb.objectives.VariationalNested])
 def test_proposals_are_drawn_and_learn(kind):
-    model = small_model(kind(small(), num_contrastive=4))
+    model = small_model(kind(small(), num_contrastive=4), trainable=False)
     before = [ops.convert_to_numpy(weight) for weight in model.posterior.network.trainable_weights]
     model.fit(epochs=1, steps_per_epoch=3, batch_size=16, verbose=0)
     after = [ops.convert_to_numpy(weight) for weight in model.posterior.network.trainable_weights]
@@ -195,11 +200,15 @@ def test_proposals_are_drawn_and_learn(kind):
 
 @pytest.mark.one_backend
 def test_a_choice_among_models_has_one_for_each():
-    choice = kb.ModelChoice({"square": Square(), "again": Square()})
-    model = small_model(simulator=choice)
-    model.fit(epochs=1, steps_per_epoch=2, verbose=0)
-    assert [type(branch.network) for branch in model.posterior.head.branches] == [AutoregressiveMixture] * 2
-    assert model.posterior.auxiliary_dim == 0
+    prior = kb.ModelChoice({"square": Square(), "again": Square()}).prior
+    head = Head(small())
+    head.setup(prior, 3, "float32")
+    assert [type(branch.network) for branch in head.branches] == [AutoregressiveMixture] * 2
+    assert head.auxiliary_dim == 0
+    assert head.heavy_tails == [None, None]
+    head.adapt(prior.sample(100, 0))
+    copied = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    assert copied.heavy_tails == head.heavy_tails == [False, False]
 
 
 @pytest.mark.one_backend
