@@ -133,8 +133,11 @@ def state_of(owner: Any, within: tuple = ()) -> Hashable:
 
     Objects other than numbers, texts, arrays, their lists, tuples, dicts, and functions count by identity; parts of the
     owner's own kind, such as the simulators of a choice among models, by their data. The code of the package's classes
-    is not looked at, nor are Keras' layers, whose data are variables. `within`: owners that hold this one, which count by
-    identity where it holds them in turn, as a part of a prior does.
+    is not looked at, nor are Keras' layers, whose data are variables.
+
+    Args:
+        owner: the object.
+        within: owners that hold it, which count by identity where it holds them in turn, as a part of a prior does.
     """
     if isinstance(owner, keras.layers.Layer):
         return ()
@@ -179,7 +182,7 @@ def _state(value, depth, root, within) -> Hashable:
     return (_Same(value), state_of(value, within)) if is_part else _Same(value)
 
 
-def _state_of_function(function, depth, root):
+def _state_of_function(function, depth, root, within):
     """Its code, and the data of its closure, of its defaults, and of the globals that it names."""
     cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
     named = [function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__]
