@@ -63,16 +63,14 @@ def test_gradients_of_draws_are_those_of_the_implicit_function():
         normalised = ops.log_softmax(log_weights)
         return ops.sum(mixture.quantile(x, law(normalised, means, log_scales, rows=1)))
 
+    def of_flat(v):
+        return total(v[:1], v[1:4], v[4:7], v[7:])
+
+    gradient_at = backend.value_and_gradient(of_flat)
+    quantile = backend.compile_function(lambda v: mixture.quantile(v, law(rows=1)))
     for base in (-1.3, 0.4, 2.2):
-        x, logits = np.array([base]), np.log(WEIGHTS)
-        arguments = (x, logits, MEANS, np.log(SCALES))
-        flat = np.concatenate(arguments)
-
-        def of_flat(v):
-            return total(v[:1], v[1:4], v[4:7], v[7:])
-
-        _, gradient = backend.value_and_gradient(of_flat)(flat)
-        z = evaluated(lambda v: mixture.quantile(v, law(rows=1)), x)[0]
+        _, gradient = gradient_at(np.concatenate([[base], np.log(WEIGHTS), MEANS, np.log(SCALES)]))
+        z = quantile(np.array([base]))[0]
         parts = WEIGHTS * stats.norm.pdf(z, MEANS, SCALES)
         below = stats.norm.cdf(z, MEANS, SCALES)
         of_logits = -WEIGHTS * (below - WEIGHTS @ below)
@@ -123,7 +121,7 @@ def test_maps_in_both_directions_agree_with_the_density():
         np.testing.assert_allclose(found, log_q, atol=1e-5)
 
 
-@pytest.mark.parametrize("components", [1, 2, 16])
+@pytest.mark.parametrize("components", [1, 16])
 def test_before_training_conditions_say_nothing_and_draws_are_near_normal(components):
     built = network(1, components=components)
     z = np.linspace(-6.0, 6.0, 241)[:, None]
@@ -188,7 +186,13 @@ def test_a_model_is_trained_saved_copied_and_asked(tmp_path):
     assert approximator.sample(conditions=outcome, num_samples=7)["theta"].shape == (2, 7, 1)
 
 
-@pytest.mark.parametrize("kind", [kb.objectives.AdaptiveContrastive, kb.objectives.VariationalNested])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kb.objectives.AdaptiveContrastive,
+        pytest.param(kb.objectives.VariationalNested, marks=pytest.mark.one_backend),
+    ],
+)
 def test_proposals_are_drawn_and_learn(kind):
     model = small_model(kind(small(), num_contrastive=4), trainable=False)
     before = [ops.convert_to_numpy(weight) for weight in model.posterior.network.trainable_weights]
