@@ -119,6 +119,14 @@ def student(seed: int = 1):
 # -- several parameters, by `fit_posterior` ---------------------------------------------------------------------------
 
 
+def refit_bound(model) -> float:
+    """The Barber-Agakov bound of the posterior that `fit_posterior` trained, on fresh draws."""
+    drawn = model.simulator.simulate(4096, model.design, seed=101)
+    parameters = drawn["parameters"]
+    log_q = model.log_prob(parameters, {"outcome": drawn["outcome"]})
+    return float(np.mean(log_q - model.simulator.prior.log_prob(parameters)))
+
+
 def ring(seed: int = 1):
     """y = a^2 + b^2 + .1 e of two normal numbers: an exponential law of mean 2, and noise."""
     prior = kb.Prior(a=stats.norm(), b=stats.norm())
@@ -132,7 +140,7 @@ def ring(seed: int = 1):
     outcome = np.arange(-1.0, 60.0, step)
     density = stats.exponnorm(20.0, 0.0, 0.1).pdf(outcome)
     truth = float(np.sum(special.entr(density)) * step - stats.norm(scale=0.1).entropy())
-    return float(model.estimate_eig(4096).lower), truth, f"seed {seed}"
+    return refit_bound(model), truth, f"seed {seed}"
 
 
 def location_finding(seed: int = 1):
@@ -143,7 +151,7 @@ def location_finding(seed: int = 1):
     history = model.fit(epochs=6, verbose=0)
     model.fit_posterior(epochs=6, verbose=0)
     before = history.history["eig"][-1]
-    return float(model.estimate_eig(4096).lower), 4.0, f"seed {seed}, the design's own network {before:.3f}"
+    return refit_bound(model), 4.0, f"seed {seed}, the design's own network {before:.3f}"
 
 
 # -- cost ------------------------------------------------------------------------------------------------------------
