@@ -27,7 +27,9 @@ from kerasbed.backend.errors import (
     PoorFitWarning,
     SaturatedWarning,
     SettingWarning,
+    SkippedStepsWarning,
     SlowWarning,
+    UndertrainedWarning,
     UnreliableError,
     UnreliableWarning,
 )
@@ -53,7 +55,9 @@ __all__ = [
     "PoorFitWarning",
     "SaturatedWarning",
     "SettingWarning",
+    "SkippedStepsWarning",
     "SlowWarning",
+    "UndertrainedWarning",
     "UnreliableError",
     "UnreliableWarning",
 ]

@@ -33,6 +33,11 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
 
 
+def pytest_configure(config):
+    """Many tests train for a step or two on purpose. Not in pyproject.toml, which would import JAX before the above."""
+    config.addinivalue_line("filterwarnings", "ignore::kerasbed.errors.UndertrainedWarning")
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is slow, and on all backends but one what none of them changes, unless all is asked for."""
     chosen, others = [], []

@@ -23,6 +23,10 @@ batch, which holds besides its rows
 
 so that what depends on the outcome alone is computed S times and not once for every row. Objectives ask by the
 functions below, which give the same for both kinds of batch.
+
+Where draws fail, a training step gets a batch in which others stand in for them (`kerasbed.objectives.failures`):
+
+    counts      (batch,) bools: draws that are what they were drawn as, and so count
 """
 
 from collections.abc import Collection, Mapping
@@ -42,7 +46,7 @@ PARAMETERS, NOISE, DESIGN, LOG_PRIOR, LOG_TARGET, EXTRA = KEYS = (
     "extra",
 )
 REQUIRED = (PARAMETERS, NOISE)
-POOL, OUTCOMES = "pool", "outcomes"
+POOL, OUTCOMES, COUNTS = "pool", "outcomes", "counts"
 
 
 def num_draws(draws: Mapping[str, Any]) -> Any:

@@ -238,6 +238,30 @@ class UnreliableWarning(KerasbedWarning, RuntimeWarning):
     """
 
 
+class UndertrainedWarning(KerasbedWarning):
+    """A network that was trained for too few steps to have learned anything.
+
+    Example:
+        >>> import warnings
+        >>> short = kb.DesignModel(simulator, kb.designs.Simplex(2), seed=0)
+        >>> history = short.fit(epochs=1, steps_per_epoch=2, verbose=0)
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", kb.errors.UndertrainedWarning)
+        ...     short.sample(10, {"outcome": [[1.0, 2.0]]}, seed=0)
+        Traceback (most recent call last):
+        kerasbed.backend.errors.UndertrainedWarning: ...2 steps...
+    """
+
+
+class SkippedStepsWarning(KerasbedWarning, RuntimeWarning):
+    """Steps of training that could not be taken, since a gradient, a rate or an update is not finite.
+
+    Example:
+        >>> issubclass(kb.errors.SkippedStepsWarning, RuntimeWarning)
+        True
+    """
+
+
 class OverBudgetWarning(KerasbedWarning):
     """A design over the budget, or one that misses its constraints.
 

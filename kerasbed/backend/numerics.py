@@ -42,6 +42,12 @@ def log_mean_exp(x: Tensor, axis: int = -1) -> Tensor:
     return ops.logsumexp(x, axis=axis) - log_size(x, axis)
 
 
+def mean_of_finite(x: Tensor) -> Tensor:
+    """Mean of the entries that are finite, whose gradient is zero at all others; NaN where none is."""
+    counts = ops.isfinite(x)
+    return ops.sum(ops.where(counts, x, ops.zeros_like(x))) / ops.sum(ops.cast(counts, x.dtype))
+
+
 def log_size(x: Tensor, axis: int, plus: int = 0) -> Tensor:
     """log of the length of an axis, plus a number; TensorFlow knows the length of a batch axis at run time only."""
     if x.shape[axis] is not None:

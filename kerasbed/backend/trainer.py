@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from kerasbed.backend import errors
+from kerasbed.backend import errors, metrics
 from kerasbed.backend.float_types import wide_simulation
 from kerasbed.backend.selection import NAME
 
@@ -38,6 +39,19 @@ def _equal_prefix(batches: list) -> list:
     shapes = [[np.shape(leaf) for leaf in keras.tree.flatten(batch)] for batch in batches]
     different = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
     return batches[: different[0]] if different else batches
+
+
+def _stacked(batches: list, longest: dict) -> Any:
+    """Batches along a new axis, as many as the longest group of these shapes had: the last one fills up the rest."""
+    shapes = tuple(np.shape(leaf) for leaf in keras.tree.flatten(batches[0]))
+    longest[shapes] = max(longest.get(shapes, 0), len(batches))
+    batches = batches + batches[-1:] * (longest[shapes] - len(batches))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+
+def _place(variable: keras.Variable, variables: list) -> int:
+    """Where a variable stands in a list, by identity: variables compare by value."""
+    return next(i for i, other in enumerate(variables) if other is variable)
 
 
 def _as_batch(data):
@@ -71,9 +85,11 @@ class Trainer(KerasModel):
 
     Attributes:
         wide: whether experiments are simulated in float64; see `wide_simulation`.
+        skipped_tracker: counts the steps that the optimizer does not apply; None: all are.
     """
 
     wide = False
+    skipped_tracker: metrics.SkippedSteps | None = None
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         with wide_simulation(self.wide), self._weights_kept(), self._last_group_may_be_short():
@@ -115,23 +131,101 @@ class Trainer(KerasModel):
         if self.train_function is not None and not force:
             return
         if NAME == "jax" and not self.run_eagerly and self.jit_compile:
-            self.train_function = self._scanned_steps(super().train_step)
+            self.train_function = self._looped_steps()
         elif NAME == "torch":
             self.train_function = self._recorded_steps(self._torch_step())
         else:
             super().make_train_function(force=force)
+            if NAME == "jax":
+                self.train_function = self._told_steps(self.train_function)
 
-    def _scanned_steps(self, train_step):
-        """JAX: one device program runs `steps_per_execution` steps over stacked batches, the state donated."""
+    # -- steps that are not taken ---
+
+    def train_step(self, *given: Any) -> Any:
+        """Keras' step; where steps are counted, one whose update was not applied leaves everything else alone, too."""
+        if self.skipped_tracker is None:
+            return super().train_step(*given)
+        return self._pure_step(*given) if NAME == "jax" else self._counted_step(*given)
+
+    def _pure_step(self, state, data):
+        """JAX: (trainable, non-trainable, optimizer, metrics) values and a batch to logs and new values."""
+        _, kept, before, _ = state
+        if not isinstance(in_a_row := self._in_a_row(state), jax.core.Tracer) and in_a_row >= metrics.IN_A_ROW:
+            with self._metrics_of(state[3]):  # step by step, a model that is stuck tries no more either
+                return self.get_metrics_result(), state
+        logs, (trainable, others, optimizer, told) = super().train_step(state, data)
+        place = _place(self.optimizer.iterations, self.optimizer.variables)
+        applied = optimizer[place] > before[place]
+        others = [jax.numpy.where(applied, new, old) for new, old in zip(others, kept, strict=True)]
+        with self._metrics_of(told) as scope:
+            self.skipped_tracker.update_state(applied)
+            logs = {**logs, self.skipped_tracker.name: self.skipped_tracker.result()}
+        return logs, (trainable, others, optimizer, [scope.get_current_value(v) for v in self.metrics_variables])
+
+    def _counted_step(self, data):
+        """TensorFlow and torch, whose variables change in place; a model that is stuck tries no more."""
+
+        def step():
+            iterations, kept = ops.copy(self.optimizer.iterations), self._floats_beside_weights()
+            before = [ops.copy(variable) for variable in kept]
+            super(Trainer, self).train_step(data)
+            applied = self.optimizer.iterations > iterations
+            for variable, old in zip(kept, before, strict=True):
+                variable.assign(ops.where(applied, variable, old))
+            self.skipped_tracker.update_state(applied)
+
+        ops.cond(self.skipped_tracker.is_stuck, lambda: None, step)
+        return self.get_metrics_result()
+
+    def _floats_beside_weights(self):
+        """What a step may change besides weights, slots and metrics, such as moments of what was seen."""
+        return [variable for variable in self.non_trainable_variables if "float" in variable.dtype]
+
+    def _metrics_of(self, values):
+        """Scope in which the metrics' variables have given values."""
+        return keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, values, strict=True)))
+
+    def _in_a_row(self, state):
+        """How many steps in a row were not taken, of JAX' state; None where they are not counted."""
+        if self.skipped_tracker is None:
+            return None
+        return state[3][_place(self.skipped_tracker.in_a_row, self.metrics_variables)]
+
+    def _told_steps(self, function):
+        """JAX, step by step: tell after each how many in a row were not taken."""
+
+        def train_function(state, iterator):
+            logs, state = function(state, iterator)
+            if self.skipped_tracker is not None:
+                self.skipped_tracker.keep(self._in_a_row(state))
+            return logs, state
+
+        return train_function
+
+    # -- several steps at once ---
+
+    def _looped_steps(self):
+        """JAX: one device program runs up to `steps_per_execution` steps over stacked batches, the state donated.
+
+        A loop over a number of steps, so that it ends where steps are no longer taken, and that a short last group of
+        batches needs no program of its own.
+        """
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def run(state, batches):
-            def step(state, batch):
-                logs, state = train_step(state, batch)
-                return state, logs
+        def run(state, batches, count):
+            def goes_on(carry):
+                in_a_row = self._in_a_row(carry[1])
+                return (carry[0] < count) & (True if in_a_row is None else in_a_row < metrics.IN_A_ROW)
 
-            state, logs = jax.lax.scan(step, state, batches)
-            return jax.tree.map(lambda log: log[-1], logs), state
+            def step(carry):
+                batch = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, carry[0], keepdims=False), batches)
+                return carry[0] + 1, self.train_step(carry[1], batch)[1]
+
+            _, state = jax.lax.while_loop(goes_on, step, (np.int32(0), state))
+            with self._metrics_of(state[3]):
+                return self.get_metrics_result(), self._in_a_row(state), state
+
+        longest = {}
 
         def train_function(state, iterator):
             batches = list(itertools.islice(iterator, self.steps_per_execution))
@@ -140,8 +234,10 @@ class Trainer(KerasModel):
             batches = [_as_batch(batch) for batch in batches]
             while batches:  # a ragged last batch gets a program of its own
                 equal = _equal_prefix(batches)
-                logs, state = run(state, jax.tree.map(lambda *leaves: np.stack(leaves), *equal))
+                logs, in_a_row, state = run(state, _stacked(equal, longest), np.int32(len(equal)))
                 batches = batches[len(equal) :]
+            if self.skipped_tracker is not None:
+                self.skipped_tracker.keep(in_a_row)
             return logs, state
 
         return train_function
@@ -202,12 +298,17 @@ class Trainer(KerasModel):
     def _run_graph(self, graph, x):
         trainable, state = self._step_variables()
         values = [[variable.value.detach() for variable in part] for part in (trainable, state)]
+        beside_weights = len(self.non_trainable_variables)
         with torch.no_grad():
             gradients, new_state = graph(*values, keras.tree.flatten(x))
+            before = int(self.optimizer.iterations.value)
             self.optimizer.apply(list(gradients), trainable)
-            for variable, old, new in zip(state, values[1], new_state, strict=True):
-                if new is not old:
+            applied = int(self.optimizer.iterations.value) > before
+            for i, (variable, old, new) in enumerate(zip(state, values[1], new_state, strict=True)):
+                if new is not old and (applied or i >= beside_weights):
                     variable.assign(new)
+            if self.skipped_tracker is not None:
+                self.skipped_tracker.update_state(applied)
         return self.get_metrics_result()
 
     def _recorded_steps(self, train_step):
@@ -216,8 +317,10 @@ class Trainer(KerasModel):
         def train_function(batches):
             with torch.enable_grad():
                 for data in batches:
-                    logs = train_step(_as_batch(data))
-            return logs
+                    if self.skipped_tracker is not None and bool(self.skipped_tracker.is_stuck):
+                        break
+                    train_step(_as_batch(data))
+            return self.get_metrics_result()
 
         return train_function
 

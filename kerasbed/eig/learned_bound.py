@@ -33,16 +33,19 @@ def contributions_at(
 def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
     """The objective's own bound at the current design; a target's estimated entropy adds its error.
 
+    Where the study leaves draws that fail out, it is that of experiments that do not fail.
+
     Warns:
+        UserWarning: experiments failed.
         UserWarning: the bound is near the largest value that it can take, or what `kerasbed.eig.reliability.checked`
             looks for.
     """
-    terms = contributions(study, num_samples, seed)
+    terms, left_out = _counting(study, contributions(study, num_samples, seed))
     with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below
         value, error = numerics.mean_and_error(terms)
     objective, target = study.objective, study.target
     _warn_saturated(value, objective.ceiling(min(num_samples, study.rows)))
-    method = f"{type(objective).__name__}, {num_samples} draws"
+    method = f"{type(objective).__name__}, {num_samples} draws{left_out}"
     if target is not None and target.classes is not None:
         entropy = target.entropy()  # its frequencies are in the contributions, on draws of their own
         error = float(np.hypot(error, entropy.value_se))
@@ -54,6 +57,20 @@ def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
         return reliability.checked(found, upper_terms=terms, cure=cure)
     found = EIGEstimate(lower=value, lower_se=error, method=method, settings=settings)
     return reliability.checked(found, terms, cure=cure)
+
+
+def _counting(study, terms):
+    """The terms of experiments that did not fail, and what the method says of the others."""
+    failed = np.isnan(terms)
+    if not study.leaves_out or not failed.any() or failed.sum() > len(terms) - 2:
+        return terms, ""
+    errors.warn(
+        f"{failed.sum()} of {len(terms)} simulated experiments had no finite outcome or log density and were left out: "
+        "the figure is about experiments that do not fail. Let outcome() report a failure as part of what is measured, "
+        "or leave parameters that fail out of the prior.",
+        errors.NumberRangeWarning,
+    )
+    return terms[~failed], f" of which {failed.sum()} failed and are left out"
 
 
 def _warn_saturated(value, ceiling):

@@ -36,6 +36,7 @@ class Study:
         posterior: `kerasbed.networks.posterior.Posterior` to ask; None where there is none.
         cost: `kerasbed.model.costs.Cost` of designs; None where they cost nothing.
         seed: of searches.
+        leaves_out: whether draws fail, and are to be kept away from all others; their contributions are NaN.
     """
 
     simulator: Simulator
@@ -47,6 +48,7 @@ class Study:
     posterior: Any = None
     cost: Any = None
     seed: int = 0
+    leaves_out: bool = False
 
     def with_objective(self, objective: Objective) -> Self:
         """The same question, asked by another objective."""
@@ -125,7 +127,8 @@ class Study:
     def terms(self, draws: Mapping[str, Any]) -> gradients.Contributions:
         """Contributions of a batch, tensors; its "design" where it brings one, else the current one."""
         draws = backend.floats_as_simulated(draws)
-        return gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient)
+        problem = self.simulator, self.objective, self.design
+        return gradients.contributions(*problem, draws, self.gradient, leave_out=self.leaves_out)
 
     def values(self, draws: Mapping[str, Any]) -> np.ndarray:
         """Contributions (batch,) of a batch without its auxiliary coordinates, which are integrated out."""

@@ -85,7 +85,7 @@ class AmortisedPosterior:
     def data(self, conditions: Mapping[str, np.ndarray | dict], caller: str) -> tuple:
         """Checked outcomes (datasets, *outcome_shape) and designs, with warnings where they are unlike training."""
         study = self.study
-        warn_untrained(study, caller)
+        warn_untrained(self.posterior, caller)
         outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
         warn_outside_region(study, self.posterior, design if "design" in conditions else None)
         if study.design.is_static:

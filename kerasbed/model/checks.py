@@ -118,6 +118,11 @@ def pilot_draws(
     return {name: values[finite] for name, values in parameters.items()}, outcome[finite]
 
 
+def draws_at(simulator: Simulator, design: Design, num: int, seed: int) -> tuple:
+    """Parameters {name: (num, d)}, the current design (1, *shape) and noise (num, *noise_shape)."""
+    return _draw(simulator, design, num, seed, over_space=False)
+
+
 def _draw(simulator, design, num, seed, over_space):
     rng = streams.of(seed, "pilot")
     current = experiments.lifted(design)
@@ -211,13 +216,18 @@ def explain_nonfinite(
     simulator: Simulator, design: Design, noise_shape: tuple[int, ...], seed: int, num: int = 4096
 ) -> str:
     """Where draws without a finite log density come from, in words."""
+    return failures_at(simulator, design, noise_shape, seed, num) or (
+        "Outcomes at the current design are finite, so the likely cause is the network: lower the learning rate of "
+        "optimizer=, or clip its gradients (clipnorm)."
+    )
+
+
+def failures_at(simulator: Simulator, design: Design, noise_shape: tuple[int, ...], seed: int, num: int = 4096) -> str:
+    """How many outcomes at the current design are not finite, and for which parameters; empty where all are."""
     parameters, outcome = _simulate(simulator, design, noise_shape, num, seed)
     bad = ~np.isfinite(outcome.reshape(num, -1)).all(axis=1)
     if not bad.any():
-        return (
-            "Outcomes at the current design are finite, so the likely cause is the network: lower the learning rate "
-            "of optimizer=, or clip its gradients (clipnorm)."
-        )
+        return ""
     ranges = ", ".join(
         f"{name} in [{values[bad].min():.4g}, {values[bad].max():.4g}]" for name, values in parameters.items()
     )

@@ -13,11 +13,11 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, errors, streams, versions
+from kerasbed.backend import Tensor, errors, metrics, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
-from kerasbed.callbacks import DesignHistory, EpochTeller, NonFiniteGuard
+from kerasbed.callbacks import DesignHistory, EpochTeller
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
@@ -26,6 +26,7 @@ from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
+from kerasbed.model.steps import StepGuard
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
 from kerasbed.simulators import datasets, experiments, files, pairs
@@ -100,6 +101,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         fitted_posterior: Posterior | None = None,
         wide: bool = False,
         direct_pairs: bool = False,
+        leaves_out: bool = False,
         **kwargs: Any,
     ):
         super().__init__(name=name, autocast=False, **kwargs)
@@ -114,8 +116,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             self.objective, simulator.prior, simulator.default_target if target is None else target
         )
         self.seed = draw_seed() if seed is None else seed
-        self.eig_tracker = keras.metrics.Mean(name="eig")
+        self.eig_tracker = metrics.FiniteMean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
+        self.skipped_tracker = metrics.SkippedSteps()
+        self.leaves_out = leaves_out
         self.fits = 0
         self.design_history = None
         self.design.set_starts(starts)
@@ -146,7 +150,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
-            self._set_up_from(*checks.pilot_draws(*problem, draws, outcome))
+            finite = checks.pilot_draws(*problem, draws, outcome)
+            self.leaves_out = len(finite[1]) < PILOT_DRAWS
+            self._set_up_from(*finite)
 
     def _set_up_from(self, parameters, outcome):
         if self.objective.needs_likelihood and self.simulator.has_likelihood:
@@ -183,6 +189,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             posterior,
             self.cost,
             self.seed,
+            self.leaves_out,
         )
 
     # -- the mathematics of a training step ---
@@ -191,7 +198,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        terms = gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient, training)
+        problem = self.simulator, self.objective, self.design
+        leave_out = training and self.leaves_out
+        terms = gradients.contributions(*problem, draws, self.gradient, training, leave_out)
         if not training:
             return terms.values
         self.design.advance()
@@ -235,6 +244,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        vars(self)["_loss_tracker"] = metrics.FiniteMean(name="loss")  # in the place of Keras' own, which tracks it
         design = self.design
         optimizer.attach(design.placed_variables, self.objective.descending_variables, design.network_variables)
 
@@ -280,7 +290,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             **kwargs: `verbose`, `validation_freq` and what else `keras.Model.fit` takes.
 
         Returns:
-            `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+            `keras.callbacks.History` with `loss` and `eig` (the bound in nats), which are means over the draws that
+            count, `nonfinite` (draws left out, for lack of a finite outcome or density) and `skipped` (steps that were
+            not taken, for lack of a finite gradient).
+
+        Warns:
+            UserWarning: training stopped because steps could not be taken or most draws failed; or draws were left out,
+                and what was learned is about experiments that do not fail.
 
         Example:
             >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
@@ -296,7 +312,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
         self.design_history = DesignHistory()
-        added = [self.design_history, NonFiniteGuard(batch_size)]
+        added = [self.design_history, StepGuard(batch_size)]
         if online:
             data = datasets.Epochs(data)
             added.append(EpochTeller(data))
@@ -419,6 +435,19 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
 
+    def leave_out_failures(self) -> None:
+        """Leave draws that fail out of training steps from now on; a pilot run that met some has done so.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> other.leave_out_failures()
+            >>> other.leaves_out
+            True
+        """
+        self.leaves_out = True
+        if self.train_function is not None:
+            self.make_train_function(force=True)
+
     def warn_nonfinite(self, what: str) -> None:
         """Warn of draws without a finite log density, with their likely cause.
 
@@ -452,6 +481,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             "target": None if self.target is None else self.target.config(),
             "wide": self.wide,
             "direct_pairs": self.direct_pairs,
+            "leaves_out": self.leaves_out,
             "written_by": versions.written_by(),
         } | (self.cost.config() if self.cost else {})
 

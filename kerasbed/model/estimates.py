@@ -25,7 +25,8 @@ class Inference(backend.KerasModel):
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
         `kerasbed.eig.importance_bounds`. With a likelihood and an objective that holds no posterior, or a target by
         name: from both sides by draws of the prior, `kerasbed.eig.nested_bounds`; so is a prior with mass on the edges
-        of its support, whose density says nothing. Else the objective's own bound.
+        of its support, whose density says nothing. Else, and where experiments fail (NaN), the objective's own bound;
+        failed ones are left out of it and counted.
 
         Args:
             num_samples: number of simulated experiments.
@@ -81,13 +82,18 @@ class Inference(backend.KerasModel):
 def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> EIGEstimate:
     """The EIG at a study's design, by the best means that it allows; see `Inference.estimate_eig`."""
     posterior = study.posterior
+    if study.leaves_out:  # the weights of failed outcomes are not known: the objective's bound of the others
+        warn_untrained(study.objective.posterior, "estimate_eig")
+        warn_outside_region(study, study.objective.posterior)
+        return learned_bound.estimate(study, num_samples, seed)
     if study.can_weigh_posterior:
+        warn_untrained(posterior, "estimate_eig")
         warn_outside_region(study, posterior)
         return importance(study.simulator, study.design, posterior, num_samples, num_inner, seed=seed)
     by_draws = study.target is not None or study.objective.posterior is None or study.has_mass_on_edges
     if study.has_static_likelihood and by_draws:
         return _by_draws_of_the_prior(study, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
-    warn_untrained(study, "estimate_eig")
+    warn_untrained(study.objective.posterior, "estimate_eig")
     if study.objective.posterior is not None and not posterior.prior.has_density:
         warn_outside_region(study, posterior)
         return certificate.certified_eig(study, num_samples, seed)
@@ -102,6 +108,7 @@ def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
     learned = target is not None and target.has_density and not target.discrete
     if not learned or held is None or held.target is not target or not held.is_trained:
         return found
+    warn_untrained(held, "estimate_eig")
     warn_outside_region(study, held)
     own = learned_bound.estimate(study, num_samples, seed)
     method = f"below {own.method}, above {found.method}"

@@ -90,7 +90,7 @@ class Landscape(backend.KerasModel):
 
 def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, seed: int) -> pd.DataFrame:
     """The bound at many designs; see `Landscape.eig_landscape`."""
-    warn_untrained(study, "eig_landscape")
+    warn_untrained(study.objective.posterior, "eig_landscape")
     values = _designs(study.design, designs, seed)
     if study.objective.posterior is not None:
         with backend.no_gradients():
@@ -107,7 +107,7 @@ def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples
         raise ValueError(
             f"{space!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
         )
-    warn_untrained(study, "ascend")
+    warn_untrained(study.objective.posterior, "ascend")
     with backend.no_gradients():
         first = ops.convert_to_numpy(space.unconstrain(backend.cast(_designs(space, starts, seed))))
     descend = _negative_bound(study, num_samples, seed)

@@ -113,7 +113,7 @@ def rank_coordinates(
 
 def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
     """Terms (count, num) of a comparison, or of the first contrastive bound that is not near its largest value."""
-    terms = comparison.terms(designs, num_samples, seed)
+    terms = _counting(comparison.terms(designs, num_samples, seed))
     for contrasts in CONTRASTS[1:]:
         if not comparison.saturated(terms):
             return terms
@@ -121,10 +121,16 @@ def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
         if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES / 4:
             break
         if more.ceiling(1) > comparison.ceiling(terms.shape[1]):
-            comparison, terms = more, more.terms(designs, OUTER_DRAWS, seed)
+            comparison, terms = more, _counting(more.terms(designs, OUTER_DRAWS, seed))
     if comparison.saturated(terms):
         _warn_saturated(comparison, terms)
     return terms
+
+
+def _counting(terms):
+    """Terms (count, num) without the draws that failed at any of the designs, unless these are all."""
+    failed = np.isnan(terms).any(axis=0)
+    return terms if failed.all() else terms[:, ~failed]
 
 
 def _warn_saturated(comparison, terms):
@@ -142,7 +148,7 @@ def _screened(study, comparison, u, seed) -> np.ndarray:
         return u
     if study.cost is not None and np.any(affordable := study.cost.affordable(study.design.values(u))):
         u = u[affordable]
-    contributions = comparison.terms(study.design.values(u), SCREENING_DRAWS, seed)
+    contributions = _counting(comparison.terms(study.design.values(u), SCREENING_DRAWS, seed))
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])

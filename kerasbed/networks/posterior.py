@@ -224,6 +224,12 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
+    @property
+    def trained_steps(self) -> float:
+        """Steps that were taken in training, by the weight 1 - decay^n of what was seen; above 1,000 a lower bound."""
+        left = max(1.0 - float(ops.convert_to_numpy(self.region_weight)), REGION_DECAY**1000)
+        return float(np.log(left) / np.log(REGION_DECAY))
+
     def warn_outside_region(self, design: Tensor, cure: str | None = None) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
 

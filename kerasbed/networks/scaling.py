@@ -106,7 +106,7 @@ def finite_rows(values: np.ndarray, what: str) -> np.ndarray:
     if not finite.all():
         errors.warn(
             f"{what} was NaN or infinite in {np.sum(~finite)} of {len(values)} pilot draws; "
-            "training skips steps that contain such draws.",
+            "training leaves such draws out of its steps.",
             errors.NumberRangeWarning,
         )
     return finite

@@ -21,10 +21,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import keras
-from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
 
@@ -73,7 +72,7 @@ class BarberAgakov(Objective):
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
         """Minus the mean log density of the parameters."""
-        return -ops.mean(contributions + self._log_prior(draws))
+        return -numerics.mean_of_finite(contributions + self._log_prior(draws))
 
     def _log_prior(self, draws):
         """log p of what is learned; 0 where it has no density, minus its entropy where the data lacks the column."""

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbed.backend import Tensor, errors
+from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.priors.base import Parameters
@@ -107,8 +107,11 @@ class Objective(keras.layers.Layer):
         raise NotImplementedError
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
-        """The scalar to minimize; minus the bound, or something that differs from it by a constant."""
-        return -keras.ops.mean(contributions)
+        """The scalar to minimize; minus the bound, or something that differs from it by a constant.
+
+        Contributions that are not finite are those of draws that do not count: means are over the others.
+        """
+        return -numerics.mean_of_finite(contributions)
 
     def warn_about_search(self, design: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""

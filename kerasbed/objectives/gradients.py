@@ -33,7 +33,7 @@ from keras import ops, tree
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.base import Objective
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
@@ -65,7 +65,13 @@ def needs_independent_draws(gradient: str, simulator: Any, objective: Objective)
 
 
 def contributions(
-    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], gradient: str, training: bool = False
+    simulator: Any,
+    objective: Objective,
+    space: Design,
+    draws: Mapping[str, Any],
+    gradient: str,
+    training: bool = False,
+    leave_out: bool = False,
 ) -> Contributions:
     """Contributions whose mean is the bound and whose gradient in the design is that of its expectation.
 
@@ -76,12 +82,19 @@ def contributions(
         draws: a batch of `kerasbed.SimulatorDataset`.
         gradient: "reparameterization" or "score".
         training: whether the networks learn from this batch.
+        leave_out: whether draws that fail are kept away from all others, by `kerasbed.objectives.failures`; their
+            contributions are NaN.
 
     A policy's later designs depend on what was measured before, so that what networks are told of them is part of the
     path through which the first designs are learned; a static design's pull on networks is cut (`as_condition`).
     """
     with contextlib.nullcontext() if space.is_static else followed_conditions():
-        return _contributions(simulator, objective, space, draws, gradient, training)
+        if not leave_out:
+            return _contributions(simulator, objective, space, draws, gradient, training)
+        needs_density = gradient == "score" or objective.needs_likelihood
+        draws, counts = failures.replaced(simulator, space, draws, needs_density)
+        terms = _contributions(simulator, objective, space, draws, gradient, training)
+        return terms._replace(values=ops.where(counts, terms.values, np.nan))
 
 
 def _contributions(simulator, objective, space, draws, gradient, training) -> Contributions:
@@ -92,13 +105,20 @@ def _contributions(simulator, objective, space, draws, gradient, training) -> Co
         return Contributions(objective(draws, outcome, design, training=training), design, outcome)
     outcome = ops.stop_gradient(outcome)
     values = objective(draws, outcome, design, training=training)
-    values = with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
+    log_p = simulator.log_likelihood(outcome, draws["parameters"], design)
+    values = with_scores(values, log_p, draws.get(batch.COUNTS))
     return Contributions(values, design, outcome)
 
 
-def with_scores(values: Tensor, log_p: Tensor) -> Tensor:
-    """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,)."""
-    baseline = leave_one_out(ops.stop_gradient(values))
+def with_scores(values: Tensor, log_p: Tensor, counts: Tensor | None = None) -> Tensor:
+    """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,).
+
+    Args:
+        values, log_p: of each row.
+        counts: the rows that count; None: all.
+    """
+    of_others = ops.stop_gradient(values)
+    baseline = leave_one_out(of_others if counts is None else ops.where(counts, of_others, np.nan))
     return baseline + (values - baseline) * ops.exp(log_p - ops.stop_gradient(log_p))
 
 

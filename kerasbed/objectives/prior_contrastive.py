@@ -28,7 +28,7 @@ from keras import ops
 
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
@@ -86,7 +86,10 @@ class PriorContrastive(LikelihoodObjective):
         contrast = batch.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, number)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
-        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
+        simulator = failures.guarded(self.simulator, draws)
+        pairs = pool.pairwise_log_likelihood(simulator, distinct, contrast, design, starts)
+        if in_batch:
+            pairs = failures.without_failed(draws, pairs)
         log_sum = pool.to_rows(draws, ops.logsumexp(pairs, axis=1), design)
         if in_batch:  # the draw's own parameters are among them
             return log_p - log_sum + numerics.log_size(pairs, 1)
