@@ -25,11 +25,10 @@ import table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import architecture  # noqa: E402  (of this checkout; it imports the standard library alone)
+from tests import architecture, probe  # noqa: E402  (of this checkout; they import the standard library alone)
 
 BACKENDS = ("jax", "tensorflow", "torch")
 IDS = ("H1", "H2", "H3", "H4", "H5", "H6", "H7", "H8")
-SECONDS, MEGABYTES = 3.8, 390.0  # of an import on JAX
 TRAINED = """
 import hashlib, keras, numpy as np
 import kerasbed as kb
@@ -37,15 +36,6 @@ keras.utils.set_random_seed(0)
 model = kb.DesignModel(kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0, seed=0), seed=0)
 model.fit(epochs=1, steps_per_epoch=1000, batch_size=128, verbose=0)
 print(hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())).hexdigest())
-"""
-IMPORTED = """
-import json, logging, os, re
-before = logging.getLogger().level, list(logging.getLogger().handlers)
-import kerasbed
-spent, root = os.times(), logging.getLogger()
-with open("/proc/self/status") as status:
-    peak = re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]
-print(json.dumps([spent.user + spent.system, int(peak) / 1024, (root.level, root.handlers) == before]))
 """
 
 
@@ -90,13 +80,16 @@ def imports(options) -> list[dict]:
     """Processor seconds and memory of an import on JAX, and that none of the backends says a word."""
     told, passed = [], True
     for backend in BACKENDS:
-        done = _python(IMPORTED, backend, ROOT, quiet=True)
-        seconds, megabytes, untouched = json.loads(done.stdout.splitlines()[-1])
+        done = _python(probe.IMPORT, backend, ROOT, quiet=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        seconds, megabytes, untouched = found["processor s"], found["MB"], found["as it was"]
         told.append(f"{backend} {seconds:.2f} s {megabytes:.0f} MB")
         silent = not done.stderr and len(done.stdout.splitlines()) == 1
-        small = backend != "jax" or (seconds <= SECONDS and megabytes <= MEGABYTES)
+        small = backend != "jax" or (seconds <= probe.MOST_SECONDS and megabytes <= probe.MOST_MEGABYTES)
         passed = passed and untouched and silent and small
-    limit = f"{SECONDS} s, {MEGABYTES:.0f} MB on jax; silent and without a trace in logging on all"
+    limit = (
+        f"{probe.MOST_SECONDS} s, {probe.MOST_MEGABYTES:.0f} MB on jax; silent and without a trace in logging on all"
+    )
     return [{"id": "H5", "reported": ", ".join(told), "truth": limit, "passed": passed}]
 
 

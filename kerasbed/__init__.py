@@ -10,6 +10,7 @@ from kerasbed import (
     designs,
     eig,
     errors,
+    networks,
     objectives,
     plots,
     problems,
@@ -22,9 +23,16 @@ from kerasbed.backend.versions import VERSION
 from kerasbed.callbacks import DesignHistory
 from kerasbed.eig import EIGEstimate
 from kerasbed.model.design_model import DesignModel
+from kerasbed.model.diagnosis.findings import Diagnosis, Finding
 from kerasbed.model.saving import load
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.datasets import SimulatorDataset
+from kerasbed.simulators.discrete import (
+    BernoulliSimulator,
+    BinomialSimulator,
+    CategoricalSimulator,
+    PoissonSimulator,
+)
 from kerasbed.simulators.model_choice import ModelChoice
 from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator
@@ -34,11 +42,17 @@ del _backend
 __version__ = VERSION
 
 __all__ = [
+    "BernoulliSimulator",
+    "BinomialSimulator",
+    "CategoricalSimulator",
     "DesignHistory",
     "DesignModel",
+    "Diagnosis",
     "EIGEstimate",
+    "Finding",
     "GaussianSimulator",
     "ModelChoice",
+    "PoissonSimulator",
     "Prior",
     "Sequence",
     "Simulator",
@@ -50,6 +64,7 @@ __all__ = [
     "eig",
     "errors",
     "load",
+    "networks",
     "objectives",
     "plots",
     "problems",

@@ -7,19 +7,18 @@ else: E f(z) is approximately `weights @ f(points)`.
 
 import copy
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
-from kerasbed.backend import numerics, streams
+from kerasbed.backend import Seed, numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import any_seed, checked, integer_seed, optional, positive_integer
 
 
 class BaseSamples:
-    """Points and weights of an expectation. `num` points; `error` says what their standard error may be based on.
+    """Points and weights of an expectation; `error` says what the standard error of a mean may be based on.
 
     Example:
         A rule gives points and weights; here the mean of x^2 under the standard normal, which is one.
@@ -35,17 +34,17 @@ class BaseSamples:
 
     @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
-        """Points in the open unit cube, (num, dim)."""
+        """Points in the open unit cube, (num_samples, dim)."""
         return numerics.open_unit(special.ndtr(self.normal(dim)))
 
     @checked(dim=positive_integer)
     def normal(self, dim: int) -> np.ndarray:
-        """Points of the standard normal, (num, dim)."""
+        """Points of the standard normal, (num_samples, dim)."""
         return special.ndtri(self.uniform(dim))
 
     @checked(dim=positive_integer)
     def weights(self, dim: int) -> np.ndarray:
-        """Weights of the points, (num,), summing to one."""
+        """Weights of the points, (num_samples,), summing to one."""
         points = len(self.normal(dim))
         return np.full(points, 1.0 / points)
 
@@ -59,10 +58,10 @@ class BaseSamples:
 
 
 class SeededSamples(BaseSamples):
-    """Base of rules with `num` random points of equal weight.
+    """Base of rules with `num_samples` random points of equal weight.
 
     Args:
-        num: number of points.
+        num_samples: number of points.
         seed: integer; None draws one and keeps it.
 
     Example:
@@ -71,14 +70,14 @@ class SeededSamples(BaseSamples):
         (np.True_, np.False_)
     """
 
-    @checked(num=positive_integer, seed=optional(integer_seed))
-    def __init__(self, num: int, seed: int | None = 0):
-        self.num = num
+    @checked(num_samples=positive_integer, seed=optional(integer_seed))
+    def __init__(self, num_samples: int, seed: int | None = 0):
+        self.num_samples = num_samples
         self.seed = draw_seed() if seed is None else seed
 
     @checked(dim=positive_integer)
     def weights(self, dim: int) -> np.ndarray:
-        return np.full(self.num, 1.0 / self.num)
+        return np.full(self.num_samples, 1.0 / self.num_samples)
 
     def in_stream(self, stream: int) -> "SeededSamples":
         twin = copy.copy(self)
@@ -92,7 +91,7 @@ class MonteCarlo(SeededSamples):
     Rules of one seed draw the same: for parameters beside noise, take `rule.in_stream(1)` for one of them.
 
     Args:
-        num: number of points.
+        num_samples: number of points.
         seed: integer; None draws one and keeps it.
 
     Example:
@@ -103,11 +102,11 @@ class MonteCarlo(SeededSamples):
 
     @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
-        return numerics.open_unit(np.random.default_rng(self.seed).random((self.num, dim)))
+        return numerics.open_unit(np.random.default_rng(self.seed).random((self.num_samples, dim)))
 
     @checked(dim=positive_integer)
     def normal(self, dim: int) -> np.ndarray:
-        return np.random.default_rng(self.seed).standard_normal((self.num, dim))
+        return np.random.default_rng(self.seed).standard_normal((self.num_samples, dim))
 
 
 class Sobol(SeededSamples):
@@ -118,7 +117,7 @@ class Sobol(SeededSamples):
     `rule.in_stream(1).normal(size)`, or the columns of one rule.
 
     Args:
-        num: number of points.
+        num_samples: number of points.
         seed: integer; None draws one and keeps it.
 
     Example:
@@ -134,12 +133,12 @@ class Sobol(SeededSamples):
 
     @checked(dim=positive_integer)
     def uniform(self, dim: int) -> np.ndarray:
-        return sobol(self.num, dim, self.seed)
+        return sobol(self.num_samples, dim, self.seed)
 
     @checked(count=positive_integer)
     def scrambles(self, count: int = 8) -> list["Sobol"]:
         """`count` independent scrambles of the same sequence, for a standard error."""
-        return [Sobol(self.num, seed) for seed in streams.integers(self.seed, count)]
+        return [Sobol(self.num_samples, seed) for seed in streams.integers(self.seed, count)]
 
 
 class GaussHermite(BaseSamples):
@@ -189,9 +188,9 @@ class GaussHermite(BaseSamples):
         return np.prod([grid.ravel() for grid in grids], axis=0)
 
 
-@checked(num=positive_integer, dim=positive_integer, seed=any_seed)
-def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -> np.ndarray:
-    """`num` scrambled Sobol points in the open unit cube, (num, dim), drawn as the next power of two and cut.
+@checked(num_samples=positive_integer, dim=positive_integer, seed=any_seed)
+def sobol(num_samples: int, dim: int, seed: Seed) -> np.ndarray:
+    """Scrambled Sobol points in the open unit cube, (num_samples, dim), drawn as the next power of two and cut.
 
     Example:
         >>> points = kb.base_samples.sobol(4, dim=1, seed=0)  # one in each quarter of the interval
@@ -205,4 +204,4 @@ def sobol(num: int, dim: int, seed: int | Sequence[int] | np.random.Generator) -
     with warnings.catch_warnings():
         # SciPy warns that the cut of a non-power of two loses balance; the points stay uniform, each on its own.
         warnings.filterwarnings("ignore", "The balance properties of Sobol'", UserWarning)
-        return numerics.open_unit(qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(num))
+        return numerics.open_unit(qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(num_samples))

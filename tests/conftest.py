@@ -33,6 +33,11 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
 
 
+def pytest_configure(config):
+    """Many tests train for a step or two on purpose. Not in pyproject.toml, which would import JAX before the above."""
+    config.addinivalue_line("filterwarnings", "ignore::kerasbed.errors.UndertrainedWarning")
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is slow, and on all backends but one what none of them changes, unless all is asked for."""
     chosen, others = [], []
@@ -99,8 +104,10 @@ def without_xla(request):
 
 @pytest.fixture
 def lean_networks(monkeypatch):
-    """Default flows are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
-    monkeypatch.setattr(flows, "default_flow", lambda dim, condition_width, seed=0: toys.lean_flow(seed))
+    """Default networks are `toys.lean_flow`: for tests of what is done with a network, not of the default one."""
+    for name in ("default_flow", "default_network"):
+        monkeypatch.setattr(flows, name, lambda dim, condition_width, seed=0: toys.lean_flow(seed))
+    monkeypatch.setattr(flows, "default_refit", lambda prior: None)
 
 
 @pytest.fixture(scope="session")

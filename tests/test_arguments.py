@@ -29,6 +29,7 @@ CALLED_BY_KERASBED = re.compile(
 # Values and sizes in bytes, no counts.
 VALUES = {("Design", "initial"), ("Product", "initial"), ("fit", "initial"), ("save_weights", "max_shard_size")}
 FILLED_IN = {"low": 0.0, "high": 1.0, "options": [0.0, 1.0], "candidates": 4, "num": 2, "num_samples": 2}
+FILLED_IN |= {"dim": 2, "condition_width": 1}
 BAD_COUNTS = [0, -1, 2.5, "3", True, None, float("nan"), 10**400, [3]]
 BAD_SEEDS = [-1, 2.5, "3", True, float("nan"), 10**400, [3, "4"], []]
 BAD_SHAPES = [0, -1, 2.5, "3", True, None, float("nan"), 10**400, [3, 0], [3, "4"], [[3]]]

@@ -42,7 +42,9 @@ COSTLY = {
 
 @pytest.fixture(autouse=True)
 def small_and_closed(monkeypatch):
-    monkeypatch.setattr(flows, "default_flow", lambda dim, condition_width, seed=0: toys.small_flow(width=16, depth=2))
+    for name in ("default_flow", "default_network"):
+        monkeypatch.setattr(flows, name, lambda dim, condition_width, seed=0: toys.small_flow(width=16, depth=2))
+    monkeypatch.setattr(flows, "default_refit", lambda prior: None)
     yield
     plt.close("all")
 

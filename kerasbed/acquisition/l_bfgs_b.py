@@ -63,11 +63,11 @@ def minimize_in_unit_cube(
     Returns:
         (B, n) points and (B,) values; inf where a start's value is not finite.
     """
-    x = np.clip(starts, 0.0, 1.0)
+    x: np.ndarray = np.clip(starts, 0.0, 1.0)
     value, gradient = _finite(*evaluate(x))
     memory = _Memory(x.shape)
     direction, step = _directions(memory, x, gradient), np.ones(len(x))
-    stalled = np.where(np.isfinite(value), 0, PATIENCE)
+    stalled: np.ndarray = np.where(np.isfinite(value), 0, PATIENCE)
     for _ in range(rounds - 1):
         if np.all(stalled >= PATIENCE) or time.monotonic() > deadline:
             break
@@ -122,7 +122,7 @@ class _Memory:
         return result
 
 
-def _directions(memory, x, gradient):
+def _directions(memory, x, gradient) -> np.ndarray:
     """Directions of descent that respect the bounds; before any curvature is known, short steps along -g."""
     held = ((x <= 0.0) & (gradient > 0.0)) | ((x >= 1.0) & (gradient < 0.0))
     free = np.where(held, 0.0, gradient)
@@ -134,11 +134,11 @@ def _directions(memory, x, gradient):
     return direction * np.minimum(1.0, LONGEST_STEP / np.maximum(np.abs(direction).max(axis=1), LONGEST_STEP))[:, None]
 
 
-def _finite(value, gradient):
+def _finite(value, gradient) -> tuple[np.ndarray, np.ndarray]:
     """A point without a finite value and gradient is one to step back from."""
     usable = np.isfinite(value) & np.all(np.isfinite(gradient), axis=1)
     return np.where(usable, value, np.inf), np.where(usable[:, None], gradient, 0.0)
 
 
-def _dot(a, b):
+def _dot(a, b) -> np.ndarray:
     return np.einsum("bn,bn->b", a, b)

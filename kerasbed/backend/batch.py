@@ -23,6 +23,10 @@ batch, which holds besides its rows
 
 so that what depends on the outcome alone is computed S times and not once for every row. Objectives ask by the
 functions below, which give the same for both kinds of batch.
+
+Where draws fail, a training step gets a batch in which others stand in for them (`kerasbed.objectives.failures`):
+
+    counts      (batch,) bools: draws that are what they were drawn as, and so count
 """
 
 from collections.abc import Collection, Mapping
@@ -42,7 +46,7 @@ PARAMETERS, NOISE, DESIGN, LOG_PRIOR, LOG_TARGET, EXTRA = KEYS = (
     "extra",
 )
 REQUIRED = (PARAMETERS, NOISE)
-POOL, OUTCOMES = "pool", "outcomes"
+POOL, OUTCOMES, COUNTS = "pool", "outcomes", "counts"
 
 
 def num_draws(draws: Mapping[str, Any]) -> Any:
@@ -50,14 +54,24 @@ def num_draws(draws: Mapping[str, Any]) -> Any:
     return ops.shape(whole(draws)[NOISE])[0]
 
 
+def at_design(draws: Mapping[str, Any], design: Any) -> dict[str, Any]:
+    """A batch whose draws are all measured at a design, (1 or batch, *shape)."""
+    return {**draws, DESIGN: design}
+
+
 def extra(draws: Mapping[str, Any], name: str, default: Any = None) -> Any:
     """Extra draws of that name, one for each row; `default` where the batch has none."""
-    return draws.get(EXTRA, {}).get(name, default)
+    return extras(draws).get(name, default)
+
+
+def extras(draws: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All extra draws by their names; none where the batch has none."""
+    return draws.get(EXTRA, {})
 
 
 def without_extra(draws: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """A batch without some of its extra draws."""
-    return {**draws, EXTRA: {name: values for name, values in draws.get(EXTRA, {}).items() if name not in names}}
+    return {**draws, EXTRA: {name: values for name, values in extras(draws).items() if name not in names}}
 
 
 def drawn_extra(providers: Collection[Any], num: int, rng: np.random.Generator) -> dict[str, Any]:

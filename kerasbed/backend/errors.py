@@ -35,7 +35,7 @@ class ArgumentError(KerasbedError, ValueError, TypeError):
     Example:
         >>> kb.base_samples.Sobol(2.5)
         Traceback (most recent call last):
-        kerasbed.backend.errors.ArgumentError: num is 2.5, but a positive integer was expected.
+        kerasbed.backend.errors.ArgumentError: num_samples is 2.5, but a positive integer was expected.
     """
 
 
@@ -85,6 +85,21 @@ class LikelihoodError(KerasbedError, ValueError):
         >>> kb.eig.bracket(Scale(), np.array([1.0]), num_outer=64, num_inner=64)
         Traceback (most recent call last):
         kerasbed.backend.errors.LikelihoodError: Scale.log_likelihood does not match outcome: ...
+    """
+
+
+class GradientError(KerasbedError, ValueError):
+    """An outcome that jumps as the design changes, where there is no score by which the design could be learned.
+
+    Example:
+        >>> detector = kb.Simulator.from_functions(
+        ...     kb.Prior(size=stats.norm()),
+        ...     lambda parameters, design, noise: ops.where(noise < parameters["size"] - design, 0.1 * design, 1.0),
+        ...     name="Detector",
+        ... )
+        >>> kb.DesignModel(detector, kb.designs.Box((1,), 0.0, 2.0))
+        Traceback (most recent call last):
+        kerasbed.backend.errors.GradientError: Detector: outcome[0] jumps, ...kb.BernoulliSimulator...
     """
 
 
@@ -235,6 +250,30 @@ class UnreliableWarning(KerasbedWarning, RuntimeWarning):
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("error", kb.errors.UnreliableWarning)  # a script that shows no figure in doubt
         ...     estimate = kb.eig.bracket(simulator, model.design.numpy(), num_outer=256, num_inner=256)
+    """
+
+
+class UndertrainedWarning(KerasbedWarning):
+    """A network that was trained for too few steps to have learned anything.
+
+    Example:
+        >>> import warnings
+        >>> short = kb.DesignModel(simulator, kb.designs.Simplex(2), seed=0)
+        >>> history = short.fit(epochs=1, steps_per_epoch=2, verbose=0)
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", kb.errors.UndertrainedWarning)
+        ...     short.sample(10, {"outcome": [[1.0, 2.0]]}, seed=0)
+        Traceback (most recent call last):
+        kerasbed.backend.errors.UndertrainedWarning: ...2 steps...
+    """
+
+
+class SkippedStepsWarning(KerasbedWarning, RuntimeWarning):
+    """Steps of training that could not be taken, since a gradient, a rate or an update is not finite.
+
+    Example:
+        >>> issubclass(kb.errors.SkippedStepsWarning, RuntimeWarning)
+        True
     """
 
 

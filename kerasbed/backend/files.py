@@ -84,7 +84,8 @@ def write_text(path: str | Path, text: str) -> None:
 class SavedWhole(KerasModel):
     """A Keras model whose files, those of Keras' checkpoints included, are written whole. Mix in before `keras.Model`.
 
-    Folders (`zipped=False`), weights in several files and remote paths are left to Keras.
+    Folders (`zipped=False`), weights in several files and remote paths are left to Keras, and so is
+    `keras.saving.save_model(model, path)`, which never asks the model: write `model.save(path)`.
     """
 
     def save(self, filepath: str | Path, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:

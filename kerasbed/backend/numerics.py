@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Tensor
 
+LOG_2 = float(np.log(2.0))
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -42,6 +43,12 @@ def log_mean_exp(x: Tensor, axis: int = -1) -> Tensor:
     return ops.logsumexp(x, axis=axis) - log_size(x, axis)
 
 
+def mean_of_finite(x: Tensor) -> Tensor:
+    """Mean of the entries that are finite, whose gradient is zero at all others; NaN where none is."""
+    counts = ops.isfinite(x)
+    return ops.sum(ops.where(counts, x, ops.zeros_like(x))) / ops.sum(ops.cast(counts, x.dtype))
+
+
 def log_size(x: Tensor, axis: int, plus: int = 0) -> Tensor:
     """log of the length of an axis, plus a number; TensorFlow knows the length of a batch axis at run time only."""
     if x.shape[axis] is not None:
@@ -54,6 +61,17 @@ def log_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     largest = ops.max(x, axis=axis, keepdims=True)
     shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
     return ops.log(ops.sum(ops.exp(x - shift), axis=axis)) + ops.squeeze(shift, axis=axis)
+
+
+def log_of_probability(p: Tensor) -> Tensor:
+    """log p, -inf at 0, with gradients that stay finite there: where an event is impossible no other one gets a NaN."""
+    is_positive = p > 0
+    return ops.where(is_positive, ops.log(ops.where(is_positive, p, ops.ones_like(p))), like(-np.inf, p))
+
+
+def times_log(count: Tensor, p: Tensor) -> Tensor:
+    """count log p for counts of at least 0, with 0 log 0 = 0 and -inf where an impossible event was counted."""
+    return ops.where(count > 0, count * log_of_probability(ops.where(count > 0, p, ops.ones_like(p))), 0.0 * p)
 
 
 def standard_normal_log_density(z: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def check_readable(path: object, written: dict[str, str | int] | None) -> None:
         ValueError: a later kerasbed wrote it, in a format that this one does not know.
 
     Warns:
-        UserWarning: BayesFlow was of another series, whose networks may compute other numbers from the same weights.
+        FileWarning: BayesFlow was of another series, whose networks may compute other numbers from the same weights.
     """
     if written is None:
         return

@@ -64,10 +64,10 @@ class BallSpace(_RoundSpace):
         inside = ops.maximum(1.0 - ops.sum(ops.square(v), axis=-1, keepdims=True), edge)  # the surface is at infinity
         return v / ops.sqrt(inside)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        directions = _directions(num, self.shape, rng)
+        directions = _directions(num_samples, self.shape, rng)
         distance = rng.random((*directions.shape[:-1], 1)) ** (1.0 / self.shape[-1])
         return self.center + self.radius * distance * directions
 
@@ -120,9 +120,9 @@ class SphereSpace(_RoundSpace):
     def unconstrain(self, value: Tensor) -> Tensor:
         return (value - like(self.center, value)) / self.radius
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self.center + self.radius * _directions(num, self.shape, np.random.default_rng(seed))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self.center + self.radius * _directions(num_samples, self.shape, np.random.default_rng(seed))
 
     def contains(self, value: np.ndarray) -> bool:
         return bool(np.all(np.abs(self._distance(value) - 1.0) <= 1e-6))

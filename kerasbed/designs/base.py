@@ -208,15 +208,31 @@ class Design(Space, keras.layers.Layer):
         Draws may bring their designs along; without draws that explore, this is the chosen design.
         """
         self.build()
-        if draws is not None and "design" in draws:
-            return draws["design"]
+        if draws is not None and batch.DESIGN in draws:
+            return draws[batch.DESIGN]
         if not self._is_chosen_among_several:
             return self.constrain(backend.as_simulated(self.unconstrained[:]))
-        extra = {} if draws is None else draws.get(batch.EXTRA, {})
+        extra = {} if draws is None else batch.extras(draws)
         if not self.explores or not any(name in extra for name in self.exploration_draws):
             u = ops.where(self.is_chosen > 0, self.chosen[:], self.unconstrained[:1])
             return self.constrain(backend.as_simulated(u))
+        return self._while_learned(backend.as_simulated(self._coordinates(extra)), extra)
+
+    def with_choice_scores(self, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor | float]:
+        """The designs of draws, through whose choices no gradient flows, and the log probability of the choices.
+
+        The latter is (batch,) and differentiable in the distribution over choices; 0 where the draws make none.
+        """
+        extra = draws.get(batch.EXTRA, {})
+        makes_choices = self.explores and self.is_discrete and all(name in extra for name in self.choice_names)
+        if "design" in draws or not makes_choices:
+            return self.call(draws), 0.0
         u = backend.as_simulated(self._coordinates(extra))
+        follows = ops.convert_to_tensor(self.continuous_coordinates()[None])
+        held = ops.where(follows, u, ops.stop_gradient(u))
+        return self._while_learned(held, extra), self.choice_log_prob(u, extra)
+
+    def _while_learned(self, u, extra):
         return self.relax(u, extra, ops.minimum(self.done / self.planned, 1.0))
 
     def _coordinates(self, extra):
@@ -230,15 +246,15 @@ class Design(Space, keras.layers.Layer):
 
         None where rows do not share the designs of a few starts.
         """
-        extra = draws.get(batch.EXTRA, {})
-        if "design" in draws or START not in extra or self.is_discrete:
+        extra = batch.extras(draws)
+        if batch.DESIGN in draws or START not in extra or self.is_discrete:
             return None
         return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))
 
     def measure(self, simulator: Any, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
         design = self.call(draws)
-        return design, simulator.measure(draws["parameters"], design, draws["noise"])
+        return design, simulator.measure(draws[batch.PARAMETERS], design, draws[batch.NOISE])
 
     # -- choosing after training ---
 
@@ -283,6 +299,12 @@ class Design(Space, keras.layers.Layer):
         self.build()
         with backend.wide_simulation(self.wide):
             return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
+
+    def coordinates(self) -> np.ndarray:
+        """Unconstrained coordinates of the current design, (*unconstrained_shape)."""
+        self.build()
+        is_chosen = self._is_chosen_among_several and float(ops.convert_to_numpy(self.is_chosen)) > 0
+        return np.array(ops.convert_to_numpy(self.chosen if is_chosen else self.unconstrained))[0]
 
     def assign(self, value: ArrayLike | dict[str, ArrayLike]) -> None:
         """Set the current design, (*shape) in the user's units.

@@ -34,9 +34,9 @@ class FreeSpace(Space):
     def encode(self, design: Tensor) -> Tensor:
         return flatten(self.unconstrain(design))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self.center + self.scale * np.random.default_rng(seed).standard_normal((num, *self.shape))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self.center + self.scale * np.random.default_rng(seed).standard_normal((num_samples, *self.shape))
 
     def contains(self, value: np.ndarray) -> bool:
         return bool(np.all(np.isfinite(value)))
@@ -97,9 +97,9 @@ class BoxSpace(Space):
         slope = 2.0 / (self.high - self.low)
         return flatten((design - like(self.low, design)) * like(slope, design) - 1.0)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return np.random.default_rng(seed).uniform(self.low, self.high, (num, *self.shape))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return np.random.default_rng(seed).uniform(self.low, self.high, (num_samples, *self.shape))
 
     def contains(self, value: np.ndarray) -> bool:
         slack = 1e-6 * (self.high - self.low)

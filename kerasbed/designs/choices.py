@@ -37,6 +37,9 @@ class _CategoricalSpace(DiscreteSpace):
     def _relaxed(self, perturbed, temperature):
         return ops.softmax(perturbed / temperature, axis=-1)
 
+    def _log_prob(self, u, perturbed):
+        return ops.sum(self._hard(perturbed) * ops.log_softmax(u, axis=-1), axis=-1)
+
     def _values(self, shares):
         return ops.sum(shares * like(self.options, shares), axis=-1)
 
@@ -58,9 +61,9 @@ class _CategoricalSpace(DiscreteSpace):
         """Each entry less the mean of the options, in units of their standard deviation."""
         return flatten((design - self.options.mean()) / self.options.std())
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return np.random.default_rng(seed).choice(self.options, (num, *self.shape))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return np.random.default_rng(seed).choice(self.options, (num_samples, *self.shape))
 
     def contains(self, value: np.ndarray) -> bool:
         gap = np.abs(np.asarray(value)[..., None] - self.options).min(axis=-1)

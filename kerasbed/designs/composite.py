@@ -67,13 +67,13 @@ class ProductSpace(Space):
         return draws
 
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> dict[str, Tensor]:
-        relaxed = {}
-        for part, piece in self._split(u).items():
-            own = {
-                name.removeprefix(f"{part}/"): values for name, values in choice.items() if name.startswith(f"{part}/")
-            }
-            relaxed[part] = self.spaces[part].relax(piece, own, progress)
+        pieces = self._split(u).items()
+        relaxed = {part: self.spaces[part].relax(piece, _own(choice, part), progress) for part, piece in pieces}
         return _same_rows(relaxed)
+
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        pieces = self._split(u).items()
+        return sum(self.spaces[part].choice_log_prob(piece, _own(choice, part)) for part, piece in pieces)
 
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pieces = {part: self.spaces[part].propose(piece, rng) for part, piece in self._split(u).items()}
@@ -102,10 +102,10 @@ class ProductSpace(Space):
             found.append(np.concatenate(flat, axis=-1))
         return np.concatenate(found)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> dict[str, np.ndarray]:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        return {part: space.sample(num, rng) for part, space in self.spaces.items()}
+        return {part: space.sample(num_samples, rng) for part, space in self.spaces.items()}
 
     def contains(self, value: Mapping[str, np.ndarray]) -> bool:
         return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
@@ -189,6 +189,11 @@ class Product(ProductSpace, Design):
             pieces.append((random if space.initial is None else space._start()).reshape(1, -1))
         start = np.concatenate(pieces, axis=-1)
         return np.concatenate([start, self._other_starts()]) if self.starts > 1 else start
+
+
+def _own(choice, part):
+    """The base samples of one part's choices, by the names that it gave them."""
+    return {name.removeprefix(f"{part}/"): v for name, v in choice.items() if name.startswith(f"{part}/")}
 
 
 def _same_rows(parts):

@@ -16,6 +16,10 @@ which costs no derivative of the root search. The temperature falls geometricall
 favourite, which are compared with it in the end. With `straight_through` outcomes see the exact choice and only the
 gradient is that of the relaxed one (Bengio et al., 2013). After training the model samples choices from what was
 learned, keeps the best of them by its bound, and exchanges single choices as long as that helps (Fedorov, 1972).
+
+Where nothing is known between the options (a table is looked up by the number of a choice) the relaxation has no
+slope, and the choices are learned by the score of their own distribution, d log pi_u(choice)/du: softmax(u) for each
+entry, and for k without replacement the probability of drawing them one after the other (Plackett, 1975).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,11 +40,13 @@ CHOSEN_LOGIT = 1.5  # of a chosen option against its negative for the others: fa
 class DiscreteSpace(Space):
     """Gumbel base samples, the temperature and the straight-through option.
 
-    A concrete space defines `_hard` and `_relaxed` choices, and their `_values` in the user's units.
+    A concrete space defines `_hard` and `_relaxed` choices, the log probability of the hard ones, and their `_values`
+    in the user's units.
     """
 
     _hard: Callable[[Tensor], Tensor]
     _relaxed: Callable[[Tensor, Tensor], Tensor]
+    _log_prob: Callable[[Tensor, Tensor], Tensor]
     _values: Callable[[Tensor], Tensor]
 
     def __init__(
@@ -73,6 +79,11 @@ class DiscreteSpace(Space):
         if not self.straight_through:
             return relaxed
         return relaxed + ops.stop_gradient(self.constrain(perturbed) - relaxed)
+
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor:
+        perturbed = ops.stop_gradient(u) + ops.cast(choice[GUMBEL], u.dtype)
+        found = self._log_prob(u, perturbed)
+        return ops.sum(ops.reshape(found, (-1, int(np.prod(found.shape[1:])))), axis=-1)
 
     def constrain(self, u: Tensor) -> Tensor:
         return self._values(self._hard(u))

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, positive_integer
+from kerasbed.designs.following import FollowingSpace
 from kerasbed.designs.space import Space
 
 # What a class may define otherwise than its kind of space does.
@@ -35,7 +36,7 @@ def has_maps_of(design: Space, kind: type[Space]) -> bool:
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class OwnSpace(Space):
+class OwnSpace(FollowingSpace):
     """A view of such a design that shows its geometry and no weight.
 
     Args:
@@ -47,16 +48,12 @@ class OwnSpace(Space):
         self.design = design
 
     @property
-    def unconstrained_shape(self) -> tuple[int, ...]:
-        return self.design.unconstrained_shape
+    def followed(self) -> Space:
+        return self.design
 
     @property
     def float_type(self) -> str:
         return self.design.float_type
-
-    @property
-    def choice_names(self) -> tuple[str, ...]:
-        return self.design.choice_names
 
     def constrain(self, u: Tensor) -> Tensor | dict[str, Tensor]:
         return self.design.constrain(u)
@@ -67,9 +64,9 @@ class OwnSpace(Space):
     def encode(self, design: Tensor | dict[str, Tensor]) -> Tensor:
         return self.design.encode(design)
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self.design.sample(num, seed)
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self.design.sample(num_samples, seed)
 
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
         return bool(np.all(self.design.contains(value)))
@@ -77,23 +74,8 @@ class OwnSpace(Space):
     def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         return self.design.check(value)
 
-    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.design.choice_draws(num, rng)
-
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor | dict[str, Tensor]:
         return self.design.relax(u, choice, progress)
-
-    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self.design.propose(u, rng)
-
-    def neighbours(self, u: np.ndarray) -> np.ndarray:
-        return self.design.neighbours(u)
-
-    def settled(self, u: np.ndarray) -> np.ndarray:
-        return self.design.settled(u)
-
-    def continuous_coordinates(self) -> np.ndarray:
-        return self.design.continuous_coordinates()
 
     def __repr__(self):
         return repr(self.design)

@@ -55,12 +55,13 @@ class SequenceSpace(Space):
         features = self.single.encode(_fold(design, self.shape))
         return ops.reshape(features, (-1, self.length * features.shape[-1]))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self._unfold(self.single.sample(num * self.length, seed))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self._unfold(self.single.sample(num_samples * self.length, seed))
 
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
-        return bool(np.all(self.single.contains(_fold(value, self.shape))))
+        parts = {name: np.asarray(part) for name, part in (value if isinstance(value, dict) else {"": value}).items()}
+        return bool(np.all(self.single.contains(_fold(parts if isinstance(value, dict) else parts[""], self.shape))))
 
     def check(self, value: ArrayLike | dict[str, ArrayLike]) -> np.ndarray:
         parts = value if isinstance(value, dict) else {"": value}
@@ -83,12 +84,23 @@ class SequenceSpace(Space):
         return self._unfold(self.single.choice_draws(num * self.length, rng))
 
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor | dict[str, Tensor]:
+        u, own = self._folded(u, choice)
+        return self._unfold(self.single.relax(u, own, progress))
+
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        if not self.is_discrete:
+            return 0.0
+        found = self.single.choice_log_prob(*self._folded(u, choice))
+        return ops.sum(ops.reshape(found, (-1, self.length)), axis=-1)
+
+    def _folded(self, u, choice):
+        """Coordinates and base samples of choices as rows of the single space."""
         own = {name: choice[name] for name in self.choice_names}
         if own:  # one row of coordinates may be shared by all draws
             rows = ops.shape(next(iter(own.values())))[0]
             u = ops.broadcast_to(u, (rows, *self.unconstrained_shape))
         own = {name: ops.reshape(draws, (-1, *draws.shape[2:])) for name, draws in own.items()}
-        return self._unfold(self.single.relax(_fold(u, self.unconstrained_shape), own, progress))
+        return _fold(u, self.unconstrained_shape), own
 
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self._unfold(self.single.propose(_fold(u, self.unconstrained_shape), rng))

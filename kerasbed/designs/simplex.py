@@ -38,10 +38,10 @@ class SimplexSpace(Space):
         """size * weight / total - 1, zero at equal weights: (1 or batch, size)."""
         return self.size * design / self.total - 1.0
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the simplex (Dirichlet with all ones)."""
-        return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num)
+        return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num_samples)
 
     def contains(self, value: np.ndarray) -> bool:
         """Whether all weights are at least zero and sum to the total, up to float32 rounding."""

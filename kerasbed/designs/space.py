@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, number_range
-from kerasbed.backend.errors import ArgumentError
+from kerasbed.backend.errors import ArgumentError, MissingMethodError
 from kerasbed.backend.validation import any_seed, checked, positive_integer, positive_shape
 
 
@@ -65,9 +65,9 @@ class Space:
         """Centred features for networks: (1 or batch, *shape) to (1 or batch, width)."""
         raise NotImplementedError
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        """Designs drawn over the space, (num, *shape)."""
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        """Designs drawn over the space, (num_samples, *shape)."""
         raise NotImplementedError
 
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
@@ -99,6 +99,23 @@ class Space:
             progress: scalar, the part of the planned training that is done, which anneals a temperature.
         """
         return self.constrain(u)
+
+    def choice_log_prob(self, u: Tensor, choice: Mapping[str, Tensor]) -> Tensor | float:
+        """log probability of the choices that were made, (batch,), differentiable in u; 0 where there are none.
+
+        Args:
+            u: (1 or batch, *unconstrained_shape).
+            choice: a batch of `choice_draws`.
+
+        Raises:
+            MissingMethodError: a space of the user's own has choices and does not say how likely they are.
+        """
+        if self.is_discrete:
+            raise MissingMethodError(
+                f"{self.kind} draws choices, but has no choice_log_prob(u, choice), by which they are learned where "
+                "the outcome does not follow them; define it, or write outcome with a slope in what is chosen."
+            )
+        return 0.0
 
     def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Coordinates of sampled choices, one for each row of learned coordinates (num, *unconstrained_shape)."""

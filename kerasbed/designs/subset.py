@@ -18,6 +18,7 @@ from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_h
 from kerasbed.designs.space import flatten
 
 ROOT_STEPS = 32
+GONE = -1e9  # logit of a candidate that was drawn before
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -64,6 +65,14 @@ class SubsetSpace(DiscreteSpace):
         slope = slope / numerics.nonzero_divisor(ops.sum(slope, axis=-1, keepdims=True))
         # The first-order move of the threshold: it removes the rounding left in the sum, and is the gradient above.
         return mask + slope * (self.size - ops.sum(mask, axis=-1, keepdims=True))
+
+    def _log_prob(self, u, perturbed):
+        """Of the candidates in the order in which they were drawn, each among those that were left, (batch, size)."""
+        _, order = ops.top_k(perturbed, self.size)
+        drawn = one_hot(order, self.number, u.dtype)
+        gone = ops.cumsum(drawn, axis=-2) - drawn
+        left = ops.where(gone > 0.5, like(GONE, u), u[..., None, :])
+        return ops.sum(drawn * u[..., None, :], axis=-1) - ops.logsumexp(left, axis=-1)
 
     def _values(self, mask):
         """Masks (..., n) to designs. Slot j holds what the running count of the mask passes from j-1 to j."""
@@ -114,14 +123,15 @@ class SubsetSpace(DiscreteSpace):
         variance = square - (center - self.candidates.mean(axis=0)) ** 2
         return center, numerics.safe_scale(np.sqrt(np.maximum(variance, 0.0)))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        order = np.random.default_rng(seed).random((num, self.number)).argsort(axis=-1)[:, : self.size]
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        order = np.random.default_rng(seed).random((num_samples, self.number)).argsort(axis=-1)[:, : self.size]
         if self.as_mask:
             return self.candidates[order].sum(axis=1)
         return self.candidates[np.sort(order, axis=-1)]
 
     def contains(self, value: np.ndarray) -> bool:
+        value = np.asarray(value)
         if self.as_mask:
             binary = (np.abs(value) <= 1e-6) | (np.abs(value - 1.0) <= 1e-6)
             return bool(np.all(binary) and np.all(np.abs(value.sum(axis=-1) - self.size) <= 1e-6 * self.number))

@@ -66,14 +66,14 @@ class TimesSpace(Space):
         middle = self.offsets + self.room * np.arange(1, self.count + 1) / (self.count + 1)
         return 2.0 * (design - like(middle, design)) / self.room
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the space: sorted uniform values of the room that is left, with the gaps put back."""
-        filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num, self.count)), axis=-1)
+        filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num_samples, self.count)), axis=-1)
         return self.offsets + filled
 
     def contains(self, value: np.ndarray) -> bool:
-        slack = 1e-6 * (self.high - self.low)
+        value, slack = np.asarray(value, "float64"), 1e-6 * (self.high - self.low)
         inside = (value >= self.low - slack) & (value <= self.high + slack)
         return bool(np.all(inside) and np.all(np.diff(value, axis=-1) >= self.min_gap - slack))
 

@@ -13,13 +13,14 @@ from kerasbed.backend import Seed, Tensor, functions
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
+from kerasbed.designs.following import FollowingSpace
 from kerasbed.designs.space import Space
 
 SCALING_DRAWS = 1024
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class TransformedSpace(Space):
+class TransformedSpace(FollowingSpace):
     """The geometry of `Transformed`.
 
     Args:
@@ -56,8 +57,8 @@ class TransformedSpace(Space):
             return np.asarray(ops.convert_to_numpy(self.fn(backend.to_tensor(values, "float64"))), "float64")
 
     @property
-    def unconstrained_shape(self) -> tuple[int, ...]:
-        return self.inner.unconstrained_shape
+    def followed(self) -> Space:
+        return self.inner
 
     def constrain(self, u: Tensor) -> Tensor:
         return self.fn(self.inner.constrain(u))
@@ -66,35 +67,16 @@ class TransformedSpace(Space):
         self._need_inverse()
         return self.inner.unconstrain(self.inverse(value))
 
-    @property
-    def choice_names(self) -> tuple[str, ...]:
-        return self.inner.choice_names
-
-    def choice_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.inner.choice_draws(num, rng)
-
     def relax(self, u: Tensor, choice: Mapping[str, Tensor], progress: Tensor) -> Tensor:
         return self.fn(self.inner.relax(u, choice, progress))
-
-    def propose(self, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self.inner.propose(u, rng)
-
-    def neighbours(self, u: np.ndarray) -> np.ndarray:
-        return self.inner.neighbours(u)
-
-    def settled(self, u: np.ndarray) -> np.ndarray:
-        return self.inner.settled(u)
-
-    def continuous_coordinates(self) -> np.ndarray:
-        return self.inner.continuous_coordinates()
 
     def encode(self, design: Tensor) -> Tensor:
         scaled = (design - like(self.center, design)) / like(self.spread, design)
         return ops.reshape(scaled, (-1, int(np.prod(self.shape))))
 
-    @checked(num=positive_integer, seed=any_seed)
-    def sample(self, num: int, seed: Seed = None) -> np.ndarray:
-        return self._apply(self.inner.sample(num, seed))
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        return self._apply(self.inner.sample(num_samples, seed))
 
     def contains(self, value: np.ndarray) -> bool:
         self._need_inverse()

@@ -1,10 +1,7 @@
 """Whether an experiment can be integrated over its parameters."""
 
-from typing import Any
-
 from kerasbed.backend import errors
-from kerasbed.priors.atlas import is_finite
-from kerasbed.priors.base import AbstractPrior
+from kerasbed.priors.atlas import continuous_coordinates, is_finite
 from kerasbed.simulators.simulator import Simulator
 
 MAX_PARAMETERS = 3
@@ -35,11 +32,3 @@ def check_grid_applies(simulator: Simulator, mixed: bool = False) -> None:
             f"The prior has {num} coordinates, but a grid holds up to {MAX_PARAMETERS}; use kb.eig.bracket for bounds "
             "from both sides."
         )
-
-
-def continuous_coordinates(prior: AbstractPrior) -> int:
-    """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
-    if prior.branches:
-        choice: Any = prior  # a prior of models, which knows that of each
-        return max(continuous_coordinates(own) for own in choice.priors.values())
-    return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)

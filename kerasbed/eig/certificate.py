@@ -25,7 +25,7 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import errors, numerics, streams
+from kerasbed.backend import batch, errors, numerics, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
@@ -56,8 +56,8 @@ def certified_eig(study: Study, num_samples: int, seed: int, contrasts: int = CO
         true one, an estimate and no bound.
 
     Warns:
-        RuntimeWarning: the bound is near the most that it can show.
-        UserWarning: what `kerasbed.eig.reliability.checked` looks for.
+        SaturatedWarning: the bound is near the most that it can show.
+        UnreliableWarning: what `kerasbed.eig.reliability.checked` looks for.
     """
     bound = _Bound(study, streams.of(seed, "marginal"), contrasts)
     epsilon = bound.best_epsilon(streams.entropy(seed, "epsilon"))
@@ -171,7 +171,7 @@ def _conditions(study, draws):
     with backend.no_gradients():
         design, outcome = study.design.measure(study.simulator, tensors)
         conditions = posterior.conditions(outcome, design)
-        own = posterior.select(tensors["parameters"])
+        own = posterior.select(tensors[batch.PARAMETERS])
     return ops.convert_to_numpy(conditions), backend.to_numpy(own)
 
 

@@ -20,7 +20,8 @@ from kerasbed.backend.validation import checked, integer_seed, positive_integer,
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
-from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions, summarise
+from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions
+from kerasbed.eig.nested_terms import summarise
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -65,7 +66,7 @@ def compare(
         ValueError: no designs, too few draws, or a likelihood that does not match `outcome`.
 
     Warns:
-        UserWarning: as `bracket`.
+        SaturatedWarning, UnreliableWarning: as `bracket`.
 
     Example:
         Differences of paired draws are known better than the values themselves.

@@ -12,43 +12,32 @@ Continuous parameters are integrated by Gauss-Legendre rules on the cells of `ke
 until the EIG at no setting moves; the last move is the error reported. Beside that there is no error: nothing is drawn.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from keras import ops, tree
+from keras import tree
 from numpy.typing import ArrayLike
-from scipy import special
 
-from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import Estimate
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.designs import Design, Space
-from kerasbed.designs.choices import ChoiceSpace, IntegerSpace
-from kerasbed.designs.composite import ProductSpace
-from kerasbed.designs.sequence import SequenceSpace
-from kerasbed.designs.subset import SubsetSpace
+from kerasbed.designs import Design
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import check_grid_applies
-from kerasbed.eig.cells import cell_nodes, halved
-from kerasbed.eig.cubature import check_mass
+from kerasbed.eig.enumeration_grid import groups, on_grid
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
+from kerasbed.eig.listing import listed_designs
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments
-from kerasbed.simulators.simulator import Simulator, design_values
-from kerasbed.targets import Discrete
+from kerasbed.simulators.simulator import Simulator
 
 MOST_TERMS = 2**35  # settings x outcomes x joint values
 MOST_TERMS_OF_ONE = 2**30  # of one setting, above which draws are quicker
-MOST_DESIGNS = 2**17  # of a space that is listed
-MOST_POINTS = 2**20  # of a grid over continuous parameters
-SETTLED = 1e-6  # nats by which a finer grid may move an EIG
 UNSETTLED = 1e-3  # nats of it that are warned about
 
 
@@ -169,7 +158,7 @@ def enumerate(
         TypeError: a design space that cannot be listed.
 
     Warns:
-        RuntimeWarning: the grid over continuous parameters leaves an error above a thousandth of a nat.
+        UnreliableWarning: the grid over continuous parameters leaves an error above a thousandth of a nat.
 
     Example:
         >>> waiting = kb.designs.Choice((2,), options=[0.5, 2.0, 5.0])
@@ -181,13 +170,13 @@ def enumerate(
         True
     """
     outcomes = _checked_outcomes(simulator)
-    designs = _listed(designs)
+    designs = listed_designs(designs)
     if is_finite(simulator.prior):
         values, log_w = listed(simulator.prior)
-        codes = _groups(simulator.prior, target, values, None)
+        codes = groups(simulator.prior, target, values, None)
         eig = information(simulator, outcomes, designs, values, np.exp(log_w), codes, max_terms)
         return Enumeration(eig, ROUNDING * (1.0 + eig), designs, len(outcomes), len(log_w), simulator)
-    eig, error, num = _on_grid(simulator, outcomes, designs, target, max_terms)
+    eig, error, num = on_grid(simulator, outcomes, designs, target, max_terms)
     if np.max(error) > UNSETTLED:
         errors.warn(
             f"A grid of {num} points over the continuous parameters leaves the EIG uncertain by up to "
@@ -207,7 +196,7 @@ def exact_sum(
         num = sum(len(chart.first_cells()[0]) for chart in charts(simulator.prior))
         if num * len(outcomes) * 256.0 > max_terms:
             return None
-        eig, error, num = _on_grid(simulator, outcomes, designs, None, max_terms)
+        eig, error, num = on_grid(simulator, outcomes, designs, None, max_terms)
         return Enumeration(eig, error, designs, len(outcomes), num).estimate() if error[0] <= UNSETTLED else None
     if count_values(simulator.prior) * float(len(outcomes)) > max_terms:
         return None
@@ -223,143 +212,3 @@ def _checked_outcomes(simulator):
             "(count, *outcome_shape), or use kb.eig.bracket."
         )
     return np.asarray(outcomes, "float64")
-
-
-def _listed(designs):
-    """Settings as arrays with a leading axis."""
-    if isinstance(designs, Space):
-        designs = _values_of(designs)
-    arrays = design_values(designs)
-    sizes = {np.shape(leaf)[:1] for leaf in tree.flatten(arrays)}
-    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
-        shapes = tree.map_structure(np.shape, arrays)
-        raise ValueError(f"designs have shape {shapes}, but (settings, *shape) with at least one setting was expected.")
-    if not all(np.all(np.isfinite(leaf)) for leaf in tree.flatten(arrays)):
-        raise ValueError("designs hold NaN or infinite values, but finite settings were expected.")
-    return arrays
-
-
-def _values_of(space):
-    """All values of a discrete space: (S, *shape), or a dict of those for a product."""
-    if isinstance(space, ProductSpace):
-        parts = {name: _values_of(part) for name, part in space.spaces.items()}
-        index = np.indices([len(tree.flatten(part)[0]) for part in parts.values()]).reshape(len(parts), -1)
-        _refuse_many(index.shape[1])
-        pairs = zip(parts.items(), index, strict=True)
-        return {name: tree.map_structure(lambda v, i=i: v[i], part) for (name, part), i in pairs}
-    if isinstance(space, SubsetSpace):
-        _refuse_many(special.comb(space.number, space.size))
-        rows = np.array(list(itertools.combinations(range(space.number), space.size)))
-        return space.candidates[rows].sum(axis=1) if space.as_mask else space.candidates[rows]
-    if isinstance(space, ChoiceSpace | IntegerSpace):
-        entries = int(np.prod(space.shape))
-        _refuse_many(float(len(space.options)) ** entries)
-        grid = np.array(list(itertools.product(space.options, repeat=entries)))
-        return grid.reshape(len(grid), *space.shape)
-    if isinstance(space, SequenceSpace):
-        single = _values_of(space.single)
-        count = len(tree.flatten(single)[0])
-        _refuse_many(float(count) ** space.length)
-        index = np.array(list(itertools.product(range(count), repeat=space.length)))
-        return tree.map_structure(lambda v: v[index], single)
-    raise TypeError(
-        f"A {type(space).__name__} has no list of its values; pass the settings wanted as an array (settings, *shape)."
-    )
-
-
-def _refuse_many(count):
-    if count > MOST_DESIGNS:
-        raise ValueError(
-            f"The space has {count:.4g} designs, but at most {MOST_DESIGNS} are listed; pass those wanted as an array."
-        )
-
-
-# -- parameters and targets ---
-
-
-def _on_grid(simulator, outcomes, designs, target, max_terms):
-    """EIGs on finer and finer grids over the continuous parameters: values, last moves, number of points."""
-    own_charts = charts(simulator.prior)
-    check_mass(own_charts)
-    cells, before = [chart.first_cells() for chart in own_charts], None
-    while True:
-        values, weights, labels = _points(own_charts, cells)
-        codes = _groups(simulator.prior, target, values, labels)
-        eig = information(simulator, outcomes, designs, values, weights, codes, max_terms)
-        error = np.abs(eig - before) if before is not None else np.full(len(eig), np.inf)
-        finer = len(weights) * 2 ** max(chart.dim for chart in own_charts)
-        terms = float(finer) * len(outcomes) * len(eig)
-        if np.max(error) <= SETTLED or (before is not None and (finer > MOST_POINTS or terms > max_terms)):
-            break
-        before = eig
-        cells = [_all_halved(*pair) for pair in cells]
-    return eig, np.maximum(error, SETTLED), len(weights)
-
-
-def _all_halved(lower, width):
-    _, lower, width = halved(np.zeros(len(lower), int), lower, width, np.ones(lower.shape, bool))
-    return lower, width
-
-
-def _points(own_charts, cells):
-    """Parameters {name: (G, d)}, weights (G,) and, of a single chart, coordinates (G, dim)."""
-    found, coordinates = [], []
-    for chart, (lower, width) in zip(own_charts, cells, strict=True):
-        nodes, log_w = cell_nodes(lower, width)
-        values, log_p = chart.points(nodes)
-        found.append((values, np.exp(log_p + log_w)))
-        coordinates.append(nodes)
-    values = {name: np.concatenate([np.asarray(v[name]) for v, _ in found]) for name in found[0][0]}
-    weights = np.concatenate([w for _, w in found])
-    return values, weights / weights.sum(), coordinates[0] if len(found) == 1 else None
-
-
-def _groups(prior, target, values, coordinates):
-    """Number of each joint value's target value, (G,); None where all parameters are the target.
-
-    Raises:
-        ValueError: unknown names, or a target whose value a grid point does not have alone.
-    """
-    if target is None:
-        return None
-    if callable(target):
-        if coordinates is not None and not isinstance(target, Discrete):
-            raise ValueError(
-                "A function of continuous parameters has no probabilities on a grid; let it return finitely many "
-                "values and pass kb.targets.Discrete(fn, num_classes), or use a model with target=."
-            )
-        rows = _evaluated(target, values)
-    else:
-        names = [target] if isinstance(target, str) else list(target)
-        if unknown := set(names) - set(prior.names):
-            raise ValueError(f"target names {sorted(unknown)}, but the prior has {list(prior.names)}; use those names.")
-        if set(names) == set(prior.names):
-            return None
-        rows = _named(prior, names, values, coordinates)
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _named(prior, names, values, coordinates):
-    """What tells values of some parameters apart: themselves, or the coordinates that they are made of."""
-    if set(names) <= set(prior.discrete):
-        return np.concatenate([values[name] for name in names], axis=1)
-    if coordinates is None or not prior.has_transform or not prior.can_sample_given(names):
-        raise ValueError(
-            f"The law of {names} is not a sum over grid points: other parameters come before them, or depend on them "
-            "in a way that the prior does not tell. Name parameters on which the others depend in Prior.hierarchical, "
-            "or use kb.eig.bracket."
-        )
-    free = [name for name in prior.names if name not in prior.discrete]
-    of = np.concatenate([np.full(prior.dims[name], name in names) for name in free])
-    return coordinates[:, of]
-
-
-def _evaluated(target, values):
-    with backend.precision("float64"), backend.no_gradients():
-        found = np.asarray(ops.convert_to_numpy(target(backend.to_tensor(values, "float64"))), "float64")
-    num = len(next(iter(values.values())))
-    if found.ndim not in (1, 2) or len(found) != num or not np.all(np.isfinite(found)):
-        raise ValueError(
-            f"The target returned shape {found.shape} for {num} parameters, but finite values ({num}, k) were expected."
-        )
-    return found.reshape(num, -1)

@@ -17,8 +17,9 @@ from kerasbed.backend.errors import MissingMethodError
 from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import any_seed, checked, finite_values, positive_integer
 from kerasbed.eig.applicability import check_grid_applies
-from kerasbed.eig.cubature import Likelihood, over_prior
+from kerasbed.eig.cubature import over_prior
 from kerasbed.eig.grid_posterior import GridPosterior, cells_of
+from kerasbed.eig.integrands import Likelihood
 from kerasbed.eig.observed import SeenOutcomes
 from kerasbed.priors.atlas import is_finite, listed
 from kerasbed.priors.base import AbstractPrior, Parameters
@@ -52,8 +53,8 @@ def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any]
             or whose posterior lies beyond any grid.
 
     Warns:
-        RuntimeWarning: a posterior that the grid resolves in part.
-        UserWarning: an observed entry has a value that no simulated outcome has.
+        UnreliableWarning: a posterior that the grid resolves in part.
+        OutOfTrainingWarning: an observed entry has a value that no simulated outcome has.
 
     Example:
         Ten of ten in half a unit of time tell of a high rate, one of ten in all of a low one.
@@ -85,7 +86,7 @@ def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[s
         ValueError: as for `sample`, or numbers of parameters and outcomes that differ.
 
     Warns:
-        RuntimeWarning, UserWarning: as for `sample`.
+        UnreliableWarning, OutOfTrainingWarning: as for `sample`.
 
     Example:
         y = theta + noise at one standard normal of each: the posterior at y = 1 is N(1/2, 1/2).

@@ -19,7 +19,8 @@ from keras import ops, tree
 from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.eig.cubature import Cells, Integrals, Likelihood
+from kerasbed.eig.cubature import Cells, Integrals
+from kerasbed.eig.integrands import Likelihood
 from kerasbed.priors.atlas import Chart
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.joint import JointPrior
@@ -37,7 +38,7 @@ class GridPosterior(JointPrior):
 
     Args:
         simulator: of the data.
-        likelihood: `kerasbed.eig.cubature.Likelihood`.
+        likelihood: `kerasbed.eig.integrands.Likelihood`.
         owner: which of its outcomes.
         parts: [(chart, cells of this outcome)].
         log_evidence: log p(y).

@@ -67,9 +67,9 @@ def importance(
         ValueError: no likelihood, one that does not match `outcome`, or no prior density.
 
     Warns:
-        UserWarning: the posterior is a poor proposal, so that the upper bound may be far off; all its draws are
-            impossible for an outcome; more than 1% of the prior's draws lie on an edge of its support; or what
-            `kerasbed.eig.reliability.checked` looks for.
+        PoorFitWarning: the posterior is a poor proposal, so that the upper bound may be far off.
+        UnreliableWarning: all its draws are impossible for an outcome; more than 1% of the prior's draws lie on an edge
+            of its support; or what `kerasbed.eig.reliability.checked` looks for.
 
     Example:
         With the posterior network of `model`, the one of the example at `kerasbed.DesignModel`:

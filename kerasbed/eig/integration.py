@@ -26,9 +26,10 @@ from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, several
 from kerasbed.designs import Design
 from kerasbed.eig.applicability import check_grid_applies
-from kerasbed.eig.cubature import MASS_TOLERANCE, Likelihood, over_prior
+from kerasbed.eig.cubature import MASS_TOLERANCE, over_prior
 from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.integrands import Likelihood
 from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments, number_range
@@ -84,8 +85,8 @@ def grid(
             parameters, or discrete parameters beside continuous ones.
 
     Warns:
-        RuntimeWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect. Or,
-            before it starts, that it takes more than five minutes.
+        UnreliableWarning: posteriors that are too narrow, or too wide, for the grid; with their share and its effect.
+        SlowWarning: before it starts, that it takes more than five minutes.
 
     Example:
         >>> process = kb.problems.DeathProcess()
@@ -163,7 +164,7 @@ def _announced(simulator, parameters, noise, design, precision):
     """`_by_cubature` that says what it costs before it starts: a first part compiles, a second one is timed.
 
     Warns:
-        RuntimeWarning: it will take longer than `LONG`.
+        SlowWarning: it will take longer than `LONG`.
     """
     num = len(noise)
     ends = [0, num] if num <= 4 * PILOT else [0, PILOT, 2 * PILOT, num]

@@ -27,17 +27,19 @@ with the entropy of N(0, S) for H(u): it is too large by the prior's negentropy,
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.backend.estimate import PointEstimate
-from kerasbed.backend.programs import compiled
+from kerasbed.backend.programs import compiled, value_and_gradient
 from kerasbed.backend.validation import checked, integer_seed, several
-from kerasbed.designs import Design
+from kerasbed.designs import Design, Space
 from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
@@ -84,7 +86,7 @@ def laplace(
         ValueError: the prior has no covariance that is positive definite.
 
     Warns:
-        UserWarning: the approximation is not finite, its terms have so heavy a tail that the error means little,
+        UnreliableWarning: the approximation is not finite, its terms have so heavy a tail that the error means little,
             or the prior is far from normal.
 
     Example:
@@ -160,6 +162,16 @@ class FisherCriterion:
         """One term for each draw of the prior, (num_samples,)."""
         values = experiments.lifted(design)
         return self._terms(values, *self._noise(values))
+
+    def negative_over(self, space: Space) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Coordinates (1, *unconstrained_shape) of a space -> minus the value there and its gradient, NumPy.
+
+        For Gaussian noise, whose terms have a gradient in the design.
+        """
+        options = {"make": value_and_gradient, "method": "_terms_of", "num_outcomes": self.num_outcomes}
+        evaluate = compiled(_negative_on_draws, self.simulator, space, dtype=keras.config.floatx(), **options)
+        given = {name: getattr(self, name) for name in DRAWN}
+        return lambda u: evaluate(u, given)
 
     def covariance_error(self, design: np.ndarray | dict[str, np.ndarray] | Design) -> float:
         """What the draws behind the prior's covariance add to the standard error, by the delta method."""
@@ -300,6 +312,11 @@ def _on_draws(simulator, draws, design, *noise, method, num_outcomes):
     criterion = FisherCriterion.__new__(FisherCriterion)
     vars(criterion).update(draws, simulator=simulator, num_outcomes=num_outcomes)
     return getattr(criterion, method)(design, *noise)
+
+
+def _negative_on_draws(simulator, space, u, draws, *, method, num_outcomes):
+    """Minus the mean of a method over given draws, at one design's coordinates."""
+    return -ops.mean(_on_draws(simulator, draws, space.constrain(u), method=method, num_outcomes=num_outcomes))
 
 
 def _mean_product(scores):

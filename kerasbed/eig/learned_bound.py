@@ -4,45 +4,46 @@ What an objective learned does not know of the draws that it is evaluated on, so
 whatever the networks; training only decides how tight it is (Barber and Agakov, 2003).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from kerasbed.backend import errors, numerics
+from kerasbed.backend import batch, errors, numerics, streams
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.study import Study
 from kerasbed.simulators import experiments
 
 
-def contributions(study: Study, num_samples: int, seed: int | Sequence[int] = 0) -> np.ndarray:
+def contributions(study: Study, num_samples: int, seed: streams.Entropy = 0) -> np.ndarray:
     """Contributions at the current design, (num_samples,)."""
     return np.concatenate([study.values(draws) for draws in study.draws(num_samples, seed)])[:num_samples]
 
 
 def contributions_at(
-    study: Study, designs: np.ndarray | dict, num_samples: int, seed: int | Sequence[int] = 0
+    study: Study, designs: np.ndarray | dict, num_samples: int, seed: streams.Entropy = 0
 ) -> np.ndarray:
     """Contributions at given designs (count, *shape), on common draws: (count, num_samples)."""
     singles, found = experiments.one_by_one(designs), []
     for draws in study.draws(num_samples, seed):
-        found.append([study.values(draws | {"design": design}) for design in singles])
+        found.append([study.values(batch.at_design(draws, design)) for design in singles])
     return np.concatenate(found, axis=1)[:, :num_samples]
 
 
 def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
     """The objective's own bound at the current design; a target's estimated entropy adds its error.
 
+    Where the study leaves draws that fail out, it is that of experiments that do not fail.
+
     Warns:
-        UserWarning: the bound is near the largest value that it can take, or what `kerasbed.eig.reliability.checked`
-            looks for.
+        NumberRangeWarning: experiments failed.
+        SaturatedWarning: the bound is near the largest value that it can take.
+        UnreliableWarning: what `kerasbed.eig.reliability.checked` looks for.
     """
-    terms = contributions(study, num_samples, seed)
+    terms, left_out = _counting(study, contributions(study, num_samples, seed))
     with np.errstate(invalid="ignore"):  # contributions that are not finite are told of below
         value, error = numerics.mean_and_error(terms)
     objective, target = study.objective, study.target
     _warn_saturated(value, objective.ceiling(min(num_samples, study.rows)))
-    method = f"{type(objective).__name__}, {num_samples} draws"
+    method = f"{type(objective).__name__}, {num_samples} draws{left_out}"
     if target is not None and target.classes is not None:
         entropy = target.entropy()  # its frequencies are in the contributions, on draws of their own
         error = float(np.hypot(error, entropy.value_se))
@@ -54,6 +55,20 @@ def estimate(study: Study, num_samples: int, seed: int = 0) -> EIGEstimate:
         return reliability.checked(found, upper_terms=terms, cure=cure)
     found = EIGEstimate(lower=value, lower_se=error, method=method, settings=settings)
     return reliability.checked(found, terms, cure=cure)
+
+
+def _counting(study, terms):
+    """The terms of experiments that did not fail, and what the method says of the others."""
+    failed = np.isnan(terms)
+    if not study.leaves_out or not failed.any() or failed.sum() > len(terms) - 2:
+        return terms, ""
+    errors.warn(
+        f"{failed.sum()} of {len(terms)} simulated experiments had no finite outcome or log density and were left out: "
+        "the figure is about experiments that do not fail. Let outcome() report a failure as part of what is measured, "
+        "or leave parameters that fail out of the prior.",
+        errors.NumberRangeWarning,
+    )
+    return terms[~failed], f" of which {failed.sum()} failed and are left out"
 
 
 def _warn_saturated(value, ceiling):

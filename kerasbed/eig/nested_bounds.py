@@ -25,8 +25,7 @@ The sum over n runs through blocks and is kept as a running log-sum-exp, so that
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
@@ -38,6 +37,7 @@ from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
+from kerasbed.eig.nested_terms import Terms, summarise
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators import experiments, pairs
 from kerasbed.simulators.simulator import Simulator
@@ -45,7 +45,6 @@ from kerasbed.targets import Target
 
 # Outcome entries x pairs in memory at once: 16 MB for each intermediate array in float64.
 BLOCK_ENTRIES = 2**21
-CARRIED = 0.05  # share of the upper bound that outcomes far from every inner draw may carry without a word
 
 
 @checked(
@@ -92,8 +91,9 @@ def bracket(
             other parameters cannot be drawn.
 
     Warns:
-        UserWarning: the lower bound comes near log(L + 1), outcomes are impossible under every inner draw or far from
-            all of them, or what `kerasbed.eig.reliability.checked` looks for.
+        SaturatedWarning: the lower bound comes near log(L + 1).
+        UnreliableWarning: outcomes are impossible under every inner draw or far from all of them, or what
+            `kerasbed.eig.reliability.checked` looks for.
 
     Example:
         >>> estimate = kb.eig.bracket(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 512, 1024)
@@ -108,81 +108,6 @@ def bracket(
     settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
     settings |= {} if target is None else {"num_nuisance": num_nuisance}
     return dataclasses.replace(found, settings=settings)
-
-
-class Terms(NamedTuple):
-    """Terms of both bounds, (M,) each; the same without each block of inner draws, (blocks, M); sizes of the blocks;
-    and which outcomes are far from all inner draws: the draw that made them says more than all the others together."""
-
-    lower: np.ndarray
-    upper: np.ndarray
-    lower_left_out: np.ndarray
-    upper_left_out: np.ndarray
-    sizes: np.ndarray
-    far: np.ndarray
-
-
-def summarise(terms: Terms, num_inner: int, note: str = "") -> EIGEstimate:
-    """Means and standard errors of terms, with warnings where they mean less than they seem to."""
-    lower = reliability.jackknifed(terms.lower, terms.lower_left_out, terms.sizes)
-    upper_value, upper_error = _upper(terms, num_inner)
-    method = (
-        f"PCE and NMC, {len(terms.lower)} outer x {num_inner} inner draws{note}; without the bias of the lower bound "
-        f"{lower.corrected:.4f} +- {lower.corrected_error:.4f}, an estimate and not a bound"
-    )
-    estimate = EIGEstimate(lower.value, lower.error, upper_value, upper_error, method)
-    near_ceiling = _near_ceiling(lower.value, upper_value, num_inner)
-    if doubt := near_ceiling or _carried(terms, upper_value, num_inner):
-        errors.warn(doubt, errors.SaturatedWarning if near_ceiling else errors.UnreliableWarning)
-        if lower.value < 0.0:  # the doubt is about the upper bound, and this one is none either
-            alone = EIGEstimate(lower.value, lower.error, method=method)
-            reliability.checked(alone, terms.lower, cure="Raise num_outer.")
-        return estimate
-    return reliability.checked(estimate, terms.lower, terms.upper, "Raise num_outer.")
-
-
-def _upper(terms, num_inner) -> tuple[float, float]:
-    """Value and error of the upper bound; infinite where outcomes are impossible under all inner draws."""
-    impossible = int(np.sum(np.isposinf(terms.upper)))
-    if impossible:
-        errors.warn(
-            f"{impossible} of {len(terms.upper)} outcomes have likelihood zero under all {num_inner} inner draws, so "
-            "the upper bound is infinite. Raise num_inner, or take proposals from a posterior network.",
-            errors.UnreliableWarning,
-        )
-        return np.inf, np.inf
-    if np.any(np.isposinf(terms.upper_left_out)):  # an outcome that one block alone makes possible: no finite variance
-        return float(np.mean(terms.upper)), np.inf
-    return reliability.jackknifed(terms.upper, terms.upper_left_out, terms.sizes)[:2]
-
-
-def _carried(terms, upper, num_inner) -> str | None:
-    """What to say where outcomes that no inner draw comes near carry the upper bound; None where they do not."""
-    if not np.isfinite(upper):
-        return None
-    part = float(np.sum((terms.upper - terms.lower)[terms.far])) / len(terms.far)
-    alone = int(np.sum(np.any(np.isposinf(terms.upper_left_out), axis=0))) if len(terms.upper_left_out) else 0
-    if part <= CARRIED * abs(upper) and not alone:
-        return None
-    needed = reliability.INNER_FOR_ONE_PERCENT * np.exp(min(max(float(np.mean(terms.lower)), 0.0), 50.0))
-    return (
-        f"The upper bound, {upper:.3f}, takes {part:.3f} nats from {int(np.sum(terms.far))} of {len(terms.far)} "
-        f"outcomes that no inner draw comes near ({alone} of them possible under a single block of draws), so its mean "
-        f"and standard error rest on rare outcomes and mean little. About 500 exp(EIG), here "
-        f"{max(needed, 4.0 * num_inner):.2g}, inner draws bring it within 1% where the prior has light tails; where it "
-        "has heavy ones, use the lower bound, or better placed draws: those of a trained posterior, kb.eig.importance."
-    )
-
-
-def _near_ceiling(lower, upper, num_inner) -> str | None:
-    ceiling = float(np.log(num_inner + 1.0))
-    if lower <= ceiling - reliability.HEADROOM:
-        return None
-    return (
-        f"The lower bound, {lower:.3f} nats, is near its ceiling log(L + 1) = {ceiling:.3f}, so the EIG may be well "
-        f"above it; the upper bound is {upper:.3f}. Raise num_inner to at least "
-        f"{10.0 * np.exp(min(max(upper, lower), 50.0)):.3g}."
-    )
 
 
 class Contributions:
@@ -218,13 +143,13 @@ class Contributions:
         self.add_block = compiled(_sums_of_pairs, simulator)
 
     def at(
-        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
+        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: streams.Entropy
     ) -> tuple[np.ndarray, np.ndarray]:
         """Terms whose means are the lower and the upper bound, (M,) each."""
         function, sums, _, _ = self._ingredients(design, seed)
         return function(np.logaddexp.reduce(sums, axis=0), self.num_inner)
 
-    def terms(self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]) -> Terms:
+    def terms(self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: streams.Entropy) -> Terms:
         """Terms of both bounds, also without each block of inner draws."""
         function, sums, sizes, own = self._ingredients(design, seed)
         total = np.logaddexp.reduce(sums, axis=0)
@@ -258,7 +183,7 @@ class Contributions:
         return function, sums, sizes, own
 
     def draws(
-        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: int | Sequence[int]
+        self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: streams.Entropy
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[dict[str, np.ndarray], np.ndarray]]:
         """log p(y_m | theta_m), `block_sums` (blocks, M) and sizes, and the outer draws (parameters, outcome)."""
         own, parameters, outcome, values, rng = self._outer(design, seed)

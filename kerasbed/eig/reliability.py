@@ -150,8 +150,8 @@ def checked(
         The estimate; a bound that is NaN, or infinite on the wrong side, is left out of it.
 
     Warns:
-        UserWarning: a bound that is no number, a lower bound above the upper, an EIG below zero, a tail that leaves an
-            error without meaning, or an error that leaves nothing of the figure.
+        UnreliableWarning: a bound that is no number, a lower bound above the upper, an EIG below zero, a tail that
+            leaves an error without meaning, or an error that leaves nothing of the figure.
     """
     for reason in reasons(estimate, lower_terms, upper_terms, cure):
         errors.warn(reason, errors.UnreliableWarning)

@@ -4,17 +4,21 @@ A `Study` names everything that they depend on and holds no state: a trained mod
 anything else that has a simulator, an objective and a design.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import keras
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import batch
+from kerasbed.backend import batch, streams
+from kerasbed.backend.programs import compiled, light
 from kerasbed.designs import Design
 from kerasbed.eig.importance_bounds import MOST_ON_EDGES
 from kerasbed.objectives import Objective, gradients
+from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
@@ -36,6 +40,8 @@ class Study:
         posterior: `kerasbed.networks.posterior.Posterior` to ask; None where there is none.
         cost: `kerasbed.model.costs.Cost` of designs; None where they cost nothing.
         seed: of searches.
+        paths: the way of each entry of the design, where `gradient` is "mixed".
+        leaves_out: whether draws fail, and are to be kept away from all others; their contributions are NaN.
     """
 
     simulator: Simulator
@@ -47,6 +53,8 @@ class Study:
     posterior: Any = None
     cost: Any = None
     seed: int = 0
+    paths: Paths | None = None
+    leaves_out: bool = False
 
     def with_objective(self, objective: Objective) -> Self:
         """The same question, asked by another objective."""
@@ -95,7 +103,7 @@ class Study:
             and not self.has_mass_on_edges
         )
 
-    @property
+    @functools.cached_property
     def has_mass_on_edges(self) -> bool:
         """Whether so many draws of the prior round to an edge of its support that their density says nothing."""
         prior = self.simulator.prior
@@ -110,7 +118,7 @@ class Study:
         """Draws that an estimate evaluates in one call."""
         return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
 
-    def draws(self, num_samples: int, seed: int | Sequence[int], rows: int | None = None) -> Iterator[dict]:
+    def draws(self, num_samples: int, seed: streams.Entropy, rows: int | None = None) -> Iterator[dict]:
         """Batches of at least `num_samples` draws in all, of one size, without what only exploring needs.
 
         With the auxiliary coordinates that a network is trained with; see `without_auxiliary`.
@@ -124,14 +132,47 @@ class Study:
 
     def terms(self, draws: Mapping[str, Any]) -> gradients.Contributions:
         """Contributions of a batch, tensors; its "design" where it brings one, else the current one."""
-        draws = backend.floats_as_simulated(draws)
-        return gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient)
+        return _terms(self.objective, self.simulator, self.design, draws, self._settings)
+
+    @property
+    def _settings(self) -> tuple:
+        """How contributions take their gradients and what they leave out."""
+        return self.gradient, self.paths, self.leaves_out
+
+    def program(self, function: Callable, *others: Any, make: Callable = light) -> compiled:
+        """`function(terms, design, *others, *arrays)` of NumPy arrays, kept by the objective; NumPy out.
+
+        Args:
+            function: of a module, in `keras.ops`; its first argument gives the values of a batch as `terms` does, its
+                second is the design. Weights of both are those of each call.
+            others: what else it reads, as constants.
+            make: see `kerasbed.backend.programs.compiled`.
+        """
+        variables = {id(variable): variable for part in (self.objective, self.design) for variable in part.variables}
+        owners, weights = (self.objective, self.simulator, self.design, *others), tuple(variables.values())
+        options = {"of_terms": function, "settings": self._settings}
+        return compiled(_applied, *owners, dtype=keras.config.floatx(), variables=weights, make=make, **options)
 
     def values(self, draws: Mapping[str, Any]) -> np.ndarray:
         """Contributions (batch,) of a batch without its auxiliary coordinates, which are integrated out."""
         with backend.no_gradients():
             terms = self.terms(backend.cast(without_auxiliary(draws)))
             return np.asarray(backend.to_numpy(terms.values), "float64")
+
+
+def _terms(objective, simulator, design, draws, settings):
+    gradient, paths, leave_out = settings
+    draws = backend.floats_as_simulated(draws)
+    return gradients.contributions(simulator, objective, design, draws, gradient, paths=paths, leave_out=leave_out)
+
+
+def _applied(objective, simulator, design, *arguments, of_terms, settings):
+    """A function of the terms of a study."""
+
+    def values(draws):
+        return _terms(objective, simulator, design, draws, settings).values
+
+    return of_terms(values, design, *arguments)
 
 
 def without_auxiliary(draws: Mapping[str, Any]) -> dict[str, Any]:

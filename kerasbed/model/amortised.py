@@ -53,8 +53,9 @@ class Amortised(backend.KerasModel):
             ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers.
 
         Warns:
-            UserWarning: outcomes are far from everything that was simulated, or no possible values; more than 1% of the
-                posterior's draws were impossible under the likelihood, and were drawn again; draws are not finite.
+            OutOfTrainingWarning: outcomes are far from everything that was simulated, or no possible values.
+            PoorFitWarning: more than 1% of the posterior's draws were impossible under the likelihood, and were drawn
+                again; draws are not finite.
 
         Example:
             The exact posterior of this experiment is normal; its mean is at (0.24, 0.58) for this outcome.
@@ -148,7 +149,8 @@ class Amortised(backend.KerasModel):
         `keras.saving.load_model(path)` where the simulator's class is registered with Keras, save and load it.
 
         Raises:
-            ValueError: the parameter has one dimension, whose auxiliary coordinate BayesFlow cannot integrate out.
+            ValueError: something learned is discrete, or one parameter is modelled by a network that needs an auxiliary
+                coordinate beside it, which BayesFlow cannot integrate out.
 
         Example:
             >>> approximator = model.to_approximator()

@@ -22,10 +22,9 @@ from kerasbed.model import conditions as given_data
 from kerasbed.model import possible
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
+from kerasbed.objectives.base import AUXILIARY_ROWS
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
-
-AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
 
 
 class AmortisedPosterior:
@@ -85,7 +84,7 @@ class AmortisedPosterior:
     def data(self, conditions: Mapping[str, np.ndarray | dict], caller: str) -> tuple:
         """Checked outcomes (datasets, *outcome_shape) and designs, with warnings where they are unlike training."""
         study = self.study
-        warn_untrained(study, caller)
+        warn_untrained(self.posterior, caller)
         outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
         warn_outside_region(study, self.posterior, design if "design" in conditions else None)
         if study.design.is_static:

@@ -113,8 +113,9 @@ def from_model(model: Any) -> PosteriorApproximator:
         )
     if posterior.auxiliary_dim:
         raise ValueError(
-            "A one-dimensional parameter is modelled with an auxiliary coordinate, which BayesFlow's approximators "
-            "cannot integrate out; use model.sample and model.log_prob, which have BayesFlow's shapes."
+            f"{type(posterior.network).__name__} models a one-dimensional parameter with an auxiliary coordinate, "
+            "which BayesFlow's approximators cannot integrate out; use model.sample and model.log_prob, which have "
+            "BayesFlow's shapes, or a network that needs none, kb.networks.AutoregressiveMixture()."
         )
     held = copy.deepcopy(model)
     held.cost = None  # of no use here, and a file would ask for its function

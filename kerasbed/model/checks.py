@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import batch, streams
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
+from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
@@ -19,8 +19,6 @@ from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
-GRADIENT_DRAWS = 64
-PROJECTED_ENTRIES = 4096
 CURE = (
     "Write outcome() with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
     "A design that should stay fixed takes trainable=False."
@@ -118,6 +116,11 @@ def pilot_draws(
     return {name: values[finite] for name, values in parameters.items()}, outcome[finite]
 
 
+def draws_at(simulator: Simulator, design: Design, num: int, seed: int) -> tuple:
+    """Parameters {name: (num, d)}, the current design (1, *shape) and noise (num, *noise_shape)."""
+    return _draw(simulator, design, num, seed, over_space=False)
+
+
 def _draw(simulator, design, num, seed, over_space):
     rng = streams.of(seed, "pilot")
     current = experiments.lifted(design)
@@ -132,12 +135,18 @@ def _simulate(simulator, design, noise_shape, num, seed):
 
 
 def _measured(simulator, design, noise_shape, draws):
-    evaluate = backend.compile_function(simulator.measure_explained, backend.simulation_dtype())
-    return _explained(evaluate, simulator, design, noise_shape, *draws)
+    evaluate = compiled("measure_explained", simulator, dtype=backend.simulation_dtype())
+    return explained(evaluate, simulator, design, noise_shape, *draws)
 
 
-def _explained(evaluate, simulator, design, noise_shape, *arguments):
-    """Call a function of a simulator's outcome; say what it was given where the user's code fails."""
+def explained(
+    evaluate: Callable, simulator: Simulator, design: Design, noise_shape: tuple[int, ...], *arguments: Any
+) -> Any:
+    """Call a function of a simulator's outcome; say what it was given where the user's code fails.
+
+    Raises:
+        OutcomeError: it fails.
+    """
     try:
         return evaluate(*arguments)
     except (OutcomeError, MissingMethodError):
@@ -150,45 +159,6 @@ def _explained(evaluate, simulator, design, noise_shape, *arguments):
         f"design (batch, *{design.shape}) and noise of shape (batch, *{noise_shape}). If these do not fit together, "
         f"change the design's shape or set noise_shape. {CURE}"
     ) from problem
-
-
-def check_gradient(simulator: Simulator, design: Design, noise_shape: tuple[int, ...]) -> None:
-    """Refuse an outcome that does not depend on the design, or through which no gradient reaches it.
-
-    Raises:
-        ValueError: the outcome ignores the design, its gradient is cut, or it has none.
-    """
-    if not design.trainable:
-        return
-    name = type(simulator).__name__
-    parameters, values, noise = _draw(simulator, design, GRADIENT_DRAWS, 0, over_space=True)
-    weights = np.random.default_rng(1).standard_normal((GRADIENT_DRAWS, PROJECTED_ENTRIES))
-
-    def projection(values, parameters, noise):
-        outcome = ops.reshape(simulator.measure(parameters, values, noise), (GRADIENT_DRAWS, -1))[:, :PROJECTED_ENTRIES]
-        return ops.sum(outcome * ops.convert_to_tensor(weights[:, : outcome.shape[1]], dtype=outcome.dtype))
-
-    evaluate = backend.value_and_gradient(projection, backend.simulation_dtype())
-    _, gradient = _explained(evaluate, simulator, design, noise_shape, values, parameters, noise)
-    if any(np.any(leaf != 0) for leaf in keras.tree.flatten(gradient)):
-        return
-    if depends_on_design(simulator, design):
-        raise ValueError(f"{name}.outcome changes with the design, but its gradient is zero everywhere. {CURE}")
-    raise ValueError(
-        f"{name}.outcome does not depend on the design: it returned the same values for different designs of shape "
-        f"{design.shape}. Use the argument `design` in outcome(), or pass trainable=False to the design."
-    )
-
-
-def depends_on_design(simulator: Simulator, design: Design) -> bool:
-    """Whether outcomes from the same base samples differ between designs."""
-    parameters, _, noise = _draw(simulator, design, GRADIENT_DRAWS, 0, over_space=False)
-    outcomes = []
-    for seed in range(2):
-        values = design.sample(GRADIENT_DRAWS, np.random.default_rng(seed))
-        with backend.no_gradients():
-            outcomes.append(ops.convert_to_numpy(simulator.measure(*backend.cast((parameters, values, noise)))))
-    return not np.array_equal(*outcomes, equal_nan=True)
 
 
 def check_rate_callbacks(optimizer: DesignOptimizer, callbacks: Iterable[keras.callbacks.Callback] | None) -> None:
@@ -211,13 +181,18 @@ def explain_nonfinite(
     simulator: Simulator, design: Design, noise_shape: tuple[int, ...], seed: int, num: int = 4096
 ) -> str:
     """Where draws without a finite log density come from, in words."""
+    return failures_at(simulator, design, noise_shape, seed, num) or (
+        "Outcomes at the current design are finite, so the likely cause is the network: lower the learning rate of "
+        "optimizer=, or clip its gradients (clipnorm)."
+    )
+
+
+def failures_at(simulator: Simulator, design: Design, noise_shape: tuple[int, ...], seed: int, num: int = 4096) -> str:
+    """How many outcomes at the current design are not finite, and for which parameters; empty where all are."""
     parameters, outcome = _simulate(simulator, design, noise_shape, num, seed)
     bad = ~np.isfinite(outcome.reshape(num, -1)).all(axis=1)
     if not bad.any():
-        return (
-            "Outcomes at the current design are finite, so the likely cause is the network: lower the learning rate "
-            "of optimizer=, or clip its gradients (clipnorm)."
-        )
+        return ""
     ranges = ", ".join(
         f"{name} in [{values[bad].min():.4g}, {values[bad].max():.4g}]" for name, values in parameters.items()
     )

@@ -59,7 +59,7 @@ class ChoiceSearch:
     # -- what is compared ---
 
     def _laplace_of(self, u) -> float:
-        return self.criterion.value(comparisons.nth(self.space.values(u[None]), 0))
+        return self.criterion.value(comparisons.singles(self.space.values(u[None]))[0])
 
     def _affordable(self, proposals):
         """Proposals within the budget, those over it repaired; the cheapest design where there is no other."""

@@ -8,9 +8,10 @@ longer tells designs apart. It is taken with as many draws as the EIG at hand as
 million; see `UNSATURATED`.
 
 *The model's objective*: networks know the designs that they met in training, which others may not be; for implicit
-likelihoods and for targets it is all there is. A network of one parameter sees an auxiliary coordinate a beside it. Its
-bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of log q(theta | y)
-by the dependence that is left between theta and a, and costs one row where the integral over a costs 129.
+likelihoods and for targets it is all there is. A coupling flow of one parameter sees an auxiliary coordinate a beside
+it. Its bound takes a as drawn, as training does: the mean of log q(theta, a | y) - log N(a) is below that of
+log q(theta | y) by the dependence that is left between theta and a, and costs one row where the integral over a costs
+129.
 
 *The Laplace approximation* (`kerasbed.eig.laplace_approximation`), exact for linear-Gaussian experiments, no bound
 elsewhere, has no ceiling and hardly a cost: it shortlists, and it compares where no bound can.
@@ -20,18 +21,18 @@ simulator has no matrix product for them. The count is the same on every machine
 is cut at the same place everywhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import keras
 import numpy as np
 from keras import tree
 
-from kerasbed import backend
+from kerasbed.backend import batch, streams
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.eig.reliability import HEADROOM
 from kerasbed.eig.study import Study
+from kerasbed.objectives.base import AUXILIARY_ROWS
 from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import GaussianSimulator
 
@@ -66,18 +67,14 @@ class Comparison(NamedTuple):
         return bool(len(finite)) and finite.max() > self.ceiling(terms.shape[1]) - HEADROOM
 
 
-def count_of(designs: np.ndarray | dict) -> int:
-    return len(tree.flatten(designs)[0])
-
-
-def nth(designs: np.ndarray | dict, i: int) -> np.ndarray | dict:
-    """One of (count, *shape) designs, (*shape)."""
-    return tree.map_structure(lambda value: value[i], designs)
+def singles(designs: np.ndarray | dict) -> list[np.ndarray | dict]:
+    """(count, *shape) designs as a list of (*shape)."""
+    return [tree.map_structure(lambda value: value[0], design) for design in experiments.one_by_one(designs)]
 
 
 def by_objective(study: Study) -> Comparison:
     """The study's own objective, with its networks as they are now."""
-    evaluate = backend.compile_light(lambda draws: study.terms(draws).values, keras.config.floatx())
+    evaluate = study.program(_values)
 
     def terms(designs, num_samples, seed):
         blocks = [_block(evaluate, draws, designs) for draws in estimation_draws(study, num_samples, seed)]
@@ -91,18 +88,22 @@ def by_objective(study: Study) -> Comparison:
     )
 
 
+def _values(terms, design, draws):
+    return terms(draws)
+
+
 def _block(evaluate, draws, designs):
-    return np.stack([evaluate(draws | {"design": design}) for design in experiments.one_by_one(designs)])
+    return np.stack([evaluate(batch.at_design(draws, design)) for design in experiments.one_by_one(designs)])
 
 
-def estimation_draws(study: Study, num_samples: int, seed: int | Sequence[int]) -> list[dict]:
+def estimation_draws(study: Study, num_samples: int, seed: streams.Entropy) -> list[dict]:
     """Batches for an objective at given designs, auxiliary coordinates included; all of one size."""
     return list(study.draws(num_samples, seed, _rows(study)))
 
 
 def _rows(study) -> int:
     has_auxiliary = study.objective.posterior is not None and study.objective.posterior.auxiliary_dim
-    return min(OBJECTIVE_ROWS, study.rows * (128 if has_auxiliary else 1))
+    return min(OBJECTIVE_ROWS, study.rows * (AUXILIARY_ROWS if has_auxiliary else 1))
 
 
 def by_contrast(study: Study, contrasts: int) -> Comparison:
@@ -114,7 +115,7 @@ def by_contrast(study: Study, contrasts: int) -> Comparison:
     def terms(designs, num_samples, seed):
         num = min(num_samples, most)
         seeds = [[*np.atleast_1d(seed), chunk] for chunk in range(-(-num // CHUNK))]
-        rows = [np.concatenate([bound.at(nth(designs, i), s)[0] for s in seeds]) for i in range(count_of(designs))]
+        rows = [np.concatenate([bound.at(design, s)[0] for s in seeds]) for design in singles(designs)]
         return np.stack(rows)[:, :num]
 
     return Comparison(
@@ -129,7 +130,7 @@ def by_laplace(criterion: FisherCriterion) -> Comparison:
     """The Laplace approximation on its own draws."""
 
     def terms(designs, num_samples, seed):
-        return np.stack([criterion.terms(nth(designs, i)) for i in range(count_of(designs))])
+        return np.stack([criterion.terms(design) for design in singles(designs)])
 
     return Comparison(terms, lambda num: np.inf, lambda num: 0, "the Laplace approximation")
 
@@ -140,7 +141,7 @@ def fisher_criterion(study: Study, designs: np.ndarray | dict) -> FisherCriterio
         return None
     try:
         criterion = FisherCriterion(study.simulator, FISHER_DRAWS, seed=study.seed, num_outcomes=FISHER_OUTCOMES)
-        values = [criterion.value(nth(designs, i)) for i in range(count_of(designs))]
+        values = [criterion.value(design) for design in singles(designs)]
     except (NotImplementedError, ValueError, np.linalg.LinAlgError):  # a prior that knows no coordinates, or is flat
         return None
     return criterion if np.all(np.isfinite(values)) else None

@@ -39,7 +39,7 @@ class Cost:
         ValueError: costs have the wrong shape or are not finite, or no design is within the budget.
 
     Warns:
-        UserWarning: no design within the budget was found among more choices than can be enumerated.
+        OverBudgetWarning: no design within the budget was found among more choices than can be enumerated.
     """
 
     def __init__(self, fn: Callable | None, budget: float | None, space: Design):

@@ -13,21 +13,27 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend, objectives
-from kerasbed.backend import Tensor, errors, streams, versions
+from kerasbed.backend import Tensor, errors, metrics, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
-from kerasbed.callbacks import DesignHistory, EpochTeller, NonFiniteGuard
+from kerasbed.callbacks import DesignHistory, EpochTeller
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
 from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
+from kerasbed.model.diagnosis import verdict
+from kerasbed.model.diagnosis.findings import Diagnosis
+from kerasbed.model.diagnosis.record import TrainingRecord
 from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
+from kerasbed.model.steps import StepGuard
+from kerasbed.networks import flows
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
+from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets, experiments, files, pairs
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
@@ -47,7 +53,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
-            `outcome_space()`; "auto" takes the first where it can. See `kerasbed.objectives.gradients`.
+            `outcome_space()`; "auto" finds out for each entry of the design whether the outcome follows it or jumps,
+            and takes scores where it jumps. See `kerasbed.objectives.gradients`.
         starts: designs learned side by side, which share the networks and the draws of a batch: each gets
             batch_size / starts of them. By default a batch has 128 draws for each start. `fit` ends by ranking them on
             common draws, keeps the best, and leaves the comparison in `starts_table`.
@@ -58,17 +65,20 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             parameters, or what the simulator says (`ModelChoice`: which model).
 
     Attributes:
+        gradient: the way taken: "reparameterization", "score", or "mixed" where entries of the design differ.
         starts_table: pandas table of the designs compared after training, best first; see
             `kerasbed.model.ranking.rank_coordinates`. None where a single design was learned.
+        diagnosis: `kerasbed.Diagnosis` of the last `fit`; None before it, or where it was not asked for.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient while there is no
-            likelihood; the objective needs a likelihood and there is none, or one that does not match the outcome;
-            costs are not finite, or no design is within the budget.
+        ValueError: the outcome has the wrong shape, does not depend on the design, or has no gradient in an entry of it
+            (`kerasbed.errors.GradientError`) while there is no likelihood with one; the objective needs a likelihood
+            and there is none, or one that does not match the outcome; costs are not finite, or no design is within the
+            budget.
 
     Warns:
-        UserWarning: a design is to be learned on an upper bound.
+        UserWarning: a design is to be learned on an upper bound, or by reparameterization of an outcome that jumps.
 
     Example:
         Two sensors share the measuring effort; equal shares are best, with an EIG of 0.5 log(8.25) = 1.055 nats.
@@ -100,6 +110,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         fitted_posterior: Posterior | None = None,
         wide: bool = False,
         direct_pairs: bool = False,
+        paths: Mapping[str, Any] | None = None,
+        leaves_out: bool = False,
         **kwargs: Any,
     ):
         super().__init__(name=name, autocast=False, **kwargs)
@@ -114,13 +126,17 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             self.objective, simulator.prior, simulator.default_target if target is None else target
         )
         self.seed = draw_seed() if seed is None else seed
-        self.eig_tracker = keras.metrics.Mean(name="eig")
+        self.eig_tracker = metrics.FiniteMean(name="eig")
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
+        self.skipped_tracker = metrics.SkippedSteps()
+        self.leaves_out = leaves_out
         self.fits = 0
         self.design_history = None
+        self.diagnosis: Diagnosis | None = None
         self.design.set_starts(starts)
         self.noise_shape = simulator.resolve_noise_shape(design.shape)
         self.gradient, self.fitted_posterior, self.direct_pairs = gradient, fitted_posterior, direct_pairs
+        self.paths = None if paths is None else Paths.from_config(paths)
         if pilot:
             self._set_up_by_pilot()
         else:
@@ -142,17 +158,20 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         problem = self.simulator, self.design, self.noise_shape
         # Numbers beyond float32 are what is looked for.
         with backend.wide_simulation(self.design.wide), np.errstate(over="ignore"):
-            self.gradient = gradient_choice.choose(self.gradient, *problem)
+            self.gradient, self.paths = gradient_choice.choose(self.gradient, *problem)
             draws, outcome, wide = checks.needs_float64(*problem, PILOT_DRAWS, self.seed, self.target)
         self.wide = self.design.wide = wide
         with backend.wide_simulation(wide):
-            self._set_up_from(*checks.pilot_draws(*problem, draws, outcome))
+            finite = checks.pilot_draws(*problem, draws, outcome)
+            self.leaves_out = len(finite[1]) < PILOT_DRAWS
+            self._set_up_from(*finite)
 
     def _set_up_from(self, parameters, outcome):
         if self.objective.needs_likelihood and self.simulator.has_likelihood:
             self.direct_pairs = self._needs_direct_pairs()
         self._set_up(outcome.shape[1:])
-        if self.objective.needs_likelihood or self.gradient == "score":
+        scores = self.gradient == "score" if self.paths is None else self.paths.uses_likelihood
+        if self.objective.needs_likelihood or scores:
             check_likelihood(self.simulator, self.design)
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
@@ -183,6 +202,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             posterior,
             self.cost,
             self.seed,
+            self.paths,
+            self.leaves_out,
         )
 
     # -- the mathematics of a training step ---
@@ -191,7 +212,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """Per-draw EIG contributions in nats, (batch,); `draws` is a batch of `SimulatorDataset`."""
         checks.check_draws(draws, self.noise_shape, self.design.shape)
         draws = backend.floats_as_simulated(draws)
-        terms = gradients.contributions(self.simulator, self.objective, self.design, draws, self.gradient, training)
+        leave_out = training and self.leaves_out
+        terms = gradients.contributions(
+            self.simulator, self.objective, self.design, draws, self.gradient, training, self.paths, leave_out
+        )
         if not training:
             return terms.values
         self.design.advance()
@@ -235,6 +259,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        self.__dict__["_loss_tracker"] = metrics.FiniteMean(name="loss")  # in the place of Keras' own, which tracks it
         design = self.design
         optimizer.attach(design.placed_variables, self.objective.descending_variables, design.network_variables)
 
@@ -265,9 +290,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         initial_epoch: int = 0,
         shuffle: bool = True,
+        diagnose: bool | str = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the design and the networks.
+        """Train the design and the networks, and say how it went.
 
         Args:
             x: `SimulatorDataset`; None makes one. Also a dict of arrays with its keys, a `tf.data.Dataset` or a torch
@@ -277,10 +303,22 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
             callbacks: Keras callbacks.
             initial_epoch: where to resume; the data and the decay of the default rates go on from there.
+            diagnose: end with checks of the training, `diagnosis`, whose alarms are logged; False leaves them out, and
+                "thorough" also compares designs where there is no likelihood, by a small network over the space.
             **kwargs: `verbose`, `validation_freq` and what else `keras.Model.fit` takes.
 
         Returns:
-            `keras.callbacks.History` with `loss`, `eig` (the bound in nats) and `nonfinite` (draws without a density).
+            `keras.callbacks.History` with `loss` and `eig` (the bound in nats), which are means over the draws that
+            count, `nonfinite` (draws left out, for lack of a finite outcome or density) and `skipped` (steps that were
+            not taken, for lack of a finite gradient); its attribute `diagnosis` is that of the model.
+
+        Raises:
+            ValueError: there is nothing to learn, a batch lacks what it needs, or a callback sets planned rates.
+
+        Warns:
+            SkippedStepsWarning: training stopped because steps could not be taken.
+            NumberRangeWarning: it stopped because most draws failed; or draws were left out, and what was learned is
+                about experiments that do not fail.
 
         Example:
             >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
@@ -288,6 +326,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> other.design.numpy().round(1), [round(eig, 1) for eig in history.history["eig"]]
             (array([0.5, 0.5], dtype=float32), [1.0, 1.0])
         """
+        if not self.trainable_variables:
+            raise ValueError(
+                "There is nothing to learn: the design is fixed (trainable=False), and "
+                f"{type(self.objective).__name__} has no network. Use estimate_eig for its EIG, or fit_posterior for a "
+                "posterior at it."
+            )
         if not self.compiled:
             self.compile()
         study, seed = self.study, streams.entropy(self.seed, "training", self.fits)
@@ -295,8 +339,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
-        self.design_history = DesignHistory()
-        added = [self.design_history, NonFiniteGuard(batch_size)]
+        self.design_history, record = DesignHistory(), TrainingRecord()
+        added = [self.design_history, record, StepGuard(batch_size)]
         if online:
             data = datasets.Epochs(data)
             added.append(EpochTeller(data))
@@ -315,7 +359,16 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if self.design.explores:
             self.starts_table = ranking.rank(self.study, repeat=self.fits)
         self._warn_over_budget()
+        self.diagnosis = None
+        if diagnose:
+            self._diagnose(record, history, batch_size, diagnose == "thorough")
         return history
+
+    def _diagnose(self, record, history, batch_size, thorough):
+        """Say how a training went: in the log, in its history and as `diagnosis`."""
+        found = verdict.diagnose(self.study, record, self.optimizer, history.history, batch_size, thorough)
+        self.diagnosis = history.diagnosis = found
+        verdict.tell(found)
 
     def fit_posterior(
         self, network: keras.Layer | None = None, summary_network: keras.Layer | None = None, **fit_arguments: Any
@@ -325,7 +378,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         For objectives that hold no posterior network, and for one with a finer network than the design needed.
 
         Args:
-            network, summary_network: as for `kerasbed.objectives.BarberAgakov`.
+            network: as for `kerasbed.objectives.BarberAgakov`; default `kerasbed.networks.AutoregressiveMixture` for up
+                to eight continuous parameters, which follows several modes and rings.
+            summary_network: as for `kerasbed.objectives.BarberAgakov`.
             **fit_arguments: epochs, steps_per_epoch, batch_size and what else `fit` takes.
 
         Returns:
@@ -342,6 +397,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
             (1, 100, 2)
         """
+        if network is None:
+            network = flows.default_refit(self.simulator.prior if self.target is None else self.target)
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
             self.simulator,
@@ -419,6 +476,19 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         """
         return checks.explain_nonfinite(self.simulator, self.design, self.noise_shape, self.seed)
 
+    def leave_out_failures(self) -> None:
+        """Leave draws that fail out of training steps from now on; a pilot run that met some has done so.
+
+        Example:
+            >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+            >>> other.leave_out_failures()
+            >>> other.leaves_out
+            True
+        """
+        self.leaves_out = True
+        if self.train_function is not None:
+            self.make_train_function(force=True)
+
     def warn_nonfinite(self, what: str) -> None:
         """Warn of draws without a finite log density, with their likely cause.
 
@@ -447,11 +517,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             "seed": self.seed,
             "fits": self.fits,
             "gradient": self.gradient,
+            "paths": None if self.paths is None else self.paths.config(),
             "fitted_posterior": None if self.fitted_posterior is None else serialize(self.fitted_posterior),
             "starts": self.design.starts,
             "target": None if self.target is None else self.target.config(),
             "wide": self.wide,
             "direct_pairs": self.direct_pairs,
+            "leaves_out": self.leaves_out,
             "written_by": versions.written_by(),
         } | (self.cost.config() if self.cost else {})
 

@@ -10,6 +10,7 @@ from kerasbed.eig.importance_bounds import importance
 from kerasbed.eig.nested_bounds import bracket
 from kerasbed.eig.study import Study
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
+from kerasbed.objectives import BarberAgakov
 
 INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
@@ -25,7 +26,8 @@ class Inference(backend.KerasModel):
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
         `kerasbed.eig.importance_bounds`. With a likelihood and an objective that holds no posterior, or a target by
         name: from both sides by draws of the prior, `kerasbed.eig.nested_bounds`; so is a prior with mass on the edges
-        of its support, whose density says nothing. Else the objective's own bound.
+        of its support, whose density says nothing. Else, and where experiments fail (NaN), the objective's own bound;
+        failed ones are left out of it and counted.
 
         Args:
             num_samples: number of simulated experiments.
@@ -38,10 +40,11 @@ class Inference(backend.KerasModel):
             known density (a function of the parameters, a sampler), it is the bound of `kerasbed.eig.certificate`.
 
         Warns:
-            UserWarning: the networks are untrained, or trained at other designs; the bound is near the largest value it
-                can take, the posterior is a poor proposal, or what `kerasbed.eig.reliability.checked` looks for: bounds
-                that are not finite, contradict each other or lie below zero, and tails that leave an error without
-                meaning.
+            OutOfTrainingWarning: the networks are untrained, or trained at other designs.
+            SaturatedWarning: the bound is near the largest value it can take.
+            PoorFitWarning: the posterior is a poor proposal.
+            UnreliableWarning: what `kerasbed.eig.reliability.checked` looks for: bounds that are not finite, contradict
+                each other or lie below zero, and tails that leave an error without meaning.
 
         Example:
             >>> estimate = model.estimate_eig(num_samples=1024)
@@ -81,18 +84,34 @@ class Inference(backend.KerasModel):
 def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> EIGEstimate:
     """The EIG at a study's design, by the best means that it allows; see `Inference.estimate_eig`."""
     posterior = study.posterior
+    if study.leaves_out:  # the weights of failed outcomes are not known: the objective's bound of the others
+        warn_untrained(study.objective.posterior, "estimate_eig")
+        warn_outside_region(study, study.objective.posterior)
+        return learned_bound.estimate(study, num_samples, seed)
     if study.can_weigh_posterior:
+        warn_untrained(posterior, "estimate_eig")
         warn_outside_region(study, posterior)
         return importance(study.simulator, study.design, posterior, num_samples, num_inner, seed=seed)
     by_draws = study.target is not None or study.objective.posterior is None or study.has_mass_on_edges
     if study.has_static_likelihood and by_draws:
         return _by_draws_of_the_prior(study, num_samples, max(num_inner, INNER_PRIOR_DRAWS), seed)
-    warn_untrained(study, "estimate_eig")
     if study.objective.posterior is not None and not posterior.prior.has_density:
+        warn_untrained(study.objective.posterior, "estimate_eig")
         warn_outside_region(study, posterior)
         return certificate.certified_eig(study, num_samples, seed)
-    warn_outside_region(study, study.objective.posterior)
-    return learned_bound.estimate(study, num_samples, seed)
+    warn_untrained(posterior, "estimate_eig")
+    warn_outside_region(study, posterior)
+    return learned_bound.estimate(_asking_the_fitted(study), num_samples, seed)
+
+
+def _asking_the_fitted(study) -> Study:
+    """The study with the bound of its posterior, where `fit_posterior` trained one beside the objective's."""
+    posterior = study.posterior
+    if posterior is None or posterior is study.objective.posterior or not posterior.prior.has_density:
+        return study
+    objective = BarberAgakov(posterior=posterior)
+    objective.setup(study.simulator, study.design, study.outcome_shape)
+    return study.with_objective(objective)
 
 
 def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
@@ -102,6 +121,7 @@ def _by_draws_of_the_prior(study, num_samples, num_inner, seed):
     learned = target is not None and target.has_density and not target.discrete
     if not learned or held is None or held.target is not target or not held.is_trained:
         return found
+    warn_untrained(held, "estimate_eig")
     warn_outside_region(study, held)
     own = learned_bound.estimate(study, num_samples, seed)
     method = f"below {own.method}, above {found.method}"

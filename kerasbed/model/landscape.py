@@ -16,13 +16,14 @@ from keras import ops
 from scipy import optimize
 
 from kerasbed import backend
-from kerasbed.backend import numerics, streams
+from kerasbed.backend import batch, numerics, streams
+from kerasbed.backend.programs import value_and_gradient
 from kerasbed.backend.validation import checked, count_or_values, integer_seed, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig import learned_bound
 from kerasbed.eig.study import Study, without_auxiliary
-from kerasbed.model import ranking
+from kerasbed.model import comparisons, ranking
 from kerasbed.model.training_region import warn_untrained
 
 
@@ -90,14 +91,14 @@ class Landscape(backend.KerasModel):
 
 def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, seed: int) -> pd.DataFrame:
     """The bound at many designs; see `Landscape.eig_landscape`."""
-    warn_untrained(study, "eig_landscape")
+    warn_untrained(study.objective.posterior, "eig_landscape")
     values = _designs(study.design, designs, seed)
     if study.objective.posterior is not None:
         with backend.no_gradients():
             study.objective.posterior.warn_outside_region(backend.cast(values))
     terms = learned_bound.contributions_at(study, values, num_samples, seed)
     value, error = np.transpose([numerics.mean_and_error(row) for row in terms])
-    return pd.DataFrame({"eig": value, "eig_se": error, "design": _rows(values)})
+    return pd.DataFrame({"eig": value, "eig_se": error, "design": comparisons.singles(values)})
 
 
 def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples: int, seed: int) -> pd.DataFrame:
@@ -107,7 +108,7 @@ def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples
         raise ValueError(
             f"{space!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."
         )
-    warn_untrained(study, "ascend")
+    warn_untrained(study.objective.posterior, "ascend")
     with backend.no_gradients():
         first = ops.convert_to_numpy(space.unconstrain(backend.cast(_designs(space, starts, seed))))
     descend = _negative_bound(study, num_samples, seed)
@@ -122,13 +123,8 @@ def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples
 def _negative_bound(study, num_samples, seed):
     """u, flat -> minus the bound at one design and its gradient, on fixed base samples."""
     draws = without_auxiliary(next(study.draws(num_samples, seed)))
-
-    def loss(u, draws):
-        design = study.design.constrain(u)
-        bound = study.terms(draws | {"design": design}).values
-        return -ops.mean(bound if study.cost is None else bound - study.cost.penalty(design))
-
-    evaluate = backend.value_and_gradient(loss, keras.config.floatx())
+    cost = () if study.cost is None else (study.cost,)
+    evaluate = study.program(_minus_bound if study.cost is None else _minus_worth, *cost, make=value_and_gradient)
     shape = (1, *study.design.unconstrained_shape)
 
     def flat(u):
@@ -139,6 +135,16 @@ def _negative_bound(study, num_samples, seed):
     return flat
 
 
+def _minus_bound(terms, space, u, draws):
+    return -ops.mean(terms(batch.at_design(draws, space.constrain(u))))
+
+
+def _minus_worth(terms, space, cost, u, draws):
+    """Minus the bound less what the design costs beyond the budget."""
+    design = space.constrain(u)
+    return -ops.mean(terms(batch.at_design(draws, design)) - cost.penalty(design))
+
+
 def _designs(space: Design, designs, seed) -> Any:
     """Designs (count, *shape) as float arrays, each inside the space; that many drawn from it for a number."""
     if np.ndim(designs) == 0 and not isinstance(designs, dict):
@@ -147,10 +153,5 @@ def _designs(space: Design, designs, seed) -> Any:
         designs = {name: np.asarray(values, "float64") for name, values in designs.items()}
     else:
         designs = np.asarray(designs, "float64")
-    checked = [space.check(design) for design in _rows(designs)]
+    checked = [space.check(design) for design in comparisons.singles(designs)]
     return keras.tree.map_structure(lambda *leaves: np.stack(leaves), *checked)
-
-
-def _rows(designs) -> list:
-    count = len(keras.tree.flatten(designs)[0])
-    return [keras.tree.map_structure(lambda v, i=i: v[i], designs) for i in range(count)]

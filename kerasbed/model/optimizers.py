@@ -11,6 +11,10 @@ from kerasbed.backend import Tensor
 
 NETWORK_RATE = 2e-3
 DESIGN_RATE = 1e-1
+# From finite gradients and rates these make finite updates, so that weights need no look once they are changed.
+KNOWN = tuple(
+    getattr(keras.optimizers, name) for name in ("SGD", "Adam", "AdamW", "Nadam", "Adamax", "Adagrad", "Lion")
+)
 POLICY_NORM = 1.0  # the largest norm of a gradient of a policy's networks, which learn through whole experiments
 
 
@@ -34,6 +38,11 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Follow the schedule from step `start` over `steps` steps."""
         self.start, self.steps = int(start), int(steps)
 
+    @property
+    def mean(self) -> float:
+        """Mean rate over a plan: both the warm-up and the decay are half the largest rate on average."""
+        return self.rate if self.steps is None else 0.5 * self.rate
+
     def __call__(self, step):
         if self.steps is None:
             return self.rate
@@ -51,8 +60,8 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     """Two optimizers, one for networks and one for the design, behind one interface.
 
     It selects the design's variables by their exact paths, negates the gradients of variables that descend, cuts those
-    of a policy's networks to a largest norm, and leaves all weights and slots untouched at a step whose gradients are
-    not all finite.
+    of a policy's networks to a largest norm, and leaves all weights and slots untouched at a step whose gradients,
+    rates or updates are not all finite; `iterations` counts the other steps.
 
     Args:
         optimizer: Keras optimizer of the networks.
@@ -103,7 +112,7 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         return any(isinstance(optimizer._learning_rate, schedule) for optimizer in self.optimizers)
 
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[Any] | None = None):
-        """One update (eagerly or inside a TensorFlow graph); nothing changes unless every gradient is finite."""
+        """One update (eagerly or inside a TensorFlow graph); nothing changes unless all of it is finite."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         # A design that the draws bring along leaves the learned one without a gradient, which Keras takes for an error.
         own_paths = self._design_paths | self._policy_paths
@@ -117,24 +126,53 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         grads = self._cut(self._signed(grads, variables), variables)
         if self._pure:
             return super().apply(grads, variables)
-        return ops.cond(_all_finite(grads), lambda: super(DesignOptimizer, self).apply(grads, variables), lambda: None)
+        return ops.cond(self._is_finite(grads), lambda: self._apply_if_finite(grads, variables), lambda: None)
+
+    def _apply_if_finite(self, grads, variables):
+        """Keras' update, taken back where an optimizer that is not known made a weight that is no number."""
+        if self._is_known:
+            super().apply(grads, variables)
+            return
+        kept = [*variables, *self.variables]
+        before = [ops.copy(variable) for variable in kept]
+        super().apply(grads, variables)
+
+        def take_back():
+            for variable, old in zip(kept, before, strict=True):
+                variable.assign(old)
+
+        ops.cond(ops.isfinite(_squared_norm(variables)), lambda: None, take_back)
 
     def stateless_apply(
         self, optimizer_variables: Sequence[Tensor], grads: Sequence[Tensor], trainable_variables: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """One update as a pure function (JAX): the new values where every gradient is finite, else the old.
+        """One update as a pure function (JAX): the new values where all of it is finite, else the old.
 
         A branch, because XLA copies most of the state at every step where new and old values are chosen one by one.
         """
+        old = trainable_variables, optimizer_variables
 
         def update():
             self._pure = True
             try:
-                return super(DesignOptimizer, self).stateless_apply(optimizer_variables, grads, trainable_variables)
+                new = super(DesignOptimizer, self).stateless_apply(optimizer_variables, grads, trainable_variables)
             finally:
                 self._pure = False
+            return new if self._is_known else ops.cond(ops.isfinite(_squared_norm(new[0])), lambda: new, lambda: old)
 
-        return ops.cond(_all_finite(grads), update, lambda: (trainable_variables, optimizer_variables))
+        with keras.StatelessScope(state_mapping=list(zip(self.variables, optimizer_variables, strict=True))):
+            finite = self._is_finite(grads)
+        return ops.cond(finite, update, lambda: old)
+
+    @property
+    def _is_known(self):
+        return all(type(used) in KNOWN and getattr(used, "epsilon", 1.0) > 0.0 for used in self.optimizers)
+
+    def _is_finite(self, grads):
+        """Whether all gradients, learning rates and their products are finite."""
+        squared = _squared_norm(grads)
+        rates = [ops.cast(used.learning_rate, squared.dtype) for used in self.optimizers]
+        return ops.isfinite(squared * (1.0 + sum(ops.square(rate) for rate in rates)))
 
     def _signed(self, grads, variables):
         """Gradients of which those of variables that descend are negated."""
@@ -166,12 +204,12 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         return cls(deserialize(config["optimizer"]), deserialize(config["design_optimizer"]), config["name"])
 
 
-def _all_finite(grads):
-    # One number stands for all gradients: their squared norm is not finite where any entry is not (or where the norm
-    # exceeds 1e19 in float32). A product, because XLA copies a sum into the update of every single variable, which
-    # doubles the compile time and costs a fifth of the speed.
-    flat = ops.concatenate([ops.reshape(grad, (-1,)) for grad in grads if grad is not None])
-    return ops.isfinite(ops.dot(flat, flat))
+def _squared_norm(tensors):
+    # One number stands for all: it is not finite where any entry is not (or where the norm exceeds 1e19 in float32). A
+    # product, because XLA copies a sum into the update of every single variable, which doubles the compile time and
+    # costs a fifth of the speed.
+    flat = ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors if tensor is not None])
+    return ops.dot(flat, flat)
 
 
 def default_optimizers(

@@ -14,13 +14,12 @@ for the comparison on fresh draws to say.
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from scipy import optimize
 
-from kerasbed import backend
-from kerasbed.backend import batch
+from kerasbed.backend import batch, programs
+from kerasbed.backend.programs import value_and_gradient
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig.laplace_approximation import FisherCriterion
 from kerasbed.eig.study import Study
@@ -49,7 +48,7 @@ class Polish:
         self.criterion: Any = criterion
         self.free = self.space.continuous_coordinates()
         self.limited = study.cost is not None and study.cost.budget is not None
-        self.evaluate = backend.value_and_gradient(self._loss(seed), keras.config.floatx())
+        self.evaluate = self._loss(seed)
 
     def __call__(self, u):
         """Coordinates (*unconstrained_shape) after the ascent, or as given where it fails."""
@@ -89,7 +88,7 @@ class Polish:
 
     def _value(self, u):
         with followed_conditions():
-            value, slope = self.evaluate(u[None], *self.arguments)
+            value, slope = self.evaluate(u[None])
         return SCALE * value, SCALE * slope[0]
 
     def _left(self, u):
@@ -98,25 +97,35 @@ class Polish:
         return 1.0 - cost / self.study.cost.budget, -slope[0] / self.study.cost.budget
 
     def _loss(self, seed):
-        study, space, self.arguments = self.study, self.space, ()
+        """Coordinates of one design -> minus what is climbed, and its gradient."""
         if self.criterion is not None:
-            return lambda u: -self.criterion.value(keras.tree.map_structure(lambda v: v[0], space.constrain(u)))
-        if not study.has_likelihood:
-            self.arguments = (comparisons.estimation_draws(study, 1, seed)[0],)
-            return lambda u, draws: -ops.mean(study.terms(draws | {"design": space.constrain(u)}).values)
-        contrastive = _contrastive(study)
-        self.arguments = (_draws(contrastive, seed),)
+            return self.criterion.negative_over(self.space)
+        if self.study.has_likelihood:
+            study = _contrastive(self.study)
+            draws = _draws(study, seed)
+        else:
+            study, draws = self.study, comparisons.estimation_draws(self.study, 1, seed)[0]
+        evaluate = study.program(_minus_mean, make=value_and_gradient)
+        return lambda u: evaluate(u, draws)
 
-        return lambda u, draws: -ops.mean(contrastive.terms(draws | {"design": space.constrain(u)}).values)
+
+def _minus_mean(terms, space, u, draws):
+    return -ops.mean(terms(batch.at_design(draws, space.constrain(u))))
 
 
 def _contrastive(study) -> Study:
-    """The study with the prior contrastive bound for its objective."""
+    """The study with the prior contrastive bound for its objective, one that the study's own objective keeps."""
     width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
     rows = DRAWS * gradients.rows_per_draw(study.gradient, study.simulator)
-    objective = PriorContrastive(max(PAIRS // (rows * width), LEAST_CONTRASTS), name="polish")
-    objective.setup(study.simulator, study.design, study.outcome_shape)
-    return study.with_objective(objective)
+    count = max(PAIRS // (rows * width), LEAST_CONTRASTS)
+
+    def make():
+        objective = PriorContrastive(count, name="polish")
+        objective.setup(study.simulator, study.design, study.outcome_shape)
+        return objective
+
+    key = "polish", count, programs.Same(study.simulator), programs.Same(study.design)
+    return study.with_objective(programs.of(study.objective).get(key, make))
 
 
 def _draws(study, seed) -> dict:

@@ -5,11 +5,10 @@ difference is that of the paired contributions.
 """
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from keras import ops, tree
+from keras import ops
 
 from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.reporting import LOGGER
@@ -42,7 +41,8 @@ def rank(study: Study, num_samples: int = DRAWS, effort: float = 1.0, repeat: in
         among choices also what was planned and whether it was cut short.
 
     Warns:
-        UserWarning: no bound that can be afforded tells the designs apart, or the search was cut short.
+        SaturatedWarning: no bound that can be afforded tells the designs apart.
+        NotConvergedWarning: the search was cut short.
     """
     begin, of_fit = time.perf_counter(), [study.seed, repeat]
     if not study.design.is_discrete:
@@ -71,7 +71,7 @@ def rank_coordinates(
     study: Study,
     u: np.ndarray,
     num_samples: int = DRAWS,
-    seed: int | Sequence[int] = 0,
+    seed: streams.Entropy = 0,
     comparison: Comparison | None = None,
 ) -> pd.DataFrame:
     """Compare designs at unconstrained coordinates on common draws; the best affordable one becomes the study's design.
@@ -91,7 +91,7 @@ def rank_coordinates(
         the best (paired), `cost` and `affordable` where designs cost something, and `design`.
 
     Warns:
-        UserWarning: the bound is near its largest value, and none with more room can be afforded.
+        SaturatedWarning: the bound is near its largest value, and none with more room can be afforded.
     """
     space = study.design
     designs = space.values(u)
@@ -105,7 +105,7 @@ def rank_coordinates(
     best = int(np.argmax(np.where(allowed, value, -np.inf)))
     gaps = [numerics.mean_and_error(row - contributions[best]) for row in contributions]
     table["difference"], table["difference_se"] = np.transpose(gaps)
-    table["design"] = [tree.map_structure(lambda v, i=i: v[i], designs) for i in range(len(u))]
+    table["design"] = comparisons.singles(designs)
     space.choose(u[best])
     order = np.lexsort((-value, np.arange(len(u)) != best))  # the best first, the others by value
     return pd.DataFrame(table).iloc[order].rename_axis("proposal")
@@ -113,7 +113,7 @@ def rank_coordinates(
 
 def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
     """Terms (count, num) of a comparison, or of the first contrastive bound that is not near its largest value."""
-    terms = comparison.terms(designs, num_samples, seed)
+    terms = _counting(comparison.terms(designs, num_samples, seed))
     for contrasts in CONTRASTS[1:]:
         if not comparison.saturated(terms):
             return terms
@@ -121,10 +121,16 @@ def _with_room(study, designs, num_samples, seed, comparison) -> np.ndarray:
         if more is None or more.entries(OUTER_DRAWS) * len(terms) > MOST_ENTRIES / 4:
             break
         if more.ceiling(1) > comparison.ceiling(terms.shape[1]):
-            comparison, terms = more, more.terms(designs, OUTER_DRAWS, seed)
+            comparison, terms = more, _counting(more.terms(designs, OUTER_DRAWS, seed))
     if comparison.saturated(terms):
         _warn_saturated(comparison, terms)
     return terms
+
+
+def _counting(terms):
+    """Terms (count, num) without the draws that failed at any of the designs, unless these are all."""
+    failed = np.isnan(terms).any(axis=0)
+    return terms if failed.all() else terms[:, ~failed]
 
 
 def _warn_saturated(comparison, terms):
@@ -142,7 +148,7 @@ def _screened(study, comparison, u, seed) -> np.ndarray:
         return u
     if study.cost is not None and np.any(affordable := study.cost.affordable(study.design.values(u))):
         u = u[affordable]
-    contributions = comparison.terms(study.design.values(u), SCREENING_DRAWS, seed)
+    contributions = _counting(comparison.terms(study.design.values(u), SCREENING_DRAWS, seed))
     mean = contributions.mean(axis=1)
     best = contributions[np.argmax(np.where(np.isfinite(mean), mean, -np.inf))]
     gaps, errors = np.transpose([numerics.mean_and_error(row - best) for row in contributions])

@@ -57,7 +57,7 @@ def load(
             later kerasbed wrote it.
 
     Warns:
-        UserWarning: the file is of an earlier kerasbed, which left out a cost that was not registered, or of another
+        FileWarning: the file is of an earlier kerasbed, which left out a cost that was not registered, or of another
             series of BayesFlow.
 
     Example:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerasbed import backend
+from kerasbed.backend import batch
 from kerasbed.eig.study import Study
 from kerasbed.simulators import datasets
+from kerasbed.simulators.arrays import ArrayDataset, complete_draws
 
 BATCH_SIZE = 128
 STEPS_PER_EPOCH = 100
@@ -34,7 +36,7 @@ def for_training(
     batch_size = batch_size or BATCH_SIZE
     if isinstance(x, dict):
         data = _arrays(study, x, seed, batch_size, shuffle)
-        return data, steps_per_epoch or -(-len(x["noise"]) // batch_size), batch_size
+        return data, steps_per_epoch or -(-len(x[batch.NOISE]) // batch_size), batch_size
     x = backend.dicts_as_batches(x)
     return x, steps_per_epoch or _length(x), batch_size
 
@@ -94,8 +96,8 @@ def _own(study, seed, steps, batch_size):
 def _arrays(study, arrays, seed, batch_size, shuffle=False):
     """A dict of arrays as Keras gets it."""
     providers = (study.objective, study.design)
-    data = datasets.complete_draws(arrays, study.simulator, providers, study.seed, study.target)
-    return datasets.ArrayDataset(data, batch_size, shuffle, seed) if study.wide else data
+    data = complete_draws(arrays, study.simulator, providers, study.seed, study.target)
+    return ArrayDataset(data, batch_size, shuffle, seed) if study.wide else data
 
 
 def _length(x: Any) -> int | None:

@@ -7,13 +7,26 @@ from kerasbed.backend import errors
 from kerasbed.eig.study import Study
 from kerasbed.networks.posterior import FIT_AGAIN, Posterior
 
+# Adam moves a weight by about its rate a step, at most: in fewer steps at 2e-3 none has moved by its own initial size,
+# sqrt(2 / 64) = 0.18 in a layer of 64 units.
+LEAST_STEPS = 100
 
-def warn_untrained(study: Study, caller: str) -> None:
-    """Warn that the network that `caller` asks is as initialised."""
-    if study.objective.posterior is not None and not study.posterior.is_trained:
+
+def warn_untrained(posterior: Posterior | None, caller: str) -> None:
+    """Warn that the network that `caller` asks is as initialised, or has hardly been trained."""
+    if posterior is None:
+        return
+    if not posterior.is_trained:
         errors.warn(
-            f"{caller} was called before training; the posterior network is as initialised. Call model.fit first.",
+            f"{caller} was called before training, or after one in which no step could be taken; the posterior network "
+            "is as initialised. Call model.fit first, and mend what its warnings name.",
             errors.OutOfTrainingWarning,
+        )
+    elif (steps := round(posterior.trained_steps)) < LEAST_STEPS:
+        errors.warn(
+            f"{caller} asks a posterior network that was trained for {steps} steps, which is too short to learn one: "
+            f"train for {LEAST_STEPS} at the very least, and for some thousand where it matters.",
+            errors.UndertrainedWarning,
         )
 
 

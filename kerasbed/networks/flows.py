@@ -4,12 +4,12 @@ from typing import Any
 
 import bayesflow as bf
 import keras
-import numpy as np
 from keras import ops
 
-from kerasbed import backend
 from kerasbed.backend import errors
-from kerasbed.backend.streams import draw_seed
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
+from kerasbed.networks.autoregressive import AutoregressiveMixture
+from kerasbed.networks.initializers import NumpyHeNormal
 
 WITHOUT_DENSITY = (
     bf.networks.FlowMatching,
@@ -17,43 +17,63 @@ WITHOUT_DENSITY = (
     bf.networks.ConsistencyModel,
     bf.networks.StableConsistencyModel,
 )
+MOST_AUTOREGRESSIVE = 8  # coordinates, each with a network of its own, drawn one after the other
 
 
-@keras.saving.register_keras_serializable("kerasbed")
-class NumpyHeNormal(keras.initializers.Initializer):
-    """He's normal initialisation (He et al., 2015) from NumPy draws: the same weights on every backend.
-
-    Keras' own give different numbers on each backend, and compile a program for every shape on JAX.
-
-    Args:
-        seed: integer; None draws one and keeps it. Successive calls continue one stream.
-    """
-
-    def __init__(self, seed: int | None = None):
-        self.seed = draw_seed() if seed is None else int(seed)
-        self._rng = np.random.default_rng(self.seed)
-
-    def __call__(self, shape, dtype=None, **kwargs):
-        fan_in = int(np.prod(shape[:-1]))
-        values = np.sqrt(2.0 / fan_in) * self._rng.standard_normal(shape)
-        return backend.to_tensor(values, keras.backend.standardize_dtype(dtype))
-
-    def get_config(self) -> dict:
-        return {"seed": self.seed}
-
-
+@checked(dim=several, condition_width=positive_integer, seed=optional(integer_seed))
 def default_flow(dim: int, condition_width: int, seed: int | None = None) -> bf.networks.CouplingFlow:
     """An affine coupling flow for `dim` coordinates given `condition_width` features.
 
     Depth and width grow with the problem. There is no dropout: simulations are fresh at every step, so there is
     nothing to overfit, and a bound must be evaluated without it anyway. There is no normalisation between the layers,
     since what enters is standardised; and two coordinates are not permuted, since every layer transforms both.
+
+    Args:
+        dim: number of coordinates, at least two.
+        condition_width: number of features that the density is conditioned on.
+        seed: of the initial weights, the same on every backend; None draws one.
+
+    Raises:
+        ArgumentError: `dim`, `condition_width` or `seed` is none.
+
+    Example:
+        The network that `kb.objectives.BarberAgakov()` takes for two parameters and some measurements:
+
+        >>> flow = kb.networks.default_flow(2, condition_width=4, seed=0)
+        >>> type(flow).__name__
+        'CouplingFlow'
     """
     depth = min(4 + dim // 4, 8)
     width = 64 if condition_width <= 32 else 128 if condition_width <= 128 else 256
     subnet = {"widths": (width, width), "dropout": 0.0, "kernel_initializer": NumpyHeNormal(seed)}
     permutation = "random" if dim > 2 else None
     return bf.networks.CouplingFlow(depth=depth, permutation=permutation, use_actnorm=False, subnet_kwargs=subnet)
+
+
+# A frequency seen at one time, late, has some twenty modes: the bound reached .87 of the truth with 16 components, and
+# .97 with 24 and 32, at the same cost.
+COMPONENTS_OF_ONE = 32
+
+
+def default_network(dim: int, condition_width: int, seed: int | None = None) -> bf.networks.InferenceNetwork:
+    """The network that learns along with a design: for one coordinate a mixture, for more a coupling flow."""
+    if dim == 1:
+        return AutoregressiveMixture(components=COMPONENTS_OF_ONE, seed=seed)
+    return default_flow(dim, condition_width, seed)
+
+
+def default_refit(prior: Any) -> bf.networks.InferenceNetwork | None:
+    """The network for the parameters of a prior at a fixed design; None: `default_network`, as coordinates are many."""
+    parts = [part.continuous for part in prior.branches or [prior] if part.continuous is not None]
+    if not parts or max(part.dim for part in parts) > MOST_AUTOREGRESSIVE:
+        return None
+    several = any(part.dim > 1 for part in parts)
+    return AutoregressiveMixture() if several else AutoregressiveMixture(components=COMPONENTS_OF_ONE)
+
+
+def auxiliary_dim(network: bf.networks.InferenceNetwork, dim: int) -> int:
+    """Auxiliary coordinates that a network needs beside `dim`: a coupling flow splits its coordinates in two."""
+    return int(dim == 1 and not isinstance(network, AutoregressiveMixture))
 
 
 def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequential:

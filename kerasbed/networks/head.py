@@ -4,9 +4,11 @@ With u = T(theta) the unconstrained coordinates and z = (u - m) / s standardised
 
     log q(theta | c) = log q_z(z | c) - sum log s + log |du/dtheta|,
 
-a density of theta in the user's units. A coupling flow needs two coordinates; for a one-dimensional theta an auxiliary
-a ~ N(0, 1), independent of everything, is modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds.
-The marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities.
+a density of theta in the user's units; under heavy tails z is the asinh of that, see `kerasbed.networks.scaling`. A
+coupling flow needs two coordinates; for a one-dimensional theta an auxiliary a ~ N(0, 1), independent of everything, is
+modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds. The
+marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities. A mixture
+(`kerasbed.networks.autoregressive`) needs none.
 
 Discrete parameters come first, by `kerasbed.networks.classifier`; the continuous ones follow given their values: one
 network that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
@@ -35,17 +37,21 @@ class Head(keras.layers.Layer):
 
     Args:
         network: a BayesFlow inference network of the continuous parameters; default
-            `kerasbed.networks.default_flow`. Where a prior has branches, a template that every branch copies.
+            `kerasbed.networks.flows.default_network`. Where a prior has branches, a template that every branch copies.
         classifier: trunk of the network of discrete parameters; see `kerasbed.networks.classifier.Classifier`.
+        heavy_tails: whether coordinates have heavy tails, a list of it for the branches of a prior; None: as `adapt`
+            finds them.
     """
 
     def __init__(
         self,
         network: bf.networks.InferenceNetwork | None = None,
         classifier: keras.layers.Layer | None = None,
+        heavy_tails: bool | list | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.given_heavy_tails: Any = heavy_tails
         self.network: Any = None if network is None else flows.check_density(network)
         self.template: Any = None
         is_whole = classifier is None or isinstance(classifier, Classifier)
@@ -74,11 +80,12 @@ class Head(keras.layers.Layer):
         self.built = True
 
     def _set_up_network(self, continuous, width, dtype):
-        self.continuous, self.auxiliary_dim = continuous, int(continuous.dim == 1)
-        self.standardize_parameters = Standardize((continuous.dim,), name="standardize_parameters")
-        dim = continuous.dim + self.auxiliary_dim
+        self.continuous, tails = continuous, self.given_heavy_tails
+        self.standardize_parameters = Standardize((continuous.dim,), heavy_tails=tails, name="standardize_parameters")
         if self.network is None:
-            self.network = flows.default_flow(dim, width)
+            self.network = flows.default_network(continuous.dim, width)
+        self.auxiliary_dim = flows.auxiliary_dim(self.network, continuous.dim)
+        dim = continuous.dim + self.auxiliary_dim
         flows.warn_about_dropout(self.network)
         flows.build_network(self.network, dim, width, dtype)
 
@@ -86,7 +93,12 @@ class Head(keras.layers.Layer):
         self.template = self._template_config()
         self.network = None
         copies = [keras.saving.deserialize_keras_object(self.template) for _ in self.prior.branches]
-        self.branches = [Head(network, name=f"branch_{i}") for i, network in enumerate(copies)]
+        tails = self.given_heavy_tails
+        tails = tails if isinstance(tails, list | tuple) else [tails] * len(copies)
+        self.branches = [
+            Head(network, heavy_tails=heavy, name=f"branch_{i}")
+            for i, (network, heavy) in enumerate(zip(copies, tails, strict=True))
+        ]
         for branch, part in zip(self.branches, self.prior.branches, strict=True):
             branch.setup(part, width, dtype)
         self.auxiliary_dim = max(branch.auxiliary_dim for branch in self.branches)
@@ -97,6 +109,14 @@ class Head(keras.layers.Layer):
             self.standardize_parameters.adapt(self.continuous.coordinates(parameters))
         for branch in self.branches:
             branch.adapt(parameters)
+
+    @property
+    def heavy_tails(self) -> bool | list | None:
+        """Whether coordinates have heavy tails, for every branch where there are some."""
+        if not self.built or not self.branches:
+            has_scale = self.built and self.continuous is not None
+            return self.standardize_parameters.heavy_tails if has_scale else self.given_heavy_tails
+        return [branch.heavy_tails for branch in self.branches]
 
     @property
     def base_dim(self) -> int:
@@ -115,7 +135,8 @@ class Head(keras.layers.Layer):
     def encode_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Standardised unconstrained coordinates of the continuous parameters and log |dz/dtheta|."""
         u, log_det = self.continuous.to_unconstrained(parameters)
-        return self.standardize_parameters(u), log_det - self.standardize_parameters.log_scale()
+        z = self.standardize_parameters(u)
+        return z, log_det + self.standardize_parameters.log_det(z)
 
     def log_prob(
         self,
@@ -150,7 +171,7 @@ class Head(keras.layers.Layer):
         if self.continuous is None:
             return total
         conditions, z = self._with_discrete(parameters, conditions), self.standardize_parameters(u)
-        return total + self._standardised_log_prob(z, conditions, auxiliary) - self.standardize_parameters.log_scale()
+        return total + self._standardised_log_prob(z, conditions, auxiliary) + self.standardize_parameters.log_det(z)
 
     def _is_value(self, parameters, value):
         return ops.abs(parameters[self.prior.branching][:, 0] - float(value)) < 0.5
@@ -221,16 +242,16 @@ class Head(keras.layers.Layer):
             z = self.network(base, conditions=conditions, inverse=True)
             u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
             return self.continuous.from_unconstrained(u), backend.as_simulated(ops.zeros_like(base[:, 0]))
-        u, log_q = self._sample_standardised(base, conditions, training)
-        parameters = self.continuous.from_unconstrained(u)
+        z, log_q = self._sample_standardised(base, conditions, training)
+        parameters = self.continuous.from_unconstrained(self.standardize_parameters.inverse(z))
         return parameters, log_q + backend.as_simulated(self.encode_parameters(parameters)[1])
 
     def _sample_standardised(self, base, conditions, training=False):
-        """Unconstrained coordinates, and the log density of the standardised ones."""
+        """Standardised coordinates and their log density."""
         z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
         if self.auxiliary_dim:
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])
-        return self.standardize_parameters.inverse(z[..., : self.continuous.dim]), backend.as_simulated(log_q)
+        return z[..., : self.continuous.dim], backend.as_simulated(log_q)
 
     def sample_coordinates(self, base: Tensor, conditions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Draws as parameters and as unconstrained coordinates, and log q of the latter; see `coordinate_log_prob`."""
@@ -241,9 +262,10 @@ class Head(keras.layers.Layer):
             base = base[:, 1:]
         if self.continuous is None:
             return drawn, base, log_q
-        u, log_q_of = self._sample_standardised(base, self._with_discrete(drawn, conditions))
+        z, log_q_of = self._sample_standardised(base, self._with_discrete(drawn, conditions))
+        u = self.standardize_parameters.inverse(z)
         drawn = drawn | self.continuous.from_unconstrained(u)
-        log_q = log_q + log_q_of - self.standardize_parameters.log_scale()
+        log_q = log_q + log_q_of + self.standardize_parameters.log_det(z)
         return {name: drawn[name] for name in self.prior.names}, u, log_q
 
     def parts(self) -> list:
@@ -259,11 +281,13 @@ class Head(keras.layers.Layer):
     def get_config(self) -> dict:
         classifier = self.__dict__["given_classifier"] if self.classifier is None else self.classifier
         classifier = None if classifier is None else keras.saving.serialize_keras_object(classifier)
-        return super().get_config() | {"network": self._template_config(), "classifier": classifier}
+        own = {"network": self._template_config(), "classifier": classifier, "heavy_tails": self.heavy_tails}
+        return super().get_config() | own
 
     @classmethod
     def from_config(cls, config: dict) -> "Head":
         for part in ("network", "classifier"):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        given: dict[str, Any] = {"heavy_tails": False}  # which earlier versions did not write
+        return cls(**given | config)

@@ -40,10 +40,11 @@ class Posterior(keras.layers.Layer):
     """q(theta | y, xi) around a BayesFlow network with a tractable density.
 
     Args:
-        network: a BayesFlow inference network; default `kerasbed.networks.default_flow`.
+        network: a BayesFlow inference network; default `kerasbed.networks.flows.default_network`.
         summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features).
         classifier: Keras layer, (batch, width) to (batch, features), for discrete parameters; default a small network.
         head: `kerasbed.networks.head.Head` in place of network and classifier.
+        heavy_tails: whether outcomes have heavy tails; None: as `adapt` finds them.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Posterior(keras.layers.Layer):
         summary_network: bf.networks.SummaryNetwork | None = None,
         classifier: keras.layers.Layer | None = None,
         head: Head | None = None,
+        heavy_tails: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.head = Head(network, classifier, name="head") if head is None else head
         self.summary_network = summary_network
+        self.given_heavy_tails = heavy_tails
         self.target = None
 
     def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int]) -> None:
@@ -66,7 +69,9 @@ class Posterior(keras.layers.Layer):
         self.simulator, self.space = simulator, space
         self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
-        self.standardize_outcome = Standardize(self.outcome_shape, name="standardize_outcome")
+        self.standardize_outcome = Standardize(
+            self.outcome_shape, heavy_tails=self.given_heavy_tails, name="standardize_outcome"
+        )
         self.design_width = space.encoding_width()
         width = self._build_summary() + self.design_width
         self.head.setup(self.prior, width, self.compute_dtype)
@@ -224,6 +229,12 @@ class Posterior(keras.layers.Layer):
     def is_trained(self) -> bool:
         return float(ops.convert_to_numpy(self.region_weight)) > 0.0
 
+    @property
+    def trained_steps(self) -> float:
+        """Steps that were taken in training, by the weight 1 - decay^n of what was seen; above 1,000 a lower bound."""
+        left = max(1.0 - float(ops.convert_to_numpy(self.region_weight)), REGION_DECAY**1000)
+        return float(np.log(left) / np.log(REGION_DECAY))
+
     def warn_outside_region(self, design: Tensor, cure: str | None = None) -> None:
         """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
 
@@ -250,6 +261,7 @@ class Posterior(keras.layers.Layer):
         serialize = keras.saving.serialize_keras_object
         return super().get_config() | {
             "head": serialize(self.head),
+            "heavy_tails": self.standardize_outcome.heavy_tails if self.built else self.given_heavy_tails,
             "summary_network": None if self.summary_network is None else serialize(self.summary_network),
         }
 
@@ -258,4 +270,5 @@ class Posterior(keras.layers.Layer):
         for part in ("head", "summary_network"):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        given: dict[str, Any] = {"heavy_tails": False}  # which earlier versions did not write
+        return cls(**given | config)

@@ -21,10 +21,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import keras
-from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch
+from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
 
@@ -35,7 +34,8 @@ class BarberAgakov(Objective):
 
     Args:
         network: a BayesFlow inference network with a tractable density, e.g. `bf.networks.CouplingFlow()`;
-            default a coupling flow sized to the problem.
+            default `kerasbed.networks.AutoregressiveMixture` for one continuous parameter, and a coupling flow sized to
+            the problem, `kerasbed.networks.default_flow`, for more.
         summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
         classifier: Keras layer, (batch, width) to (batch, features), below the probabilities of discrete parameters;
             default a network with two hidden layers.
@@ -73,7 +73,7 @@ class BarberAgakov(Objective):
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
         """Minus the mean log density of the parameters."""
-        return -ops.mean(contributions + self._log_prior(draws))
+        return -numerics.mean_of_finite(contributions + self._log_prior(draws))
 
     def _log_prior(self, draws):
         """log p of what is learned; 0 where it has no density, minus its entropy where the data lacks the column."""

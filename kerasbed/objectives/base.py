@@ -6,10 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbed.backend import Tensor, errors
+from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.priors.base import Parameters
+
+AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
 
 
 class Objective(keras.layers.Layer):
@@ -96,7 +98,7 @@ class Objective(keras.layers.Layer):
     def estimation_rows(self, rows_per_draw: int = 1) -> int:
         """Draws that an estimate evaluates in one call: what fits in memory, and for in-batch bounds their batch."""
         auxiliary = self.posterior is not None and self.posterior.auxiliary_dim
-        return max(1, ROWS_PER_CALL // (rows_per_draw * (128 if auxiliary else 1)))
+        return max(1, ROWS_PER_CALL // (rows_per_draw * (AUXILIARY_ROWS if auxiliary else 1)))
 
     def ceiling(self, rows: int) -> float:
         """The largest value that the objective can take, whatever the EIG, from batches of `rows` draws."""
@@ -107,8 +109,11 @@ class Objective(keras.layers.Layer):
         raise NotImplementedError
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
-        """The scalar to minimize; minus the bound, or something that differs from it by a constant."""
-        return -keras.ops.mean(contributions)
+        """The scalar to minimize; minus the bound, or something that differs from it by a constant.
+
+        Contributions that are not finite are those of draws that do not count: means are over the others.
+        """
+        return -numerics.mean_of_finite(contributions)
 
     def warn_about_search(self, design: Design) -> None:
         """Warn where a design is to be learned by climbing something that is not below the EIG."""

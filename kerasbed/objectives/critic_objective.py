@@ -9,7 +9,7 @@ import numpy as np
 from kerasbed.backend import Tensor, batch
 from kerasbed.critics import Critic
 from kerasbed.designs import Design
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.base import Objective
 from kerasbed.priors.base import Parameters
 
@@ -42,10 +42,10 @@ class CriticObjective(Objective):
     def own_and_pairs(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> tuple[Tensor, Tensor]:
         """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""
         critic, distinct = self.critic, pool.distinct_outcomes(draws, outcome, design)
-        of_parameters = critic.encode_parameters(batch.whole(draws)["parameters"])
+        of_parameters = critic.encode_parameters(batch.whole(draws)[batch.PARAMETERS])
         of_outcome = critic.encode_outcome(distinct, design)
         rows = pool.draws_to_rows(draws, of_parameters), pool.to_rows(draws, of_outcome, design)
-        return critic.matching(*rows), critic.pairs(of_parameters, of_outcome)
+        return critic.matching(*rows), failures.without_failed(draws, critic.pairs(of_parameters, of_outcome))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"critic": keras.saving.serialize_keras_object(self.critic)}

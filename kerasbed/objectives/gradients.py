@@ -19,8 +19,16 @@ c(theta, y_s, xi): no sampling of y, so none of its variance, and a gradient thr
 
 Both score forms need a support of y that does not move with xi.
 
-References: Williams (1992) for scores; Kool et al. (2019) for leave-one-out baselines; Foster et al. (2020), section on
-discrete outcomes, for both in designs.
+*Mixed.* The gradient is a sum over entries of the design, and each entry may take its own way (`objectives.paths`).
+With the design split into entries o that the outcome follows and entries c in which it jumps, y = outcome(theta, o, c,
+epsilon) is differentiated in o alone, and log p(y | theta, o, c) in c alone, with y held fixed there.
+
+*Choices.* A choice k of a discrete space is drawn from a distribution pi_u that is learned. Where neither outcome nor
+likelihood follows a choice (a table is looked up), E_pi c has the derivative E[(c - b) d log pi_u(k)/du], with the same
+baseline, in place of the relaxation's; it needs no likelihood.
+
+References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for
+leave-one-out baselines; Foster et al. (2020), section on discrete outcomes, for both in designs.
 """
 
 import contextlib
@@ -33,8 +41,9 @@ from keras import ops, tree
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.base import Objective
+from kerasbed.objectives.paths import Paths, moved_with_ends
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
 
@@ -60,12 +69,19 @@ def rows_per_draw(gradient: str, simulator: Any) -> int:
 
 def needs_independent_draws(gradient: str, simulator: Any, objective: Objective) -> bool:
     """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-    sampled_scores = gradient == "score" and rows_per_draw(gradient, simulator) == 1
+    sampled_scores = gradient != "reparameterization" and rows_per_draw(gradient, simulator) == 1
     return objective.needs_independent_draws or sampled_scores
 
 
 def contributions(
-    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], gradient: str, training: bool = False
+    simulator: Any,
+    objective: Objective,
+    space: Design,
+    draws: Mapping[str, Any],
+    gradient: str,
+    training: bool = False,
+    paths: Paths | None = None,
+    leave_out: bool = False,
 ) -> Contributions:
     """Contributions whose mean is the bound and whose gradient in the design is that of its expectation.
 
@@ -74,17 +90,31 @@ def contributions(
         objective: set up for it and for the space.
         space: the design, which measures.
         draws: a batch of `kerasbed.SimulatorDataset`.
-        gradient: "reparameterization" or "score".
+        gradient: "reparameterization", "score" or "mixed".
         training: whether the networks learn from this batch.
+        paths: the way of each entry of the design, where they are mixed.
+        leave_out: whether draws that fail are kept away from all others, by `kerasbed.objectives.failures`; their
+            contributions are NaN.
 
     A policy's later designs depend on what was measured before, so that what networks are told of them is part of the
     path through which the first designs are learned; a static design's pull on networks is cut (`as_condition`).
     """
     with contextlib.nullcontext() if space.is_static else followed_conditions():
-        return _contributions(simulator, objective, space, draws, gradient, training)
+        if leave_out:
+            needs_density = gradient == "score" or objective.needs_likelihood or _uses_likelihood(paths)
+            draws, counts = failures.replaced(simulator, space, draws, needs_density)
+            terms = _contributions(simulator, objective, space, draws, gradient, training, paths)
+            return terms._replace(values=ops.where(counts, terms.values, np.nan))
+        return _contributions(simulator, objective, space, draws, gradient, training, paths)
 
 
-def _contributions(simulator, objective, space, draws, gradient, training) -> Contributions:
+def _uses_likelihood(paths) -> bool:
+    return paths is not None and paths.uses_likelihood
+
+
+def _contributions(simulator, objective, space, draws, gradient, training, paths) -> Contributions:
+    if paths is not None:
+        return mixed(simulator, objective, space, draws, paths, training)
     if rows_per_draw(gradient, simulator) > 1:
         return exact_sum(simulator, objective, space, draws, training)
     design, outcome = space.measure(simulator, draws)
@@ -92,13 +122,41 @@ def _contributions(simulator, objective, space, draws, gradient, training) -> Co
         return Contributions(objective(draws, outcome, design, training=training), design, outcome)
     outcome = ops.stop_gradient(outcome)
     values = objective(draws, outcome, design, training=training)
-    values = with_scores(values, simulator.log_likelihood(outcome, draws["parameters"], design))
+    log_p = simulator.log_likelihood(outcome, draws["parameters"], design)
+    values = with_scores(values, log_p, draws.get(batch.COUNTS))
     return Contributions(values, design, outcome)
 
 
-def with_scores(values: Tensor, log_p: Tensor) -> Tensor:
-    """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,)."""
-    baseline = leave_one_out(ops.stop_gradient(values))
+def mixed(
+    simulator: Any, objective: Objective, space: Design, draws: Mapping[str, Any], paths: Paths, training: bool = False
+) -> Contributions:
+    """Contributions of a static design whose entries take ways of their own."""
+    design, log_p = space.with_choice_scores(draws) if paths.choices else (space(draws), 0.0)
+    outcome = simulator.measure(draws["parameters"], paths.through_outcome(design), draws["noise"])
+    if not paths.uses_likelihood:
+        values = objective(draws, outcome, design, training=training)
+        # Draws that bring their designs along make no choices.
+        scored = with_scores(values, log_p, draws.get(batch.COUNTS)) if ops.is_tensor(log_p) else values
+        return Contributions(scored, design, outcome)
+    held, scored = ops.stop_gradient(outcome), paths.through_likelihood(design)
+    if paths.ends is not None and pool.is_shared(design):
+        following = simulator.measure(draws["parameters"], scored, draws["noise"])
+        held, log_jacobian = moved_with_ends(following, paths.ends)
+        outcome, log_p = outcome + (held - ops.stop_gradient(held)), log_p + log_jacobian
+    values = objective(draws, outcome, design, training=training)
+    log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
+    return Contributions(with_scores(values, log_p, draws.get(batch.COUNTS)), design, outcome)
+
+
+def with_scores(values: Tensor, log_p: Tensor, counts: Tensor | None = None) -> Tensor:
+    """The same values, with the gradient of their expectation over outcomes of log likelihood `log_p`, (batch,).
+
+    Args:
+        values, log_p: of each row.
+        counts: the rows that count; None: all.
+    """
+    of_others = ops.stop_gradient(values)
+    baseline = leave_one_out(of_others if counts is None else ops.where(counts, of_others, np.nan))
     return baseline + (values - baseline) * ops.exp(log_p - ops.stop_gradient(log_p))
 
 

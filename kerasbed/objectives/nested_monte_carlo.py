@@ -22,7 +22,7 @@ import numpy as np
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
@@ -66,7 +66,8 @@ class NestedMonteCarlo(LikelihoodObjective):
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
-        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
+        simulator = failures.guarded(self.simulator, draws)
+        pairs = pool.pairwise_log_likelihood(simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 
     def get_config(self) -> dict[str, Any]:

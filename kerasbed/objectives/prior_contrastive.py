@@ -28,7 +28,7 @@ from keras import ops
 
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
@@ -80,13 +80,16 @@ class PriorContrastive(LikelihoodObjective):
         return float(np.log(rows if self.num_contrastive is None else self.num_contrastive + 1))
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
-        own = self.simulator.log_likelihood(outcome, draws["parameters"], design)
+        own = self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         in_batch, number = self.num_contrastive is None, self.num_contrastive or 0
-        contrast = batch.whole(draws)["parameters"] if in_batch else pool.take_pool(draws, number)
+        contrast = batch.whole(draws)[batch.PARAMETERS] if in_batch else pool.take_pool(draws, number)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
-        pairs = pool.pairwise_log_likelihood(self.simulator, distinct, contrast, design, starts)
+        simulator = failures.guarded(self.simulator, draws)
+        pairs = pool.pairwise_log_likelihood(simulator, distinct, contrast, design, starts)
+        if in_batch:
+            pairs = failures.without_failed(draws, pairs)
         log_sum = pool.to_rows(draws, ops.logsumexp(pairs, axis=1), design)
         if in_batch:  # the draw's own parameters are among them
             return log_p - log_sum + numerics.log_size(pairs, 1)

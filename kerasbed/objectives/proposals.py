@@ -14,7 +14,7 @@ from keras import ops
 
 from kerasbed.backend import Tensor, batch, errors
 from kerasbed.networks.posterior import Posterior
-from kerasbed.objectives import pool
+from kerasbed.objectives import failures, pool
 from kerasbed.priors.base import AbstractPrior
 
 
@@ -77,10 +77,10 @@ def own_log_weight(
         training: whether networks train.
     """
     auxiliary = batch.extra(draws, "own_auxiliary") if posterior.auxiliary_dim else None
-    log_q = posterior.log_prob(draws["parameters"], conditions, auxiliary, training=training)
+    log_q = posterior.log_prob(draws[batch.PARAMETERS], conditions, auxiliary, training=training)
     log_prior = draws.get(batch.LOG_PRIOR)
     if log_prior is None:
-        log_prior = posterior.prior.log_density(draws["parameters"])
+        log_prior = posterior.prior.log_density(draws[batch.PARAMETERS])
     return log_prior + log_p - log_q
 
 
@@ -95,6 +95,7 @@ def log_evidence_sum(
     """log of the sum of L weights of the proposal's draws, (rows,); `encoded` is what `encode` returned."""
     distinct, conditions = encoded
     base = _base_of(draws, distinct, design)
+    simulator = failures.guarded(simulator, draws)
     log_weights = proposal_log_weights(posterior, simulator, base, distinct, design, conditions, training)
     return pool.to_rows(draws, ops.logsumexp(log_weights, axis=1), design)
 

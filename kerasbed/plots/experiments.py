@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.designs import Design
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
 from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
@@ -17,7 +16,7 @@ CURVE_POINTS = 200
 @checked(num_samples=positive_integer, seed=any_seed)
 def realisations(
     simulator: Simulator,
-    design: Design | np.ndarray | dict,
+    design: experiments.DesignOrValues,
     parameters: Mapping[str, np.ndarray] | None = None,
     *,
     num_samples: int = 3,

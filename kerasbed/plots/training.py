@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kerasbed.eig import EIGEstimate
+from kerasbed.backend.estimate import Estimate
 from kerasbed.plots.style import COLORS, LINES, line_of, marker_of, own_axes
 
 NEAR = 0.04  # of the height of a picture: final values closer than this share a label
@@ -62,16 +62,21 @@ def _final_labels(values, near):
     return [(g.mean(), f"{g.mean():.4g}" + (f" ({len(g)} entries)" if len(g) > 1 else "")) for g in groups]
 
 
+def _height(value) -> float:
+    values = list(value.values.values()) if isinstance(value, Estimate) else []
+    return values[0][0] if values else float(value)
+
+
 def bound(
     history: keras.callbacks.History | Mapping[str, Sequence[float]],
-    references: Mapping[str, float | EIGEstimate] | None = None,
+    references: Mapping[str, float | Estimate] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
     """The EIG bound over training, with reference values as horizontal lines.
 
     Args:
         history: what `fit` returned, or its `.history`: {"eig": [...], "val_eig": [...] if there was validation}.
-        references: {label: number or `EIGEstimate`}.
+        references: {label: number or estimate, whose lower bound is shown where it has one}.
         axes: matplotlib Axes.
 
     Returns:
@@ -97,8 +102,7 @@ def bound(
             marks = {"marker": marker, "markersize": 4, "markevery": max(1, len(epochs) // 10)}
             axes.plot(epochs, logs[name], color=color, linewidth=1.2, label=label, **marks)
     for i, (label, value) in enumerate((references or {}).items()):
-        height = value.lower if isinstance(value, EIGEstimate) else float(value)
-        axes.axhline(height, color="black", linestyle=LINES[1 + i % 3], linewidth=1.2, label=label)
+        axes.axhline(_height(value), color="black", linestyle=LINES[1 + i % 3], linewidth=1.2, label=label)
     axes.set(xlabel="epoch", ylabel="EIG lower bound (nats)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="lower right")

@@ -17,6 +17,8 @@ linear where the draws are, exponential in the tails. That the density integrate
 Discrete parameters have a chart for each of their joint values, with its probability as a factor of the density.
 """
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 from scipy import special, stats
@@ -214,6 +216,14 @@ def _of_branch(prior, index):
 def is_finite(prior: AbstractPrior) -> bool:
     """Whether all parameters are discrete."""
     return set(prior.discrete) == set(prior.names)
+
+
+def continuous_coordinates(prior: AbstractPrior) -> int:
+    """Continuous coordinates that are integrated over at once: of a choice among models, those of the largest."""
+    if prior.branches:
+        choice: Any = prior  # a prior of models, which knows that of each
+        return max(continuous_coordinates(own) for own in choice.priors.values())
+    return sum(dim for name, dim in prior.dims.items() if name not in prior.discrete)
 
 
 def count_values(prior: AbstractPrior) -> int:

@@ -19,6 +19,7 @@ from keras import ops
 from scipy import linalg, special
 
 from kerasbed.backend import Tensor, errors, numerics
+from kerasbed.backend.special import log_normal_cdf
 
 STANDARD: dict[str, Callable] = {}
 
@@ -96,16 +97,6 @@ def _log1p_square(z):
     return ops.where(large, tail, ops.log1p(ops.square(ops.where(large, ops.zeros_like(z), z))))
 
 
-def _log_normal_cdf(z):
-    """log Phi(z); an asymptotic series with relative error below 1e-9 replaces it where Phi(z) underflows."""
-    far = z < -12.0
-    near = ops.log(0.5 * ops.erfc(-ops.where(far, ops.zeros_like(z), z) / math.sqrt(2.0)))
-    away = ops.where(far, z, -12.0 * ops.ones_like(z))
-    inverse = 1.0 / ops.square(away)
-    series = 1.0 - inverse * (1.0 - 3.0 * inverse * (1.0 - 5.0 * inverse * (1.0 - 7.0 * inverse)))
-    return ops.where(far, _normal(away) - ops.log(-away) + ops.log(series), near)
-
-
 # -- laws on the real line --------------------------------------------------------------------------------------------
 
 
@@ -147,7 +138,7 @@ def _gumbel_left(z):
 
 @register("skewnorm")
 def _skew_normal(z, a):
-    return math.log(2.0) + _normal(z) + _log_normal_cdf(a * z)
+    return math.log(2.0) + _normal(z) + log_normal_cdf(a * z)
 
 
 @register("gennorm")

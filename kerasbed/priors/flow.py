@@ -50,7 +50,7 @@ class FlowPrior(FittedPrior):
         TypeError: the network has no density or another base distribution.
 
     Warns:
-        UserWarning: as `Prior.from_samples`, or the held-out draws have a higher density under a mixture.
+        PoorFitWarning: as `Prior.from_samples`, or the held-out draws have a higher density under a mixture.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class FlowPrior(FittedPrior):
     def _log_density_of_coordinates(self, u):
         v, log_det = self.maps.forward_of_tensor(u)
         flat = ops.reshape(self.standardize(v), (-1, self.dim))
-        log_q = self.network.log_prob(flat, conditions=_no_conditions(flat))
-        return ops.reshape(log_q, ops.shape(log_det)) - self.standardize.log_scale() + log_det
+        log_q = self.network.log_prob(flat, conditions=_no_conditions(flat)) + self.standardize.log_det(flat)
+        return ops.reshape(log_q, ops.shape(log_det)) + log_det
 
 
 def _no_conditions(z):

@@ -106,7 +106,9 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
 
     @staticmethod
     def truncated(law: Any, tail: float = 1e-6) -> Any:
-        """A discrete law without its infinite tails, as a marginal; see `kerasbed.backend.finite.truncated`.
+        """A discrete law without its infinite tails, as a marginal: a frozen SciPy law, no prior by itself.
+
+        See `kerasbed.backend.finite.truncated` for the arguments.
 
         Example:
             >>> prior = kb.Prior(cases=kb.Prior.truncated(stats.poisson(3.0)))
@@ -168,7 +170,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
                 density.
 
         Warns:
-            UserWarning: held-out draws show that the density is not theirs, or it leaks over an edge that was not
+            PoorFitWarning: held-out draws show that the density is not theirs, or it leaks over an edge that was not
                 named.
 
         Example:
@@ -206,7 +208,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
                 density.
 
         Warns:
-            UserWarning: as `from_samples`.
+            PoorFitWarning: as `from_samples`.
 
         Example:
             >>> process, found = kb.problems.DeathProcess(), {"outcome": [[8.0, 1.0]], "design": np.array([0.5, 2.0])}

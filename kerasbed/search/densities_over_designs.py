@@ -90,8 +90,8 @@ class LearnedLikelihood(keras.layers.Layer):
     is a product, q(y | theta, xi) = prod_k q(y_k | theta, xi_k), of one flow that learns from all entries. Otherwise
     one flow has the whole outcome. Either way a flow sees rows, `entries` of them for each simulation.
 
-    A row of one number is modelled beside an auxiliary a ~ N(0, 1), as a flow needs two coordinates: the density of the
-    pair is that of the number times N(a).
+    A row of one number is modelled beside an auxiliary a ~ N(0, 1) where the network needs two coordinates: the density
+    of the pair is that of the number times N(a).
 
     Args:
         simulator: whose prior and outcomes it is for. design: the space. outcome_shape: of one outcome.
@@ -114,12 +114,13 @@ class LearnedLikelihood(keras.layers.Layer):
         self.prior, self.space, self.outcome_shape = simulator.prior, design.space, tuple(outcome_shape)
         self.entries = int(np.prod(self.outcome_shape)) if separate else 1
         self.size = int(np.prod(self.outcome_shape)) // self.entries
-        self.dim = max(2, self.size)
         self.standardize_outcome = Standardize((self.size,), name="standardize_outcome")
         self.standardize_parameters = Standardize((self.prior.dim,), name="standardize_parameters")
         width = self.prior.dim + design.encoding_width() // self.entries
-        self.network = flows.default_flow(self.dim, width, seed) if network is None else network
-        flows.build_network(flows.check_density(self.network), self.dim, width, self.compute_dtype)
+        network = flows.default_flow(max(2, self.size), width, seed) if network is None else network
+        self.network = flows.check_density(network)
+        self.dim = self.size + flows.auxiliary_dim(network, self.size)
+        flows.build_network(network, self.dim, width, self.compute_dtype)
         self.built = True
 
     @property
@@ -165,7 +166,7 @@ class LearnedLikelihood(keras.layers.Layer):
             training=training,
         )
         rows = backend.as_simulated(joint - numerics.standard_normal_log_density(auxiliary))
-        rows = rows - self.standardize_outcome.log_scale()
+        rows = rows + self.standardize_outcome.log_det(z)
         return ops.sum(ops.reshape(rows, (-1, self.entries)), axis=-1)
 
 

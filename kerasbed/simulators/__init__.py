@@ -2,15 +2,25 @@
 
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
 from kerasbed.simulators.datasets import SimulatorDataset
+from kerasbed.simulators.discrete import (
+    BernoulliSimulator,
+    BinomialSimulator,
+    CategoricalSimulator,
+    PoissonSimulator,
+)
 from kerasbed.simulators.model_choice import ModelChoice
 from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator
 
 __all__ = [
+    "BernoulliSimulator",
+    "BinomialSimulator",
+    "CategoricalSimulator",
     "GaussianSimulator",
     "MissingMethodError",
     "ModelChoice",
     "OutcomeError",
+    "PoissonSimulator",
     "Sequence",
     "Simulator",
     "SimulatorDataset",

@@ -13,6 +13,8 @@ from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator, design_shape
 from kerasbed.simulators.simulator import lifted as lifted
 
+DesignOrValues = Design | np.ndarray | dict[str, np.ndarray]  # a design at its current values, or values of one
+
 
 def one_by_one(designs: np.ndarray | dict[str, np.ndarray]) -> list:
     """Designs (count, *shape), or a dict of those, as a list of (1, *shape)."""

@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from kerasbed.backend import Tensor, errors
+from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.finite import as_discrete
 from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
@@ -70,7 +70,7 @@ class ModelPrior(ProductPrior):
         return self._join(self.index.support(), {key: prior.supports() for key, prior in self.priors.items()})
 
     @checked(num_samples=positive_integer, seed=any_seed)
-    def sample(self, num_samples: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         index = self.index.sample(num_samples, rng)
         return self._join(index, {key: prior.sample(num_samples, rng) for key, prior in self.priors.items()})

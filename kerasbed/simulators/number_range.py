@@ -87,7 +87,7 @@ def choose(
         ValueError: float64 cannot hold parameters or outcomes, or an outcome has no noise.
 
     Warns:
-        RuntimeWarning: `outcome` fails in float64.
+        NumberRangeWarning: `outcome` fails in float64, or varies far more with the design than at a fixed one.
     """
     parameters, values, noise = draws
     wide = number_range.parameters_need_float64(simulator.prior, parameters)

@@ -127,7 +127,7 @@ class NegativeELBO:
                 f"log_likelihood returned shape {tuple(values.shape)}, but {tuple(flat.shape[:-1])} was expected: one "
                 "value for each draw. Parameters arrive as {name: (..., d)}; reduce the last axis, e.g. theta[..., 0]."
             )
-        return ops.reshape(values, z.shape[:-1]) if of_rows else values
+        return ops.reshape(values, ops.shape(z)[:-1]) if of_rows else values
 
     def check(self, phi: np.ndarray, base: np.ndarray, data: Mapping[str, Any]) -> np.ndarray:
         """Evaluate the likelihood and the prior once at the start; returns the log weights of the draws, (..., S).

@@ -79,7 +79,8 @@ def fit(
         NotImplementedError: a likelihood or a differentiable prior density is missing.
 
     Warns:
-        UserWarning: the fit diverged or did not converge, or the family is too narrow (Pareto k above 0.7).
+        NotConvergedWarning: the fit diverged or did not converge.
+        PoorFitWarning: the family is too narrow (Pareto k above 0.7).
 
     Example:
         y = theta + noise, standard normal both: the posterior at y = 1 is N(1/2, 1/2), and y is N(0, 2).
@@ -238,7 +239,7 @@ def _points(family, given, weights, stochastic, seed):
     if not stochastic or not isinstance(given, rules.SeededSamples):
         fixed = of(given)
         return lambda step: fixed
-    return lambda step: of(type(given)(given.num, streams.integer(given.seed, "step", step)))
+    return lambda step: of(type(given)(given.num_samples, streams.integer(given.seed, "step", step)))
 
 
 def _checked_points(family, points, weights):

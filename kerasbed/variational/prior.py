@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import special
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors.fitted import PosteriorPrior
 from kerasbed.priors.from_draws import from_posterior
@@ -34,7 +34,7 @@ class VariationalPrior(PosteriorPrior):
         super().__init__(fit.prior.dims, fit.prior.supports())
 
     @checked(num_samples=positive_integer, seed=any_seed)
-    def sample(self, num_samples: int, seed: int | np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    def sample(self, num_samples: int, seed: Seed = None) -> dict[str, np.ndarray]:
         seed = int(np.random.default_rng(seed).integers(2**62))
         return {name: values[0] for name, values in self.fit.sample(num_samples, seed=seed).items()}
 

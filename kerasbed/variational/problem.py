@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kerasbed.backend import programs
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
-from kerasbed.simulators import simulator
-from kerasbed.simulators.simulator import Simulator
+from kerasbed.simulators.simulator import Simulator, design_values
 from kerasbed.variational import catalogue, conditional
 from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
@@ -40,24 +40,24 @@ class Problem:
         self.data, self.scaling = {}, None
         self.simulator: Any = None
         prior = prior_or_design
-        if isinstance(likelihood, simulator.Simulator):
+        if isinstance(likelihood, Simulator):
             self.simulator = likelihood
             if not isinstance(prior, AbstractPrior):
                 prior, design = likelihood.prior, prior_or_design if design is None else design
             self._take_experiment(design, outcome)
-            likelihood = self._simulator_likelihood
         elif not isinstance(prior, AbstractPrior):
             raise TypeError(
                 f"prior is {type(prior).__name__}, but fit(log_likelihood, prior) needs a kb.Prior; for a simulator "
                 "call fit(simulator, design, outcome)."
             )
-        else:
-            likelihood = functools.partial(_without_data, likelihood)
         family = catalogue.resolve(family)
         self._take_inputs(family, inputs)
         width = self.data["inputs"].shape[1] if "inputs" in self.data else None
-        self.family = family.bound(Coordinates(prior, family.standardised), width)
-        self.objective = NegativeELBO(self.family, likelihood)
+        if self.simulator is None:
+            self.objective = _objective(family, prior, width, functools.partial(_without_data, likelihood))
+        else:
+            self.objective = _kept_objective(family, prior, width, self.simulator)
+        self.family = self.objective.family
 
     def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
@@ -81,7 +81,7 @@ class Problem:
             raise ValueError("A simulator needs its design and outcome: fit(simulator, design, outcome).")
         if not self.simulator.has_likelihood:
             self.simulator.log_likelihood(None, {}, None)  # raises, and says what is missing
-        design = simulator.design_values(design)
+        design = design_values(design)
         self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
         self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
 
@@ -95,12 +95,6 @@ class Problem:
                 f"or (datasets, {', '.join(map(str, shape))}) with a conditional family."
             )
         return outcome
-
-    def _simulator_likelihood(self, parameters, data):
-        several = self.family.is_conditional
-        design = keras.tree.map_structure(lambda value: value[None, None] if several else value[None], data["design"])
-        outcome = data["outcome"][:, None] if several else data["outcome"][None]
-        return self.simulator.log_likelihood(outcome, parameters, design)
 
     # -- inputs of a conditional family -----------------------------------------------------------------------------
 
@@ -142,6 +136,25 @@ class Problem:
         if inputs.ndim != 2 or inputs.shape[1] != len(centre):
             raise ValueError(f"inputs have shape {inputs.shape}, but (datasets, {len(centre)}) was expected.")
         return (inputs - centre) / scale
+
+
+def _objective(family, prior, width, log_likelihood):
+    return NegativeELBO(family.bound(Coordinates(prior, family.standardised), width), log_likelihood)
+
+
+def _kept_objective(family, prior, width, simulator) -> NegativeELBO:
+    """That of a simulator's likelihood, with its programs, kept by the simulator for as long as nothing has changed."""
+    likelihood = functools.partial(_simulator_likelihood, simulator, family.is_conditional)
+    held = programs.Same(prior), *(programs.state_of(part) for part in (simulator, prior, family))
+    key = "variational fit", type(family), width, held
+    return programs.of(simulator).get(key, lambda: _objective(family, prior, width, likelihood))
+
+
+def _simulator_likelihood(simulator, several, parameters, data):
+    """log p of the outcome of one experiment, or of `several`, whose axis stands before that of the draws."""
+    design = keras.tree.map_structure(lambda value: value[None, None] if several else value[None], data["design"])
+    outcome = data["outcome"][:, None] if several else data["outcome"][None]
+    return simulator.log_likelihood(outcome, parameters, design)
 
 
 def _rows(outcome):

@@ -11,6 +11,8 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed.backend import programs
+from kerasbed.model import landscape, ranking
+from kerasbed.model.polish import Polish
 from tests import toys
 
 DESIGN = np.array([-0.5, 0.8])
@@ -91,6 +93,29 @@ def test_functions_are_known_by_what_they_refer_to():
     assert programs.state_of(simulator) == before
 
 
+class Emulated(Adjustable):
+    """The same with a network in place of the gain."""
+
+    def __init__(self):
+        super().__init__()
+        self.emulator = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        self.emulator.build((None, 1))
+
+    def mean(self, parameters, design):
+        return ops.cast(self.emulator(parameters["slope"]), design.dtype) * design
+
+
+def test_weights_of_a_simulators_network_count():
+    """An emulator that is trained further between two estimates."""
+    simulator, plain, found = Emulated(), Adjustable(), []
+    for gain in (1.0, 2.0, 1.0):
+        simulator.emulator.kernel.assign([[gain]])
+        plain.gain = np.array([gain, gain])
+        found.append(eig(simulator).lower)
+        assert found[-1] == pytest.approx(eig(plain).lower, rel=1e-4)  # weights are float32
+    assert found[0] == found[2] < found[1]
+
+
 def test_parts_of_a_choice_among_simulators_count_with_their_data():
     parts = {"a": Adjustable(), "b": Adjustable()}
     simulator = kb.ModelChoice(parts)
@@ -138,13 +163,22 @@ ESTIMATES = {
     "log_prob": lambda model, seed: model.log_prob(
         {"intercept": np.zeros((1, 1)), "slope": np.zeros((1, 1))}, {"outcome": np.ones((1, 2))}
     ),
+    "ranking": lambda model, seed: ranking.rank_coordinates(model.study, np.zeros((2, 2)), 64, seed),
+    "ascend": lambda model, seed: landscape.climb(model.study, 1, 1, 64, seed),
+    "polish": lambda model, seed: Polish(model.study, None, [seed])(np.ones(2)),
+    "polish by Laplace": lambda model, seed: Polish(
+        model.study, kb.eig.FisherCriterion(model.simulator, 16, seed=seed), [seed]
+    )(np.ones(2)),
+    "variational fit": lambda model, seed: kb.variational.fit(
+        model.simulator, DESIGN, [0.5, 1.0], base_samples=kb.base_samples.Sobol(32, seed), num_samples=64, seed=seed
+    ),
 }
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ESTIMATES)
 def test_a_second_estimate_compiles_nothing(model, name):
-    owners = model.simulator, model.simulator.prior, model.posterior
+    owners = model.simulator, model.simulator.prior, model.posterior, model.objective
     estimate = ESTIMATES[name]
     estimate(model, 0)
     before = made(*owners)

@@ -88,7 +88,7 @@ def test_a_fitted_posterior_samples(fitted):
     drawn = fitted.sample(4000, {"outcome": y}, seed=0)["theta"][0]
     exact = ExactPosterior()
     mean, spread = y @ exact.matrix @ exact.covariance, np.sqrt(np.diag(exact.covariance))
-    # 150 steps bring the flow within a few hundredths; 0.2 posterior standard deviations leave room for backends.
+    # 150 steps bring the network within a few hundredths; 0.2 posterior standard deviations leave room for backends.
     assert np.all(np.abs(drawn.mean(axis=0) - mean) < 0.2 * spread)
     assert np.all(np.abs(drawn.std(axis=0) / spread - 1.0) < 0.2)
 

@@ -10,7 +10,8 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.backend import numerics
 from kerasbed.eig import EIGEstimate, reliability
-from kerasbed.eig.nested_bounds import Contributions, summarise
+from kerasbed.eig.nested_bounds import Contributions
+from kerasbed.eig.nested_terms import summarise
 
 pytestmark = pytest.mark.one_backend
 

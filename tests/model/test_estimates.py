@@ -416,3 +416,16 @@ def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_
 def test_the_approximator_of_one_dimension_is_refused():
     with pytest.raises(ValueError, match="auxiliary coordinate"):
         filled(toys.Polynomial(1), box()).to_approximator()
+
+
+def test_without_a_likelihood_the_posterior_of_fit_posterior_is_asked():
+    """EIG of y = a d + 0.3 e at d = 1: 0.5 log(1 + 1 / 0.09) = 1.247; the objective's own network never learned."""
+    simulator = kb.Simulator.from_functions(
+        kb.Prior(a=stats.norm()), lambda parameters, design, noise: parameters["a"] * design + 0.3 * noise
+    )
+    design = kb.designs.Box((1,), 0.0, 2.0, initial=[1.0], trainable=False)
+    model = kb.DesignModel(simulator, design, kb.objectives.BarberAgakov(toys.small_flow()), seed=0)
+    model.fit_posterior(kb.networks.AutoregressiveMixture(2, (16,)), epochs=1, steps_per_epoch=300, verbose=0)
+    exact = 0.5 * np.log1p(1.0 / 0.09)
+    estimate = model.estimate_eig(1024)
+    assert 0.7 * exact < estimate.lower < exact + 4.0 * estimate.lower_se

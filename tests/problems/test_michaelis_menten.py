@@ -6,7 +6,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.problems import michaelis_menten
-from kerasbed.simulators import datasets
+from kerasbed.simulators import arrays
 from tests import toys
 
 
@@ -34,7 +34,7 @@ def test_the_bound_is_honest():
     num = 500
     exact = grid_contributions(simulator, model.design, num, seed=4)
     draws = {"parameters": simulator.prior.sample(num, rng), "noise": simulator.draw_noise(num, (7,), rng)}
-    draws = datasets.complete_draws(draws, simulator, (model.objective, model.design), model.seed)
+    draws = arrays.complete_draws(draws, simulator, (model.objective, model.design), model.seed)
     bound = model.study.values(draws)
     gap = bound - exact
     assert gap.mean() < 3 * gap.std() / np.sqrt(num)
