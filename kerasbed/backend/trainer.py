@@ -310,7 +310,6 @@ class Trainer(KerasModel):
                     variable.assign(new)
             if self.skipped_tracker is not None:
                 self.skipped_tracker.update_state(applied)
-        return self.get_metrics_result()
 
     def _recorded_steps(self, train_step):
         """torch: run the steps with gradients on, whatever the process-wide switch says, and leave that alone."""

@@ -30,6 +30,8 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, rate: float, warmup: float = 0.0, start: int = 0, steps: int | None = None):
         super().__init__()
+        if not math.isfinite(rate):
+            raise ValueError(f"rate is {rate}, but a finite learning rate was expected.")
         if not 0.0 <= warmup < 1.0:
             raise ValueError(f"warmup is {warmup}, but a fraction of the plan in [0, 1) was expected.")
         self.rate, self.warmup, self.start, self.steps = float(rate), float(warmup), int(start), steps
@@ -171,7 +173,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     def _is_finite(self, grads):
         """Whether all gradients, learning rates and their products are finite."""
         squared = _squared_norm(grads)
-        rates = [ops.cast(used.learning_rate, squared.dtype) for used in self.optimizers]
+        # A planned rate is finite, and on torch reading one costs as much as a layer.
+        told = [used for used in self.optimizers if not isinstance(used._learning_rate, PlannedDecay)]
+        rates = [ops.cast(used.learning_rate, squared.dtype) for used in told]
         return ops.isfinite(squared * (1.0 + sum(ops.square(rate) for rate in rates)))
 
     def _signed(self, grads, variables):
