@@ -249,7 +249,7 @@ class Trainer(KerasModel):
         Three quarters of an eager step are Python bookkeeping around some hundred layer calls; the graph has none.
         `jit_compile=True` compiles the graph, `run_eagerly=True` keeps Keras' step as it is.
         """
-        graphs = {}
+        graphs, variables = {}, []
 
         def step(data):
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -258,7 +258,9 @@ class Trainer(KerasModel):
                 graphs[shapes] = None if y is not None or sample_weight is not None else self._record_graph(x)
             if graphs[shapes] is None:
                 return self.train_step(data)
-            return self._run_graph(graphs[shapes], x)
+            if not variables:  # looking for them takes a fifth of a step of a large network
+                variables.append((*self._step_variables(), len(self.non_trainable_variables)))
+            return self._run_graph(graphs[shapes], x, *variables[0])
 
         return self.train_step if self.run_eagerly else step
 
@@ -296,10 +298,8 @@ class Trainer(KerasModel):
         graph.recompile()
         return torch.compile(graph) if self.jit_compile is True else graph
 
-    def _run_graph(self, graph, x):
-        trainable, state = self._step_variables()
+    def _run_graph(self, graph, x, trainable, state, beside_weights):
         values = [[variable.value.detach() for variable in part] for part in (trainable, state)]
-        beside_weights = len(self.non_trainable_variables)
         with torch.no_grad():
             gradients, new_state = graph(*values, keras.tree.flatten(x))
             before = int(self.optimizer.iterations.value)
