@@ -15,7 +15,7 @@ from kerasbed.backend import number_range, numerics, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.eig import reliability
 from kerasbed.eig.study import Study
-from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
+from kerasbed.model.diagnosis.findings import ALARM, ALARMING, GOOD, OPEN, Finding
 from kerasbed.simulators import experiments, pairs
 
 OUTER = 256  # experiments of a block, and parameters they are contrasted with
@@ -23,7 +23,6 @@ BLOCKS = 8  # of contrasts where a bound is compared with the learned one
 REPEATS = 8  # of the noise at fixed parameters
 SAME = 1e-3  # nats by which two forms of a likelihood may differ
 SHARE = 0.05  # of the bound, that a learned one may lack
-ALARMING = 4.0  # standard errors
 LEAST_EFFECTIVE = 3.0  # draws of the prior that count for an outcome
 EDGE = 0.01  # of a space's width
 CHECKS = ("gap", "inner weights", "outer terms")  # of `gap`
@@ -205,24 +204,18 @@ def edges(study: Study) -> tuple[Finding, np.ndarray]:
     names, at_edge = [], []
     parts = inside.items() if isinstance(inside, dict) else [("", inside)]
     for name, values in parts:
-        low, high = _ends(drawn[name] if isinstance(drawn, dict) else drawn)
+        of_part = drawn[name] if isinstance(drawn, dict) else drawn
+        low, high = of_part.min(axis=0), of_part.max(axis=0)
         margin = EDGE * (high - low)
         here = (values <= low + margin) | (values >= high - margin)
         at_edge.append(here.ravel())
         names += [f"{name}{list(map(int, index)) if np.ndim(values) else ''}" for index in np.argwhere(here)]
     flags = np.concatenate(at_edge)
-    of_coordinates = flags.reshape(space.unconstrained_shape) if flags.size == _size(space) else np.array(flags.any())
+    shape = space.unconstrained_shape
+    of_coordinates = flags.reshape(shape) if flags.size == np.prod(shape) else np.array(flags.any())
     if not names or space.is_discrete:
         return Finding("edge", GOOD, "No entry of the design is at an edge of the space."), of_coordinates
     told = (
         f"Entries {', '.join(names[:8])}{' ...' if len(names) > 8 else ''} of the design are at an edge of the space."
     )
     return Finding("edge", GOOD, told, "Is more possible there? Then widen the space.", len(names)), of_coordinates
-
-
-def _ends(drawn) -> tuple[np.ndarray, np.ndarray]:
-    return drawn.min(axis=0), drawn.max(axis=0)
-
-
-def _size(space) -> int:
-    return int(np.prod(space.unconstrained_shape))

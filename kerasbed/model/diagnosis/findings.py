@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 GOOD, ALARM, OPEN = "good", "alarm", "inconclusive"
+ALARMING = 4.0  # standard errors, from which a figure is one
+WORTH = 0.02  # of the bound, and nats: what a gain must be to be worth a word
 
 
 @dataclass(frozen=True)

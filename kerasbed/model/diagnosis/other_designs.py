@@ -14,7 +14,7 @@ from keras import tree
 from kerasbed.backend import numerics, streams
 from kerasbed.eig.study import Study
 from kerasbed.model.diagnosis.experiments import OUTER
-from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
+from kerasbed.model.diagnosis.findings import ALARM, ALARMING, GOOD, OPEN, WORTH, Finding
 from kerasbed.simulators import experiments
 
 RANDOM, NEAR, FEWEST = 48, 48, 16
@@ -25,8 +25,7 @@ ROOM = 1.0
 LEAST = 64  # experiments that tell designs apart
 ENTRIES = 2**25  # pairs times outcome entries that all designs together may take
 AGAIN, REPEATS = 3, 8  # designs that are judged again, on so many blocks of draws
-PROMISING, ALARMING = 2.0, 4.0  # standard errors
-WORTH = 0.02  # of the bound, and nats
+PROMISING = 2.0  # standard errors
 SEARCH = "Start from there (initial=), learn several designs at once (starts=8), or train longer."
 
 

@@ -19,15 +19,13 @@ import numpy as np
 from keras import ops
 from scipy import special, stats
 
-from kerasbed.model.diagnosis.findings import ALARM, GOOD, OPEN, Finding
+from kerasbed.model.diagnosis.findings import ALARM, ALARMING, GOOD, OPEN, WORTH, Finding
 from kerasbed.model.diagnosis.record import TrainingRecord
 from kerasbed.model.optimizers import PlannedDecay
 
 BRIEF = 200  # steps below which no network is a posterior yet
 LAST = 0.25  # of the steps
 LEAST_GROUPS = 4  # for a slope with an error
-ALARMING = 4.0  # standard errors
-WORTH = 0.02  # of the bound, and nats: what a further gain must be to be worth a word
 MOST_SKIPPED = 0.01  # of the steps
 READINGS = 8  # of a schedule of rates
 MOST_SIGNAL = 0.97  # of the root mean square
