@@ -13,7 +13,7 @@ class DesignHistory(keras.callbacks.Callback):
 
     Attributes:
         epochs: epoch numbers, the first one before training.
-        designs: values in the user's units, one array (*shape) for each.
+        designs: values in the user's units, one array (*shape) for each; none of a policy, which has no single design.
 
     Example:
         `model` is the one of the example at `kerasbed.DesignModel`, which was trained for four epochs:
@@ -31,7 +31,8 @@ class DesignHistory(keras.callbacks.Callback):
 
     def _record(self, epoch):
         self.epochs.append(epoch)
-        self.designs.append(self.model.design.numpy())
+        if not self.model.design.is_adaptive:
+            self.designs.append(self.model.design.numpy())
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._record(self.model._initial_epoch or 0)
@@ -40,7 +41,16 @@ class DesignHistory(keras.callbacks.Callback):
         self._record(epoch + 1)
 
     def numpy(self) -> np.ndarray:
-        """The path, (records, *shape), or a dict of those."""
+        """The path, (records, *shape), or a dict of those.
+
+        Raises:
+            ValueError: a policy was trained.
+        """
+        if not self.designs:
+            raise ValueError(
+                "No designs were recorded: a policy has no single design whose path could be shown. Look at rollouts, "
+                "simulator.simulate(num, policy), instead."
+            )
         return keras.tree.map_structure(lambda *values: np.stack(values), *self.designs)
 
 

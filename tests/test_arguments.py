@@ -23,13 +23,19 @@ SEEDS = "seed"
 SHAPES = "shape|noise_shape|widths"
 # What kerasbed calls, with what it has checked, and records of what it found.
 CALLED_BY_KERASBED = re.compile(
-    r".*\.(draw_noise|extra_draws|choice_draws|proposals|ceiling|bind|bound|noise|arrays|ascended|Enumeration"
+    r".*\.(draw_noise|extra_draws|rollout_draws|choice_draws|proposals|ceiling|bind|bound|noise|arrays|ascended|Enumeration"
     r"|MinimizeResult)"
 )
 # Values and sizes in bytes, no counts.
-VALUES = {("Design", "initial"), ("Product", "initial"), ("fit", "initial"), ("save_weights", "max_shard_size")}
+VALUES = {
+    ("Design", "initial"),
+    ("Policy", "initial"),
+    ("Product", "initial"),
+    ("fit", "initial"),
+    ("save_weights", "max_shard_size"),
+}
 FILLED_IN = {"low": 0.0, "high": 1.0, "options": [0.0, 1.0], "candidates": 4, "num": 2, "num_samples": 2}
-FILLED_IN |= {"dim": 2, "condition_width": 1}
+FILLED_IN |= {"steps": 2, "dim": 2, "condition_width": 1}
 BAD_COUNTS = [0, -1, 2.5, "3", True, None, float("nan"), 10**400, [3]]
 BAD_SEEDS = [-1, 2.5, "3", True, float("nan"), 10**400, [3, "4"], []]
 BAD_SHAPES = [0, -1, 2.5, "3", True, None, float("nan"), 10**400, [3, 0], [3, "4"], [[3]]]
@@ -86,7 +92,9 @@ def test_a_bad_count_seed_or_shape_is_told_by_its_name(function, argument, kind)
         return
     for value in bad:
         optional = value is None and (argument.default is None or "None" in str(argument.annotation))
-        natural = argument.name in ("initial_epoch", "degree") and not isinstance(value, bool) and value == 0
+        natural = (
+            argument.name in ("initial_epoch", "degree", "num_local") and not isinstance(value, bool) and value == 0
+        )
         values = argument.name == "starts" and isinstance(value, list)  # or designs to start from
         if optional or natural or values:
             continue

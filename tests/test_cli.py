@@ -142,5 +142,7 @@ def test_registered_experiments_fit_together(name):
     design = experiment.design(seed=1)
     outcome = experiment.simulator().simulate(5, design, seed=0)["outcome"]
     assert np.isfinite(outcome).all()
+    if design.is_adaptive:
+        return
     fixed = experiment.design(initial=design.numpy(), trainable=False)
     np.testing.assert_allclose(fixed.numpy(), design.numpy(), rtol=1e-5)

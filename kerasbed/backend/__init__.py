@@ -28,6 +28,7 @@ from kerasbed.backend.float_types import precision as precision
 from kerasbed.backend.float_types import simulates as simulates
 from kerasbed.backend.float_types import simulation_dtype as simulation_dtype
 from kerasbed.backend.float_types import wide_simulation as wide_simulation
+from kerasbed.backend.gradient_limits import bounded_gradient as bounded_gradient
 from kerasbed.backend.selection import PACKAGES as PACKAGES
 from kerasbed.backend.selection import import_quietly as import_quietly
 from kerasbed.backend.selection import select as select

@@ -103,6 +103,27 @@ class GradientError(KerasbedError, ValueError):
     """
 
 
+class PolicyError(KerasbedError, ValueError, TypeError):
+    """A policy where one fixed design is needed, or one that was not prepared.
+
+    Example:
+        >>> kb.policies.RandomPolicy(kb.designs.Free((2,)), steps=30).numpy()
+        Traceback (most recent call last):
+        kerasbed.backend.errors.PolicyError: numpy() is of one fixed design, but RandomPolicy chooses each of its 30 ...
+    """
+
+
+class HistoryError(KerasbedError, ValueError):
+    """A history of measurements that does not fit the policy or the posterior that is to read it.
+
+    Example:
+        >>> policy = kb.policies.RandomPolicy(kb.designs.Box((1,), 0.0, 1.0), steps=2)
+        >>> policy.next_design({"design": [[[3.0]]], "outcome": [[[1.0]]]})
+        Traceback (most recent call last):
+        kerasbed.backend.errors.HistoryError: A design of the history lies outside ..., in which the policy was ...
+    """
+
+
 class NoDensityError(KerasbedError, NotImplementedError, ValueError):
     """The density of a prior, or of draws, is asked for and not known.
 

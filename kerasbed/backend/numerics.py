@@ -74,6 +74,17 @@ def times_log(count: Tensor, p: Tensor) -> Tensor:
     return ops.where(count > 0, count * log_of_probability(ops.where(count > 0, p, ops.ones_like(p))), 0.0 * p)
 
 
+def times(count: Tensor, logarithm: Tensor) -> Tensor:
+    """count * logarithm for counts of at least 0, with 0 * -inf = 0 and a gradient of 0 there."""
+    counts = count > 0
+    return ops.where(counts, count * ops.where(counts, logarithm, ops.zeros_like(logarithm)), 0.0 * count)
+
+
+def log_expm1(x: Tensor) -> Tensor:
+    """log(exp(x) - 1) for x >= 0, without overflow; -inf at 0. It turns a hazard into the log odds of an event."""
+    return x + ops.log(-ops.expm1(-x))
+
+
 def standard_normal_log_density(z: Tensor) -> Tensor:
     """log N(z; 0, I), summed over the last axis: (..., d) -> (...,)."""
     return -0.5 * ops.sum(ops.square(z), axis=-1) - 0.5 * z.shape[-1] * LOG_2PI

@@ -116,6 +116,11 @@ class Design(Space, keras.layers.Layer):
         return type(self).measure is Design.measure
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether it chooses each of several measurements by those before it, and so has no single design."""
+        return False
+
+    @property
     def explores(self) -> bool:
         """Whether several designs are learned at once; choices that are fixed are not sampled."""
         return self.starts > 1 or (self.is_discrete and self.trainable)
@@ -251,10 +256,35 @@ class Design(Space, keras.layers.Layer):
             return None
         return extra[START], self.constrain(backend.as_simulated(self.unconstrained[:]))
 
-    def measure(self, simulator: Any, draws: Mapping[str, Any]) -> tuple[Tensor | dict[str, Tensor], Tensor]:
-        """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout."""
+    def measure(
+        self, simulator: Any, draws: Mapping[str, Any], held: bool = False
+    ) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+        """One measurement: the design of each draw and the outcome; a policy replaces this by its rollout.
+
+        Args:
+            simulator: `kerasbed.Simulator`.
+            draws: a batch.
+            held: whether the outcome carries no gradient, for scores.
+        """
         design = self.call(draws)
-        return design, simulator.measure(draws[batch.PARAMETERS], design, draws[batch.NOISE])
+        outcome = simulator.measure(draws[batch.PARAMETERS], design, draws[batch.NOISE])
+        return design, ops.stop_gradient(outcome) if held else outcome
+
+    def measure_with_scores(
+        self, simulator: Any, draws: Mapping[str, Any]
+    ) -> tuple[Tensor | dict[str, Tensor], Tensor, Tensor | float]:
+        """Designs, outcomes without a gradient, and the log probability of choices that take part in the score.
+
+        A static design's choices are learned through the likelihood here, so that the last is 0.
+        """
+        design, outcome = self.measure(simulator, draws)
+        return design, ops.stop_gradient(outcome), 0.0
+
+    def setup(self, simulator: Any, outcome_shape: tuple[int, ...]) -> None:
+        """Create what depends on the outcome; a policy's networks read outcomes."""
+
+    def adapt(self, outcome: np.ndarray) -> None:
+        """Fix constants that standardise from pilot outcomes, (num, *outcome_shape), where there are any."""
 
     # -- choosing after training ---
 

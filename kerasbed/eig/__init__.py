@@ -1,20 +1,21 @@
 """Estimates of the expected information gain with errors and directions, all in nats."""
 
 from kerasbed.backend.estimate import Estimate, PointEstimate
+from kerasbed.eig.brackets import bracket
 from kerasbed.eig.closed_form import linear_gaussian
 from kerasbed.eig.differences import BoundGap, bound_gap, compare
 from kerasbed.eig.double_loop import DoubleLoop
 from kerasbed.eig.enumeration import Enumeration, enumerate
-from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.estimate import Bracket, EIGEstimate
 from kerasbed.eig.importance_bounds import importance
 from kerasbed.eig.integration import grid
 from kerasbed.eig.laplace_approximation import FisherCriterion, LaplaceEstimate, laplace
 from kerasbed.eig.likelihood_check import check_likelihood
-from kerasbed.eig.nested_bounds import bracket
 from kerasbed.priors.base import Entropy
 
 __all__ = [
     "BoundGap",
+    "Bracket",
     "DoubleLoop",
     "EIGEstimate",
     "Entropy",

@@ -16,12 +16,14 @@ import pandas as pd
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions
 from kerasbed.eig.nested_terms import summarise
+from kerasbed.eig.policy_comparison import compare_policies
+from kerasbed.eig.rollouts import is_policy, refuse_policy
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -38,7 +40,14 @@ class BoundGap(PointEstimate):
     relative: float = np.nan
 
 
-@checked(num_outer=several, num_inner=several, seed=integer_seed, block=positive_integer)
+@checked(
+    num_outer=several,
+    num_inner=several,
+    seed=integer_seed,
+    block=positive_integer,
+    num_chains=positive_integer,
+    num_temperatures=optional(positive_integer),
+)
 def compare(
     simulator: Simulator,
     designs: Sequence,
@@ -47,19 +56,26 @@ def compare(
     seed: int | None = None,
     *,
     block: int = BLOCK_ENTRIES,
+    method: str | None = None,
+    num_chains: int = 64,
+    num_temperatures: int | None = None,
 ) -> pd.DataFrame:
     """Bounds of several designs and their paired differences, on the same fresh draws.
 
     Args:
-        simulator: an experiment with a `log_likelihood`.
-        designs: values (*shape) each, or dicts, or spaces at their current values; all of one shape.
+        simulator: an experiment with a `log_likelihood`; beside policies that of one measurement.
+        designs: values (*shape) each, or dicts, or spaces at their current values, all of one shape; or policies,
+            beside which static designs are (T, *shape).
         num_outer, num_inner, block: see `bracket`.
         seed: None takes fresh draws, so that designs that were optimised on some draws are judged on others.
+        method: "contrastive" (default for fixed designs), "annealed" or "grid"; see `bracket`.
+        num_chains, num_temperatures: of annealed chains; see `bracket`.
 
     Returns:
         One row for each design, in the order given: lower, lower_se, upper, upper_se, corrected and corrected_se (the
         lower bound without its bias, an estimate and no bound), difference (of that, to the first design) and
-        difference_se. The seed is in `.attrs["seed"]`.
+        difference_se. With policies or a method also their names and the width between the bounds, and `corrected` is
+        the middle between them. The seed is in `.attrs["seed"]`.
 
     Raises:
         NotImplementedError: the simulator has no likelihood.
@@ -80,9 +96,13 @@ def compare(
     require_likelihood(simulator)
     if len(designs) == 0:
         raise ValueError("compare got no designs; pass a list of at least one.")
-    check_likelihood(simulator, designs[0])
     seed = draw_seed() if seed is None else seed
-    table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
+    if method is not None or any(is_policy(design) for design in designs):
+        sizes = {"num_chains": num_chains, "num_temperatures": num_temperatures}
+        table = compare_policies(simulator, designs, num_outer, num_inner, seed, method=method, **sizes)
+    else:
+        check_likelihood(simulator, designs[0])
+        table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
     table.attrs["seed"] = seed
     return table
 
@@ -148,6 +168,7 @@ def bound_gap(
         True
     """
     require_likelihood(simulator)
+    refuse_policy(design, "kb.eig.bound_gap", "kb.eig.bracket, whose result has a width")
     check_likelihood(simulator, design)
     seed = draw_seed() if seed is None else seed
     contributions = Contributions(simulator, num_outer, num_inner)

@@ -31,6 +31,7 @@ from kerasbed.eig.enumeration_grid import groups, on_grid
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.exact_sums import ROUNDING, information
 from kerasbed.eig.listing import listed_designs
+from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.priors.atlas import charts, count_values, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments
@@ -169,6 +170,7 @@ def enumerate(
         >>> bool(posterior.sample(100, seed=0)["rate"].mean() > 1.0)  # many cases early tell of a high rate
         True
     """
+    refuse_policy(designs, "kb.eig.enumerate", "kb.eig.grid, which draws histories")
     outcomes = _checked_outcomes(simulator)
     designs = listed_designs(designs)
     if is_finite(simulator.prior):

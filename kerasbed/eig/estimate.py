@@ -47,3 +47,39 @@ class EIGEstimate(Estimate):
         if np.isfinite(self.upper):
             sides.append(f"EIG <= {figure(self.upper, self.upper_se)}")
         return f"{', '.join(sides) or 'no finite bound'} nats ({self.method})"
+
+
+@dataclass(frozen=True)
+class Bracket(EIGEstimate):
+    """Bounds of an EIG from both sides by the same experiments, with how far they are apart and what they rest on.
+
+    Attributes:
+        width, width_se: upper less lower bound, in nats, and the standard error of this difference of paired terms.
+        ceiling: the largest value that the lower bound can take, whatever the EIG; infinite where there is none.
+        effective: median effective number of draws (or chains) behind the evidence of an experiment; NaN where draws
+            are not weighted.
+        pareto_k: median shape of the tail of their weights, below 0.7 where their mean can be trusted; NaN likewise.
+        likelihoods: how many likelihoods of single experiments were evaluated, the same on every machine.
+        seconds: processor time.
+        beside: bounds by draws of the prior on the same experiments, for comparison with papers, where asked for.
+
+    Example:
+        >>> found = kb.eig.bracket(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 512, 1024)
+        >>> found.ceiling, np.log(1025)
+        (6.9324, 6.9324)
+        >>> bool(0.0 < found.width < 0.05)
+        True
+    """
+
+    width_se: float = np.nan
+    ceiling: float = np.inf
+    effective: float = np.nan
+    pareto_k: float = np.nan
+    likelihoods: int = 0
+    seconds: float = field(default=np.nan, compare=False)
+    beside: EIGEstimate | None = None
+
+    @property
+    def width(self) -> float:
+        """Upper less lower bound, in nats."""
+        return self.upper - self.lower

@@ -28,6 +28,7 @@ from kerasbed.designs import Design
 from kerasbed.eig import reliability
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood
+from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives import pool, proposals
 from kerasbed.simulators import experiments
@@ -78,6 +79,7 @@ def importance(
         >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
         True
     """
+    refuse_policy(design, "kb.eig.importance", "kb.eig.bracket(..., method='posterior')")
     if check:
         check_likelihood(simulator, design)
     own, log_weights, log_p = importance_terms(simulator, design, posterior, num_outer, num_inner, seed)

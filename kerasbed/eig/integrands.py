@@ -17,7 +17,7 @@ class Likelihood:
     Args:
         simulator: with `log_likelihood`.
         outcomes: (M, *outcome_shape).
-        design: values with a leading axis of one.
+        design: values with a leading axis of one, or of M, a design for each outcome.
         precision: float type.
     """
 
@@ -39,7 +39,7 @@ class Likelihood:
 
     def pairs(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         """(m,) indices of outcomes, {name: (N, d)} -> (m, N)."""
-        return self._pairs(self.outcomes[owners], parameters, self.design)
+        return self._pairs(self.outcomes[owners], parameters, self._design_of(owners))
 
     def rows(self, owners: np.ndarray, parameters: Parameters) -> np.ndarray:
         """(A,) indices of outcomes, {name: (A, Q, d)} -> (A, Q), in padded blocks of few sizes."""
@@ -50,13 +50,18 @@ class Likelihood:
             count = min(largest, len(owners) - first)
             padded = SMALLEST_BLOCK * 4 ** max(0, int(np.ceil(np.log(count / SMALLEST_BLOCK) / np.log(4) - 1e-9)))
             index = first + np.arange(padded) % count
-            block = self._rows(self.outcomes[owners[index]], {n: v[index] for n, v in parameters.items()}, self.design)
+            own = owners[index]
+            some = {n: v[index] for n, v in parameters.items()}
+            block = self._rows(self.outcomes[own], some, self._design_of(own))
             found.append(np.broadcast_to(block, (padded, block.shape[-1]))[:count])
         return np.concatenate(found)
 
+    def _design_of(self, owners):
+        return tree.map_structure(lambda leaf: leaf if len(leaf) == 1 else leaf[owners], self.design)
+
 
 def _likelihood_of_rows(simulator, outcome, parameters, design):
-    lifted = tree.map_structure(lambda leaf: leaf[None], design)
+    lifted = tree.map_structure(lambda leaf: leaf[:, None], design)
     return simulator.log_likelihood(outcome[:, None], parameters, lifted)
 
 

@@ -29,7 +29,9 @@ from kerasbed.eig.applicability import check_grid_applies
 from kerasbed.eig.cubature import MASS_TOLERANCE, over_prior
 from kerasbed.eig.enumeration import exact_sum
 from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.exact_evidence import exact_estimate
 from kerasbed.eig.integrands import Likelihood
+from kerasbed.eig.rollouts import is_policy, refuse_policy, roll_out
 from kerasbed.priors.atlas import Chart, NormalChart, charts, is_finite, listed
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments, number_range
@@ -70,7 +72,7 @@ def grid(
 
     Args:
         simulator: `kerasbed.Simulator` with `log_likelihood`.
-        design: values of one design, (*shape), or a design space at its current values.
+        design: values of one design, (*shape), a design space at its current values, or a policy.
         num_samples: simulated experiments.
         grid_size: points for each parameter of a plain tensor grid, which costs the same for every outcome; default a
             grid that refines itself.
@@ -94,6 +96,8 @@ def grid(
         EIG 0.9833 ...
     """
     check_grid_applies(simulator)
+    if is_policy(design):
+        return exact_estimate(roll_out(simulator, design, num_samples, seed), seed)
     can_be_listed = simulator.outcome_space() is not None and grid_size is None
     if can_be_listed and (exact := exact_sum(simulator, design)) is not None:
         return exact
@@ -113,6 +117,7 @@ def grid_contributions(
     precision: str = "float64",
 ) -> np.ndarray:
     """log p(y | theta) - log p(y) for each simulated experiment, (num_samples,); see `grid`."""
+    refuse_policy(design, "grid_contributions", "kb.eig.grid(simulator, policy)")
     check_grid_applies(simulator)
     return _contributions(simulator, design, num_samples, grid_size, seed, precision)[0]
 

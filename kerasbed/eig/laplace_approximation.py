@@ -44,6 +44,7 @@ from kerasbed.eig import reliability
 from kerasbed.eig.covariance import DRAWS, prior_covariance
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
+from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape
 
@@ -94,6 +95,7 @@ def laplace(
         >>> told.value, 0.5 * np.log(8.25)  # exact where all is normal
         (1.0551, 1.0551)
     """
+    refuse_policy(design, "kb.eig.laplace", "kb.eig.bracket(simulator, policy)")
     criterion = FisherCriterion(simulator, num_samples, seed=seed, num_outcomes=num_outcomes)
     number_range.refuse_rounded_at(simulator, experiments.lifted(design))
     terms = criterion.terms(design)

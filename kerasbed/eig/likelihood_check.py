@@ -25,6 +25,7 @@ from kerasbed.designs import Design
 from kerasbed.eig.bridge_identity import log_likelihood, simulate
 from kerasbed.eig.imitation_check import against_imitation, check_all
 from kerasbed.eig.neighbour_check import check_contrasts, neighbours
+from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.simulator import Simulator
 
@@ -60,6 +61,7 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
         Traceback (most recent call last):
         kerasbed.backend.errors.LikelihoodError: ...
     """
+    refuse_policy(design, "kb.eig.check_likelihood", "the simulator and a design of one measurement")
     require_likelihood(simulator)
     values = experiments.lifted(design)
     rng = np.random.default_rng(seed)

@@ -25,17 +25,20 @@ The sum over n runs through blocks and is kept as a running log-sum-exp, so that
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.programs import compiled
-from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
+from kerasbed.backend.validation import checked, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
-from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.eig.estimate import Bracket, EIGEstimate
 from kerasbed.eig.likelihood_check import check_likelihood, require_likelihood
 from kerasbed.eig.nested_terms import Terms, summarise
 from kerasbed.priors.base import Parameters
@@ -47,67 +50,44 @@ from kerasbed.targets import Target
 BLOCK_ENTRIES = 2**21
 
 
-@checked(
-    num_outer=several,
-    num_inner=several,
-    seed=integer_seed,
-    block=positive_integer,
-    num_nuisance=positive_integer,
-)
-def bracket(
+def nested_bracket(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
-    num_outer: int = 2048,
-    num_inner: int = 16384,
-    seed: int = 0,
+    num_outer: int,
+    num_inner: int,
+    seed: int,
     *,
     block: int = BLOCK_ENTRIES,
     check: bool = True,
     target: str | list | Callable | Target | None = None,
     num_nuisance: int = 4096,
-) -> EIGEstimate:
-    """Lower (PCE) and upper (NMC) bound of the EIG at one design, in float64.
-
-    Args:
-        simulator: an experiment with a `log_likelihood`.
-        design: values (*shape), a dict of those, or a space at its current values.
-        num_outer: M, at least 2; the standard errors fall like 1 / sqrt(M).
-        num_inner: L, at least 2; about 10 exp(EIG) brings the lower bound to 95% of the EIG, about 500 exp(EIG) the
-            upper bound within 1% where the prior has light tails.
-        seed: seed of all draws.
-        block: numbers held at once; a number for every pair, times the outcome's size where the simulator has no matrix
-            product for its pairs.
-        check: first compare the likelihood with simulated outcomes (`check_likelihood`).
-        target: a parameter's name or a list of names, where the EIG about these alone is wanted; the others must be
-            independent of them in the prior, or depend on them in a hierarchical one.
-        num_nuisance: K, draws of the others for each outcome; for a target with few values, L for each value serve.
-
-    Returns:
-        `EIGEstimate` with lower, lower_se, upper, upper_se in nats.
-
-    Raises:
-        NotImplementedError: the simulator has no likelihood.
-        ValueError: too few draws, a likelihood that does not match `outcome` or is NaN, or a target given which the
-            other parameters cannot be drawn.
-
-    Warns:
-        SaturatedWarning: the lower bound comes near log(L + 1).
-        UnreliableWarning: outcomes are impossible under every inner draw or far from all of them, or what
-            `kerasbed.eig.reliability.checked` looks for.
-
-    Example:
-        >>> estimate = kb.eig.bracket(kb.problems.LinearGaussian(), np.array([0.5, 0.5]), 512, 1024)
-        >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
-        True
-    """
+) -> Bracket:
+    """Both bounds at one design; see `kerasbed.eig.bracket`."""
+    begin = time.process_time()
     require_likelihood(simulator)
     if check:
         check_likelihood(simulator, design, seed)
     contributions = Contributions(simulator, num_outer, num_inner, block, target, num_nuisance)
-    found = summarise(contributions.terms(design, seed), num_inner, contributions.method)
+    terms = contributions.terms(design, seed)
+    found = summarise(terms, num_inner, contributions.method)
     settings = {"num_outer": num_outer, "num_inner": num_inner, "seed": seed}
     settings |= {} if target is None else {"num_nuisance": num_nuisance}
-    return dataclasses.replace(found, settings=settings)
+    return as_bracket(found, terms, settings, num_inner, time.process_time() - begin)
+
+
+def as_bracket(found: EIGEstimate, terms: Terms, settings: dict, num_inner: int, seconds: float) -> Bracket:
+    """An estimate from nested bounds, with the distance of the bounds, the ceiling and the cost."""
+    with np.errstate(invalid="ignore"):
+        width_se = numerics.mean_and_error(terms.upper - terms.lower)[1]
+    fields: dict[str, Any] = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    fields["settings"] = settings
+    return Bracket(
+        **fields,
+        width_se=width_se,
+        ceiling=float(np.log(num_inner + 1.0)),
+        likelihoods=len(terms.lower) * num_inner,
+        seconds=seconds,
+    )
 
 
 class Contributions:
@@ -140,7 +120,7 @@ class Contributions:
         self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
         self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
-        self.add_block = compiled(_sums_of_pairs, simulator)
+        self.add_block = compiled(sums_of_pairs, simulator)
 
     def at(
         self, design: np.ndarray | dict[str, np.ndarray] | Design, seed: streams.Entropy
@@ -238,7 +218,8 @@ class Contributions:
             for first in range(0, self.num_outer, rows):
                 of_outer = np.arange(first, first + rows) % self.num_outer
                 real = of_outer[: self.num_outer - first]
-                found = self.add_block(outcome[of_outer], padded, design, log_weights)
+                own_design = _designs_of(design, of_outer)
+                found = self.add_block(outcome[of_outer], padded, own_design, log_weights)
                 total[real] = np.logaddexp(total[real], found[: len(real)])
         if np.any(np.isnan(totals)):
             raise errors.LikelihoodError(
@@ -256,7 +237,18 @@ class Contributions:
         return rows, -(-num_inner // (-(-num_inner // most)))
 
 
-def _sums_of_pairs(simulator, outcome, parameters, design, log_weights):
-    """log sum_n w_n p(y_m | theta_n) over a block of inner draws, (M,)."""
+def _designs_of(design, rows):
+    """The designs of some outcomes, or the one of all."""
+    return tree.map_structure(lambda leaf: leaf if len(leaf) == 1 else leaf[rows], design)
+
+
+def sums_of_pairs(
+    simulator: Simulator,
+    outcome: backend.Tensor,
+    parameters: dict[str, backend.Tensor],
+    design: backend.Tensor,
+    log_weights: backend.Tensor,
+) -> backend.Tensor:
+    """log sum_n w_n p(y_m | theta_n) over a block of inner draws, (M,), tensors."""
     log_p = simulator.pairwise_log_likelihood(outcome, parameters, design)
     return numerics.log_sum_exp(log_p + log_weights, axis=1)

@@ -23,8 +23,15 @@ class Terms(NamedTuple):
     far: np.ndarray
 
 
-def summarise(terms: Terms, num_inner: int, note: str = "") -> EIGEstimate:
-    """Means and standard errors of terms, with warnings where they mean less than they seem to."""
+def summarise(terms: Terms, num_inner: int, note: str = "", headroom: float = reliability.HEADROOM) -> EIGEstimate:
+    """Means and standard errors of terms, with warnings where they mean less than they seem to.
+
+    Args:
+        terms: of both bounds.
+        num_inner: L, draws of the prior.
+        note: for the method's description.
+        headroom: nats below its ceiling from which the lower bound is said to be near it.
+    """
     lower = reliability.jackknifed(terms.lower, terms.lower_left_out, terms.sizes)
     upper_value, upper_error = _upper(terms, num_inner)
     method = (
@@ -32,7 +39,7 @@ def summarise(terms: Terms, num_inner: int, note: str = "") -> EIGEstimate:
         f"{lower.corrected:.4f} +- {lower.corrected_error:.4f}, an estimate and not a bound"
     )
     estimate = EIGEstimate(lower.value, lower.error, upper_value, upper_error, method)
-    near_ceiling = _near_ceiling(lower.value, upper_value, num_inner)
+    near_ceiling = _near_ceiling(lower.value, upper_value, num_inner, headroom)
     if doubt := near_ceiling or _carried(terms, upper_value, num_inner):
         errors.warn(doubt, errors.SaturatedWarning if near_ceiling else errors.UnreliableWarning)
         if lower.value < 0.0:  # the doubt is about the upper bound, and this one is none either
@@ -71,16 +78,18 @@ def _carried(terms, upper, num_inner) -> str | None:
         f"outcomes that no inner draw comes near ({alone} of them possible under a single block of draws), so its mean "
         f"and standard error rest on rare outcomes and mean little. About 500 exp(EIG), here "
         f"{max(needed, 4.0 * num_inner):.2g}, inner draws bring it within 1% where the prior has light tails; where it "
-        "has heavy ones, use the lower bound, or better placed draws: those of a trained posterior, kb.eig.importance."
+        "has heavy ones, use the lower bound, or better placed draws: kb.eig.bracket(..., method='annealed'), or "
+        "those of a trained posterior, kb.eig.importance."
     )
 
 
-def _near_ceiling(lower, upper, num_inner) -> str | None:
+def _near_ceiling(lower, upper, num_inner, headroom) -> str | None:
     ceiling = float(np.log(num_inner + 1.0))
-    if lower <= ceiling - reliability.HEADROOM:
+    if lower <= ceiling - headroom:
         return None
     return (
         f"The lower bound, {lower:.3f} nats, is near its ceiling log(L + 1) = {ceiling:.3f}, so the EIG may be well "
         f"above it; the upper bound is {upper:.3f}. Raise num_inner to at least "
-        f"{10.0 * np.exp(min(max(upper, lower), 50.0)):.3g}."
+        f"{10.0 * np.exp(min(max(upper, lower), 50.0)):.3g}, or use kb.eig.bracket(..., method='annealed'), which "
+        "has no ceiling."
     )

@@ -19,7 +19,7 @@ degrees of freedom; it is stretched here so that two of it hold the 95.45% that 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +36,7 @@ LEAST_IN_TAIL = 40  # terms of a tail; with fewer, k of a light tail exceeds the
 STANDARD_ERRORS = 3.0
 NEGLIGIBLE = 0.05  # nats by which a lower bound may be below zero without a word
 VAGUE = 0.5  # nats and share of the value from which an error leaves nothing of a figure
+AnyEstimate = TypeVar("AnyEstimate", bound=EIGEstimate)
 BLOCKS = 16  # of inner draws, for the jackknife
 INNER_FOR_ONE_PERCENT = 500.0  # times exp(EIG): inner draws of the prior for an upper bound within 1%, light tails
 
@@ -92,6 +93,11 @@ def pareto_shape(values: np.ndarray) -> float:
     return max(_shape_above(values), _shape_above(-np.asarray(values)))
 
 
+def pareto_shape_above(values: np.ndarray) -> float:
+    """`pareto_shape` of the upper tail alone, as of weights."""
+    return _shape_above(values)
+
+
 def dominating_shape(values: np.ndarray) -> float:
     """`pareto_shape` of the tails whose five largest values hold more than `DOMINATED` of all squared deviations.
 
@@ -134,11 +140,11 @@ def _shape(excess: np.ndarray) -> float:
 
 
 def checked(
-    estimate: EIGEstimate,
+    estimate: AnyEstimate,
     lower_terms: np.ndarray | None = None,
     upper_terms: np.ndarray | None = None,
     cure: str = "Raise the number of draws.",
-) -> EIGEstimate:
+) -> AnyEstimate:
     """An estimate as it may be shown: with a warning for each reason not to believe it.
 
     Args:
@@ -158,7 +164,7 @@ def checked(
     return presentable(estimate)
 
 
-def presentable(estimate: EIGEstimate) -> EIGEstimate:
+def presentable(estimate: AnyEstimate) -> AnyEstimate:
     """An estimate without bounds that are NaN, or infinite on the wrong side."""
     lower = (estimate.lower, estimate.lower_se) if np.isfinite(estimate.lower) else (np.nan, np.nan)
     upper_is_wrong = np.isnan(estimate.upper) or estimate.upper == -np.inf

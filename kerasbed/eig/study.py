@@ -70,7 +70,7 @@ class Study:
     @property
     def needs_independent_draws(self) -> bool:
         """Whether batches may not be Sobol points."""
-        return gradients.needs_independent_draws(self.gradient, self.simulator, self.objective)
+        return gradients.needs_independent_draws(self.gradient, self.simulator, self.objective, self.design)
 
     @property
     def has_static_likelihood(self) -> bool:
@@ -116,7 +116,7 @@ class Study:
     @property
     def rows(self) -> int:
         """Draws that an estimate evaluates in one call."""
-        return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator))
+        return self.objective.estimation_rows(gradients.rows_per_draw(self.gradient, self.simulator, self.design))
 
     def draws(self, num_samples: int, seed: streams.Entropy, rows: int | None = None) -> Iterator[dict]:
         """Batches of at least `num_samples` draws in all, of one size, without what only exploring needs.

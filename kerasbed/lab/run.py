@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import matplotlib.pyplot as plt
@@ -12,11 +11,12 @@ import pandas as pd
 
 from kerasbed import backend, plots, reference
 from kerasbed.backend import numerics
-from kerasbed.backend.files import replace_atomically
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
+from kerasbed.lab import policy_run
+from kerasbed.lab.files import write_figure, write_table
 from kerasbed.model.design_model import DesignModel
 from kerasbed.problems import ReadyExperiment
 
@@ -53,11 +53,16 @@ def learn_and_report(
         say: what is called with each line of the result.
 
     Returns:
-        The trained model. The folder holds design.csv, history.csv, model.keras and four PNG pictures.
+        The trained model. The folder holds design.csv, history.csv, model.keras and four PNG pictures; of a policy
+        those of `kerasbed.lab.policy_run`.
     """
     backend.seed_everything(seed)
     simulator, design = experiment.simulator(), experiment.design(seed=seed)
-    model = DesignModel(simulator, design, seed=seed)
+    objective = None if experiment.objective is None else experiment.objective()
+    model = DesignModel(simulator, design, objective, seed=seed)
+    if not design.is_static:
+        policy_run.learn_and_report_policy(model, experiment, folder, epochs, steps, say)
+        return model
     start = design.numpy()
     verbose = 1 if sys.stdout.isatty() else 2
     history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=verbose)
@@ -161,14 +166,3 @@ def _settings_between(space, values):
     """The range that a picture of settings spans: of the space's draws and of the designs shown."""
     shown = keras.tree.flatten([space.sample(256, seed=0), list(values.values())])
     return min(map(np.min, shown)), max(map(np.max, shown))
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """A table as CSV, without its index."""
-    replace_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
-
-
-def write_figure(figure: Any, path: Path) -> None:
-    """A picture, in the format of the path's suffix; the figure is closed."""
-    replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
-    plt.close(figure)

@@ -42,7 +42,9 @@ class Amortised(backend.KerasModel):
         Args:
             num_samples: draws for each data set.
             conditions: {"outcome": (datasets, *outcome_shape)} and, where the executed design differs from the
-                learned one, "design": (*shape), (datasets, *shape) or a space at its values.
+                learned one, "design": (*shape), (datasets, *shape) or a space at its values. Of a policy always both,
+                {"outcome": (datasets, t, *outcome_shape), "design": (datasets, t, *shape)}, histories of any number t
+                of measurements up to the policy's.
             seed: integer, or None for fresh draws.
 
         Returns:
@@ -50,10 +52,13 @@ class Amortised(backend.KerasModel):
             knows the supports.
 
         Raises:
-            ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers.
+            ValueError: keys or shapes of the conditions do not fit, or entries are masked, NaN, infinite or no numbers;
+                of a policy also `kerasbed.errors.HistoryError`: more measurements than it makes, or designs outside
+                the space.
 
         Warns:
-            OutOfTrainingWarning: outcomes are far from everything that was simulated, or no possible values.
+            OutOfTrainingWarning: outcomes are far from everything that was simulated, or no possible values; histories
+                are unlike those of training.
             PoorFitWarning: more than 1% of the posterior's draws were impossible under the likelihood, and were drawn
                 again; draws are not finite.
 

@@ -16,11 +16,13 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import errors, streams
 from kerasbed.backend.number_range import with_room
+from kerasbed.backend.programs import compiled, light
 from kerasbed.eig import observed
 from kerasbed.eig.study import Study
 from kerasbed.model import conditions as given_data
 from kerasbed.model import possible
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
+from kerasbed.networks.many_draws import has_shared_law
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives.base import AUXILIARY_ROWS
 from kerasbed.priors.base import Parameters
@@ -85,23 +87,58 @@ class AmortisedPosterior:
         """Checked outcomes (datasets, *outcome_shape) and designs, with warnings where they are unlike training."""
         study = self.study
         warn_untrained(self.posterior, caller)
+        if self.posterior.layout is not None:
+            return self._histories(conditions)
         outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
         warn_outside_region(study, self.posterior, design if "design" in conditions else None)
         if study.design.is_static:
             self._at_design("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome)
         return outcome, design
 
+    def _histories(self, conditions):
+        """Checked histories, with warnings where they are unlike training."""
+        study = self.study
+        outcome, design = given_data.checked_histories(conditions, study.outcome_shape, study.design)
+        with backend.no_gradients():
+            self.posterior.warn_about_histories(backend.cast(design), outcome.shape[1])
+        self._at_design("seen_histories", design, lambda: self._simulated_histories(design)).warn(outcome)
+        return outcome, design
+
+    def _simulated_histories(self, design):
+        """The range of outcomes at the designs of histories, made as long as all and then cut: one program for all."""
+        length, most = keras.tree.flatten(design)[0].shape[1], self.study.outcome_shape[0]
+        last = np.minimum(np.arange(most), length - 1)
+        simulated = self._outcomes_at(keras.tree.map_structure(lambda values: values[:, last], design))
+        return observed.SeenOutcomes(simulated[:, :length])
+
     def encoded(self, outcome: np.ndarray, design: np.ndarray | dict) -> np.ndarray:
         """What the network is conditioned on, (datasets, width)."""
+        if self.posterior.layout is not None:
+            return self._encoded_histories(outcome, design)
         with backend.no_gradients():
             return ops.convert_to_numpy(self.posterior.conditions(*backend.cast((outcome, design))))
 
+    def _encoded_histories(self, outcome, design):
+        """The same of histories, as long as all whatever their length, so that one program serves every length."""
+        last = np.minimum(np.arange(self.study.outcome_shape[0]), outcome.shape[1] - 1)
+        filled = keras.tree.map_structure(lambda leaf: leaf[:, last], (outcome, design))
+        lengths = np.full(len(outcome), float(outcome.shape[1]))
+        return self._program(_encoded)(*filled, lengths)
+
+    def _program(self, function):
+        """`function(posterior, ...)` of NumPy arrays, compiled."""
+        variables, dtype = tuple(self.posterior.variables), keras.config.floatx()
+        return compiled(function, self.posterior, dtype=dtype, variables=variables, make=light)
+
     def _simulated_at(self, design):
-        """The range of outcomes at executed designs, some thousand of them or fewer where one is large."""
+        """The range of outcomes at executed designs."""
+        return observed.SeenOutcomes(self._outcomes_at(design), self.simulator.outcome_space())
+
+    def _outcomes_at(self, design):
+        """Simulated outcomes at executed designs, some thousand of them or fewer where one is large."""
         num = int(np.clip(2**22 // np.prod(self.study.outcome_shape), 64, observed.NUM_SIMULATED))
         designs = keras.tree.map_structure(lambda values: np.resize(values, (num, *values.shape[1:])), design)
-        simulated = self.simulator.simulate(num, designs, seed=0, per_draw=True)["outcome"]
-        return observed.SeenOutcomes(simulated, self.simulator.outcome_space())
+        return self.simulator.simulate(num, designs, seed=0, per_draw=True)["outcome"]
 
     def _at_design(self, name: str, design, find: Callable[[], Any]):
         """What was found for a design, or is now."""
@@ -118,17 +155,22 @@ class AmortisedPosterior:
         if index and seed is not None:
             seed = int(streams.of(seed, "repeated draws", index).integers(2**31))
         base = self._base_draws(count * num_samples, seed)
-        repeated = np.repeat(encoded, num_samples, axis=0)
-        drawn = []
-        for start in range(0, len(base), ROWS_PER_CALL):
-            rows = slice(start, start + ROWS_PER_CALL)
-            with backend.no_gradients():
-                drawn.append(backend.to_numpy(posterior.sample(*backend.cast((base[rows], repeated[rows])))))
+        if has_shared_law(posterior.head):
+            draw, rows = self._program(_drawn), max(1, ROWS_PER_CALL // num_samples)
+            base = base.reshape(count, num_samples, -1)
+        else:
+            draw, rows, encoded = self._sampled, ROWS_PER_CALL, np.repeat(encoded, num_samples, axis=0)
+        pieces = [slice(start, start + rows) for start in range(0, len(base), rows)]
+        drawn = [draw(base[piece], encoded[piece]) for piece in pieces]
         values = {
             name: with_room(np.concatenate([part[name] for part in drawn])).reshape(count, num_samples, dim)
             for name, dim in self.prior.dims.items()
         }
         return Draws.of(self.prior, values)
+
+    def _sampled(self, base, encoded):
+        with backend.no_gradients():
+            return backend.to_numpy(self.posterior.sample(*backend.cast((base, encoded))))
 
     def _base_draws(self, num, seed):
         """Base samples of the networks; a network's own base distribution is asked where that is not N(0, I)."""
@@ -238,6 +280,14 @@ class AmortisedPosterior:
         total = special.logsumexp(log_probabilities, axis=-1, keepdims=True, b=allowed)
         kept = np.where(allowed, log_probabilities - np.where(np.isfinite(total), total, 0.0), -np.inf)
         return np.where(np.isfinite(total), kept, log_probabilities)
+
+
+def _encoded(posterior, outcome, design, lengths):
+    return posterior.conditions(*backend.floats_as_simulated((outcome, design)), lengths=lengths)
+
+
+def _drawn(posterior, base, encoded):
+    return posterior.draws_of_each(base, encoded)
 
 
 def _correction_stream(seed) -> np.random.Generator:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import batch, streams
@@ -16,9 +17,11 @@ from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import Objective
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments, number_range
+from kerasbed.simulators.sequence import Sequence as Lifted
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
+ROLLOUTS = 1024  # of a policy, for what is said of its designs
 CURE = (
     "Write outcome() with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
     "A design that should stay fixed takes trainable=False."
@@ -121,11 +124,27 @@ def draws_at(simulator: Simulator, design: Design, num: int, seed: int) -> tuple
     return _draw(simulator, design, num, seed, over_space=False)
 
 
+def current_designs(simulator: Simulator, design: Design, seed: int) -> np.ndarray | dict[str, np.ndarray]:
+    """The current design, (1, *shape); of a policy those of rollouts, (num, *shape)."""
+    return design.rollouts(simulator, ROLLOUTS, seed)["design"] if design.is_adaptive else experiments.lifted(design)
+
+
+def one_design(simulator: Any, design: Design) -> tuple[Simulator, Any]:
+    """An experiment at one fixed design; of a policy its first measurement."""
+    if not design.is_adaptive:
+        return simulator, design
+    first = tree.map_structure(lambda leaf: leaf[:, :1][0], design.sample(1, 0))
+    return Lifted(simulator.single, 1), first
+
+
 def _draw(simulator, design, num, seed, over_space):
     rng = streams.of(seed, "pilot")
-    current = experiments.lifted(design)
-    parameters, noise = experiments.draw(simulator, current, num, rng)
-    return parameters, design.sample(num, rng) if over_space else current, noise
+    if design.is_adaptive and not over_space and design.outcome_shape is not None:
+        made = design.rollouts(simulator, num, rng)
+        return made["parameters"], made["design"], simulator.resolve_noise(design.shape).draw(num, rng)
+    parameters, noise = experiments.draw(simulator, experiments.shaped_like(design), num, rng)
+    over_space = over_space or design.is_adaptive
+    return parameters, design.sample(num, rng) if over_space else experiments.lifted(design), noise
 
 
 def _simulate(simulator, design, noise_shape, num, seed):

@@ -6,8 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbed.backend import errors
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
+from kerasbed.policies.histories import checked_history
 
 
 def checked(
@@ -42,6 +44,51 @@ def checked(
         if len(leaf) not in (1, len(outcome)):
             raise ValueError(f"{len(leaf)} designs were given for {len(outcome)} outcomes; pass one, or one for each.")
     return outcome, design
+
+
+def checked_histories(
+    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], policy: Any
+) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
+    """Outcomes (datasets, t, *shape) and designs (datasets, t, *shape) of histories of t measurements.
+
+    Args:
+        conditions: {"outcome": ..., "design": ...}; a single history needs no leading axis.
+        outcome_shape: (T, *shape) of T measurements, the most that there can be.
+        policy: `kerasbed.policies.AdaptiveDesign`.
+
+    Raises:
+        HistoryError: keys, shapes or lengths do not fit, or designs lie outside the space.
+        ValueError: entries are masked, NaN, infinite or no numbers.
+    """
+    if set(conditions) != {"outcome", "design"}:
+        raise errors.HistoryError(
+            f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' were expected: a policy measures "
+            "every data set at designs of its own. Pass the designs that were executed."
+        )
+    asked: Mapping[str, Any] = conditions
+    outcome = _with_datasets(finite_values(asked["outcome"], "outcome"), outcome_shape[1:])
+    if not outcome.size:
+        raise errors.HistoryError(
+            f"outcome holds no measurement: its shape is {outcome.shape}. Before the first measurement the posterior "
+            "is the prior: use simulator.prior.sample."
+        )
+    shape, given = policy.single.shape, asked["design"]
+    if isinstance(shape, dict):
+        design: Any = {name: _with_datasets(finite_values(given[name], name), part) for name, part in shape.items()}
+    else:
+        design = _with_datasets(finite_values(given, "design"), shape)
+    checked_history(policy, {"design": design, "outcome": outcome})
+    if outcome.shape[2:] != tuple(outcome_shape[1:]):
+        raise errors.HistoryError(
+            f"outcome has shape {outcome.shape}, but (datasets, measurements, "
+            f"{', '.join(map(str, outcome_shape[1:]))}) was expected."
+        )
+    return outcome, design
+
+
+def _with_datasets(values, shape):
+    """A single history, (t, *shape), gets a leading axis."""
+    return values[None] if values.ndim == len(shape) + 1 else values
 
 
 def of_dataset(design: np.ndarray | dict[str, np.ndarray], row: int) -> np.ndarray | dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from kerasbed.callbacks import DesignHistory, EpochTeller
 from kerasbed.designs import Design
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
-from kerasbed.model import checks, gradient_choice, optimizers, ranking, saving, training_data
+from kerasbed.model import checks, gradient_choice, optimizers, policy_start, ranking, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.diagnosis import verdict
@@ -31,10 +31,12 @@ from kerasbed.model.estimates import Inference
 from kerasbed.model.landscape import Landscape
 from kerasbed.model.steps import StepGuard
 from kerasbed.networks import flows
+from kerasbed.networks.encoding import has_histories
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
 from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets, experiments, files, pairs
+from kerasbed.simulators.sequence import lifted
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
@@ -48,8 +50,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     Args:
         simulator: `kerasbed.Simulator`.
-        design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`.
-        objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`.
+        design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`; or a policy of `kerasbed.policies`,
+            beside a simulator of one measurement.
+        objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`, for a policy where there is a likelihood
+            `kerasbed.objectives.PriorContrastive()`.
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
@@ -117,6 +121,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
         checks.check_kinds(simulator, design, objective)
+        if design.is_adaptive:
+            simulator = lifted(simulator, design.length)
+            if objective is None and simulator.has_likelihood:
+                objective = objectives.PriorContrastive(name="objective")
         self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
         self.starts_table = None
         self.simulator = simulator
@@ -147,10 +155,12 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     def _set_up(self, outcome_shape):
         self.outcome_shape = tuple(outcome_shape)
+        self.design.setup(self.simulator, self.outcome_shape)
         simulator = pairs.with_direct_pairs(self.simulator) if self.direct_pairs else self.simulator
         self.objective.setup(simulator, self.design, self.outcome_shape)
         if self.fitted_posterior is not None:
-            self.fitted_posterior.setup(self.simulator, self.design.space, self.outcome_shape)
+            adaptive = has_histories(self.design)
+            self.fitted_posterior.setup(self.simulator, self.design.space, self.outcome_shape, adaptive)
             self.fitted_posterior.freeze()
 
     def _set_up_by_pilot(self):
@@ -167,12 +177,16 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             self._set_up_from(*finite)
 
     def _set_up_from(self, parameters, outcome):
-        if self.objective.needs_likelihood and self.simulator.has_likelihood:
+        if self.objective.needs_likelihood and self.simulator.has_likelihood and not self.design.is_adaptive:
             self.direct_pairs = self._needs_direct_pairs()
+        is_prepared = self.design.is_adaptive and self.design.outcome_shape is not None
         self._set_up(outcome.shape[1:])
+        if not is_prepared:  # a policy that was trained stays as it is
+            self.design.adapt(outcome)
+            policy_start.start(self.simulator, self.design, self.seed)
         scores = self.gradient == "score" if self.paths is None else self.paths.uses_likelihood
         if self.objective.needs_likelihood or scores:
-            check_likelihood(self.simulator, self.design)
+            check_likelihood(*checks.one_design(self.simulator, self.design))
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
             self.objective.adapt(parameters, outcome)
@@ -239,6 +253,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         optimizer: str | keras.optimizers.Optimizer | None = None,
         design_optimizer: str | keras.optimizers.Optimizer | None = None,
         steps_per_execution: int | None = None,
+        policy_optimizer: str | keras.optimizers.Optimizer | None = None,
         **kwargs: Any,
     ) -> None:
         """Configure training; every argument has a default.
@@ -246,7 +261,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         Args:
             optimizer: Keras optimizer (or its name) of the networks; default Adam at 2e-3, decayed over the planned
                 steps of every `fit`.
-            design_optimizer: of the design's unconstrained coordinates; default Adam at 0.1, decayed likewise.
+            design_optimizer: of the design's unconstrained coordinates; default Adam at 0.1, decayed likewise, and for
+                the static sequence of a policy like `policy_optimizer`.
+            policy_optimizer: of a policy's networks; default `optimizer` where that is given, else Adam at 3e-3 with
+                beta_2 = 0.98, after 100 steps of growing rate decayed likewise. Their gradient is cut to norm 1.
             steps_per_execution: steps handed to the device at once; None chooses for the backend.
             **kwargs: `jit_compile`, `run_eagerly` and what else `keras.Model.compile` takes.
 
@@ -256,7 +274,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> [type(optimizer).__name__ for optimizer in other.optimizer.optimizers]
             ['Adam', 'SGD']
         """
-        optimizer = optimizers.default_optimizers(optimizer, design_optimizer)
+        of_policy = self.design.is_adaptive
+        optimizer = optimizers.default_optimizers(optimizer, design_optimizer, policy_optimizer, of_policy)
         self.chooses_fusion = steps_per_execution is None
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         self.__dict__["_loss_tracker"] = metrics.FiniteMean(name="loss")  # in the place of Keras' own, which tracks it
@@ -356,7 +375,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             **kwargs,
         )
         self.fits += 1
-        if self.design.explores:
+        if self.design.explores and not self.design.is_adaptive:
             self.starts_table = ranking.rank(self.study, repeat=self.fits)
         self._warn_over_budget()
         self.diagnosis = None
@@ -375,11 +394,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     ) -> keras.callbacks.History:
         """Train an amortised posterior at the current design, which stays fixed; `sample` and `log_prob` then use it.
 
-        For objectives that hold no posterior network, and for one with a finer network than the design needed.
+        For objectives that hold no posterior network, and for one with a finer network than the design needed. Of a
+        policy, which stays fixed as well, it is the posterior after every number of measurements, trained on rollouts.
 
         Args:
             network: as for `kerasbed.objectives.BarberAgakov`; default `kerasbed.networks.AutoregressiveMixture` for up
-                to eight continuous parameters, which follows several modes and rings.
+                to eight continuous parameters, which follows several modes and rings; for a policy
+                `kerasbed.networks.GaussianMixture`.
             summary_network: as for `kerasbed.objectives.BarberAgakov`.
             **fit_arguments: epochs, steps_per_epoch, batch_size and what else `fit` takes.
 
@@ -397,7 +418,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
             (1, 100, 2)
         """
-        if network is None:
+        if network is None and not has_histories(self.design):
             network = flows.default_refit(self.simulator.prior if self.target is None else self.target)
         objective = objectives.BarberAgakov(network, summary_network, name="objective")
         refit = DesignModel(
@@ -447,14 +468,14 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     @property
     @backend.simulates
     def reached_cost(self) -> float:
-        """What the current design costs, in the units of `cost`.
+        """What the current design costs, in the units of `cost`; of a policy the mean over experiments.
 
         Raises:
             ValueError: the model was built without a cost.
         """
         if self.cost is None:
             raise ValueError("This model has no cost; build it with DesignModel(..., cost=fn, budget=...).")
-        return float(self.cost.of(keras.tree.map_structure(lambda v: v[None], self.design.numpy()))[0])
+        return float(np.mean(self.cost.of(checks.current_designs(self.simulator, self.design, self.seed))))
 
     def _warn_over_budget(self):
         if self.cost is None or self.cost.budget is None:

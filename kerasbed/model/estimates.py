@@ -3,25 +3,33 @@
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend.validation import checked, integer_seed, positive_integer, several
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.eig import certificate, learned_bound, reliability
+from kerasbed.eig.brackets import bracket
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.importance_bounds import importance
-from kerasbed.eig.nested_bounds import bracket
+from kerasbed.eig.rollouts import is_policy
 from kerasbed.eig.study import Study
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
 from kerasbed.objectives import BarberAgakov
 
+NUM_SAMPLES = 4096  # experiments of an estimate at one design
+POSTERIOR_DRAWS = 64  # for each of them
 INNER_PRIOR_DRAWS = 16_384  # at least so many for bounds from draws of the prior
 
 
 class Inference(backend.KerasModel):
     """What a `DesignModel` says about the EIG at its design; NumPy in and out, and all else is in its `study`."""
 
-    @checked(num_samples=several, seed=integer_seed, num_inner=positive_integer)
+    @checked(num_samples=optional(several), seed=integer_seed, num_inner=optional(positive_integer))
     @backend.simulates
-    def estimate_eig(self, num_samples: int = 4096, seed: int = 0, *, num_inner: int = 64) -> EIGEstimate:
+    def estimate_eig(
+        self, num_samples: int | None = None, seed: int = 0, *, num_inner: int | None = None, method: str | None = None
+    ) -> EIGEstimate:
         """The EIG at the current design, from fresh draws, by the best means that the simulator allows.
+
+        Of a policy with a likelihood: `kerasbed.eig.bracket` over its rollouts, exact by a grid for one parameter,
+        by annealed chains for several.
 
         With a likelihood and a trained posterior network: bounds from both sides by its importance samples,
         `kerasbed.eig.importance_bounds`. With a likelihood and an objective that holds no posterior, or a target by
@@ -30,10 +38,11 @@ class Inference(backend.KerasModel):
         failed ones are left out of it and counted.
 
         Args:
-            num_samples: number of simulated experiments.
+            num_samples: number of simulated experiments; default 4,096, for a policy that of `kerasbed.eig.bracket`.
             seed: integer.
-            num_inner: draws of the posterior for each experiment, for the bounds from both sides; of the prior at least
-                16,384.
+            num_inner: draws of the posterior for each experiment, for the bounds from both sides, default 64; of the
+                prior at least 16,384. For a policy draws of the prior, whose bounds stand beside the others.
+            method: "annealed", "contrastive", "posterior" or "grid" asks for that bracket; see `kerasbed.eig.bracket`.
 
         Returns:
             `EIGEstimate` with standard errors; its `method` says how it was found. Where what is learned has no
@@ -51,7 +60,7 @@ class Inference(backend.KerasModel):
             >>> estimate.lower - 4 * estimate.lower_se < 0.5 * np.log(8.25) < estimate.upper + 4 * estimate.upper_se
             True
         """
-        return best_estimate(self.study, num_samples, seed, num_inner)
+        return best_estimate(self.study, num_samples, seed, num_inner, method)
 
     @checked(num_samples=positive_integer, seed=integer_seed)
     @backend.simulates
@@ -81,9 +90,14 @@ class Inference(backend.KerasModel):
         return learned_bound.contributions_at(self.study, designs, num_samples, seed)
 
 
-def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> EIGEstimate:
+def best_estimate(
+    study: Study, num_samples: int | None, seed: int, num_inner: int | None, method: str | None = None
+) -> EIGEstimate:
     """The EIG at a study's design, by the best means that it allows; see `Inference.estimate_eig`."""
     posterior = study.posterior
+    if method is not None or (is_policy(study.design) and study.simulator.has_likelihood and study.target is None):
+        return _bracketed(study, num_samples, seed, num_inner, method)
+    num_samples, num_inner = num_samples or NUM_SAMPLES, num_inner or POSTERIOR_DRAWS
     if study.leaves_out:  # the weights of failed outcomes are not known: the objective's bound of the others
         warn_untrained(study.objective.posterior, "estimate_eig")
         warn_outside_region(study, study.objective.posterior)
@@ -102,6 +116,20 @@ def best_estimate(study: Study, num_samples: int, seed: int, num_inner: int) -> 
     warn_untrained(posterior, "estimate_eig")
     warn_outside_region(study, posterior)
     return learned_bound.estimate(_asking_the_fitted(study), num_samples, seed)
+
+
+def _bracketed(study, num_samples, seed, num_inner, method):
+    """The bracket that was asked for, or that of a policy."""
+    if study.target is not None and method != "contrastive":
+        raise ValueError(
+            f"method={method!r} is about all parameters, but this model has a target; use method='contrastive', or "
+            "leave method= out."
+        )
+    if method == "posterior" and study.posterior is None:
+        raise ValueError("method='posterior' needs a posterior network; train one with model.fit_posterior() first.")
+    given = {"target": study.target, "posterior": study.posterior}
+    design, simulator = study.design, study.simulator
+    return bracket(simulator, design, num_samples, num_inner, seed, method=method, check=False, **given)
 
 
 def _asking_the_fitted(study) -> Study:

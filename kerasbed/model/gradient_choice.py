@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops, tree
 
-from kerasbed import backend
+from kerasbed import backend, designs
 from kerasbed.backend import errors
 from kerasbed.designs import Design
 from kerasbed.designs.space import Space
@@ -18,6 +18,7 @@ from kerasbed.model.open_paths import any_of, everything
 from kerasbed.model.segments import Segments
 from kerasbed.objectives import gradients
 from kerasbed.objectives.paths import Paths
+from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import Simulator
 
 GRADIENTS = ("auto", "reparameterization", "score")
@@ -45,6 +46,8 @@ def choose(gradient: str, simulator: Simulator, space: Design, noise_shape: tupl
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient is {gradient!r}, but one of {GRADIENTS} was expected.")
+    if space.is_adaptive:
+        return _of_policy(gradient, simulator, space)
     if gradient == "auto":
         found = _automatic(simulator, space, noise_shape)
     elif gradient == "reparameterization":
@@ -54,6 +57,20 @@ def choose(gradient: str, simulator: Simulator, space: Design, noise_shape: tupl
     if found.gradient == "score":
         _check_scores(simulator, space)
     return found
+
+
+def _of_policy(gradient, simulator, policy) -> Choice:
+    """The way of a policy: scores of whole histories wherever one measurement has them for any entry of its design."""
+    if not policy.trainable:
+        return Choice("reparameterization")
+    one, design = Sequence(simulator.single, 1), designs.Sequence(policy.single, 1)
+    if gradient != "score":
+        found = choose(gradient, one, design, one.resolve_noise_shape(design.shape))
+        if found.gradient == "reparameterization":
+            return found
+    if not simulator.has_likelihood:
+        gradient_words.refuse_scores(simulator.single)
+    return Choice("score")
 
 
 def _automatic(simulator, space, noise_shape) -> Choice:
@@ -152,18 +169,8 @@ def _choices(space) -> Any:
 
 
 def _check_scores(simulator, space):
-    name = type(simulator).__name__
     if not simulator.has_likelihood:
-        raise ValueError(
-            f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, "
-            "design), which score-function gradients need. Define it, or write outcome with smooth keras.ops. "
-            f"{gradient_words.DISCRETE_CURE}"
-        )
-    if not space.is_static:
-        raise ValueError(
-            f"Score-function gradients are for static designs, but {type(space).__name__} measures in its own way; "
-            "write outcome with smooth keras.ops and use gradient='reparameterization'."
-        )
+        gradient_words.refuse_scores(simulator)
     if simulator.outcome_space() is not None:
         _check_coverage(simulator, space)
 

@@ -1,11 +1,12 @@
 """What is said of an outcome through which the design's gradient does not pass, and what to change."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from kerasbed.model import checks, open_paths
 from kerasbed.model.segments import Segments
+from kerasbed.simulators.simulator import Simulator
 
 MOST_NAMED = 4  # entries in a message
 DISCRETE_CURE = (
@@ -85,3 +86,12 @@ def _entry(name, place) -> str:
 
 def _listed(names) -> str:
     return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+def refuse_scores(simulator: Simulator) -> NoReturn:
+    """Raise ValueError: scores were to be taken, and there is no likelihood."""
+    name = type(simulator).__name__
+    raise ValueError(
+        f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, design), "
+        f"which score-function gradients need. Define it, or write outcome with smooth keras.ops. {DISCRETE_CURE}"
+    )

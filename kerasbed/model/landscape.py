@@ -22,6 +22,7 @@ from kerasbed.backend.validation import checked, count_or_values, integer_seed, 
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig import learned_bound
+from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.eig.study import Study, without_auxiliary
 from kerasbed.model import comparisons, ranking
 from kerasbed.model.training_region import warn_untrained
@@ -91,6 +92,7 @@ class Landscape(backend.KerasModel):
 
 def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, seed: int) -> pd.DataFrame:
     """The bound at many designs; see `Landscape.eig_landscape`."""
+    refuse_policy(study.design, "eig_landscape", "kb.eig.compare(simulator, [policy, ...])")
     warn_untrained(study.objective.posterior, "eig_landscape")
     values = _designs(study.design, designs, seed)
     if study.objective.posterior is not None:
@@ -104,6 +106,7 @@ def compare(study: Study, designs: int | np.ndarray | dict, num_samples: int, se
 def climb(study: Study, starts: int | np.ndarray | dict, steps: int, num_samples: int, seed: int) -> pd.DataFrame:
     """Climb the landscape from several designs; see `Landscape.ascend`."""
     space = study.design
+    refuse_policy(space, "ascend", "model.fit(), which learns the policy, and kb.eig.compare for several")
     if space.is_discrete:
         raise ValueError(
             f"{space!r} is discrete, so its landscape has no slope; compare designs with eig_landscape(...)."

@@ -15,6 +15,8 @@ DESIGN_RATE = 1e-1
 KNOWN = tuple(
     getattr(keras.optimizers, name) for name in ("SGD", "Adam", "AdamW", "Nadam", "Adamax", "Adagrad", "Lion")
 )
+POLICY_RATE, POLICY_BETA, POLICY_WARMUP = 3e-3, 0.98, 100  # of Adam, and its steps of growing rate
+STATIC_RATE = 3e-3  # of the static sequence that a policy's networks correct
 POLICY_NORM = 1.0  # the largest norm of a gradient of a policy's networks, which learn through whole experiments
 
 
@@ -26,15 +28,19 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
         rate: largest learning rate.
         warmup: fraction of the plan over which the rate grows from zero.
         start, steps: first step of the plan and its length; set by `fit`.
+        warmup_steps: the same as a number of steps, of at most half the plan.
     """
 
-    def __init__(self, rate: float, warmup: float = 0.0, start: int = 0, steps: int | None = None):
+    def __init__(
+        self, rate: float, warmup: float = 0.0, start: int = 0, steps: int | None = None, warmup_steps: int = 0
+    ):
         super().__init__()
         if not math.isfinite(rate):
             raise ValueError(f"rate is {rate}, but a finite learning rate was expected.")
         if not 0.0 <= warmup < 1.0:
             raise ValueError(f"warmup is {warmup}, but a fraction of the plan in [0, 1) was expected.")
         self.rate, self.warmup, self.start, self.steps = float(rate), float(warmup), int(start), steps
+        self.warmup_steps = int(warmup_steps)
 
     def plan(self, start: int, steps: int) -> None:
         """Follow the schedule from step `start` over `steps` steps."""
@@ -49,17 +55,19 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
         if self.steps is None:
             return self.rate
         done = ops.clip((ops.cast(step, "float32") - self.start) / self.steps, 0.0, 1.0)
-        decay = 0.5 * (1.0 + ops.cos(math.pi * ops.clip((done - self.warmup) / (1.0 - self.warmup), 0.0, 1.0)))
-        growth = ops.minimum(done / self.warmup, 1.0) if self.warmup else 1.0
+        warmup = max(self.warmup, min(self.warmup_steps / self.steps, 0.5))
+        decay = 0.5 * (1.0 + ops.cos(math.pi * ops.clip((done - warmup) / (1.0 - warmup), 0.0, 1.0)))
+        growth = ops.minimum(done / warmup, 1.0) if warmup else 1.0
         return self.rate * growth * decay
 
     def get_config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "warmup": self.warmup, "start": self.start, "steps": self.steps}
+        names = ("rate", "warmup", "start", "steps", "warmup_steps")
+        return {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("kerasbed")
 class DesignOptimizer(keras.optimizers.MultiOptimizer):
-    """Two optimizers, one for networks and one for the design, behind one interface.
+    """Optimizers for networks, for the design and for a policy's networks, behind one interface.
 
     It selects the design's variables by their exact paths, negates the gradients of variables that descend, cuts those
     of a policy's networks to a largest norm, and leaves all weights and slots untouched at a step whose gradients,
@@ -68,22 +76,29 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     Args:
         optimizer: Keras optimizer of the networks.
         design_optimizer: Keras optimizer of the design.
+        policy_optimizer: Keras optimizer of a policy's networks; None: that of all networks.
     """
 
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
         design_optimizer: keras.optimizers.Optimizer,
+        policy_optimizer: keras.optimizers.Optimizer | None = None,
         name: str = "design_optimizer",
     ):
         super().__init__(lambda variable: self._select(variable), name=name)
         self.network_optimizer, self.design_optimizer = optimizer, design_optimizer
+        self.policy_optimizer = optimizer if policy_optimizer is None else policy_optimizer
         self._design_paths = self._descending_paths = self._policy_paths = frozenset()
         self._pure = False  # inside stateless_apply, which has made the choice between old and new values
         self._inner_optimizers.extend([optimizer, design_optimizer])
+        if policy_optimizer is not None:
+            self._inner_optimizers.append(policy_optimizer)
 
     def _select(self, variable):
-        return self.design_optimizer if variable.path in self._design_paths else self.network_optimizer
+        if variable.path in self._design_paths:
+            return self.design_optimizer
+        return self.policy_optimizer if variable.path in self._policy_paths else self.network_optimizer
 
     def attach(
         self,
@@ -196,16 +211,24 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
+        own = self.policy_optimizer is not self.network_optimizer
         return {
             "optimizer": serialize(self.network_optimizer),
             "design_optimizer": serialize(self.design_optimizer),
+            "policy_optimizer": serialize(self.policy_optimizer) if own else None,
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         deserialize = keras.saving.deserialize_keras_object
-        return cls(deserialize(config["optimizer"]), deserialize(config["design_optimizer"]), config["name"])
+        own = config.get("policy_optimizer")
+        return cls(
+            deserialize(config["optimizer"]),
+            deserialize(config["design_optimizer"]),
+            deserialize(own) if own else None,
+            name=config["name"],
+        )
 
 
 def _squared_norm(tensors):
@@ -217,28 +240,42 @@ def _squared_norm(tensors):
 
 
 def default_optimizers(
-    optimizer: str | keras.optimizers.Optimizer | None, design_optimizer: str | keras.optimizers.Optimizer | None
+    optimizer: str | keras.optimizers.Optimizer | None,
+    design_optimizer: str | keras.optimizers.Optimizer | None,
+    policy_optimizer: str | keras.optimizers.Optimizer | None = None,
+    of_policy: bool = False,
 ) -> DesignOptimizer:
     """The optimizer for `DesignModel.compile`: Keras optimizers, their names, or None for the defaults.
 
+    Args:
+        optimizer, design_optimizer, policy_optimizer: see there.
+        of_policy: whether a policy is learned, whose networks have a default of their own.
+
     Raises:
-        TypeError: a multi-optimizer was passed as one of the two.
+        TypeError: a multi-optimizer was passed as one of them.
     """
     if isinstance(optimizer, DesignOptimizer):
         return optimizer
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer) or isinstance(
-        design_optimizer, keras.optimizers.MultiOptimizer
-    ):
+    given = (optimizer, design_optimizer, policy_optimizer)
+    if any(isinstance(one, keras.optimizers.MultiOptimizer) for one in given):
         raise TypeError(
-            "compile got a MultiOptimizer, but it builds one itself: pass optimizer= for the networks and "
-            "design_optimizer= for the design."
+            "compile got a MultiOptimizer, but it builds one itself: pass optimizer= for the networks, "
+            "design_optimizer= for the design and policy_optimizer= for a policy's networks."
         )
+    if policy_optimizer is not None:
+        policy_optimizer = keras.optimizers.get(policy_optimizer)
+    elif of_policy and optimizer is None:
+        policy_optimizer = _of_policies(POLICY_RATE)
     network = (
         keras.optimizers.Adam(PlannedDecay(NETWORK_RATE)) if optimizer is None else keras.optimizers.get(optimizer)
     )
-    design = (
-        keras.optimizers.Adam(PlannedDecay(DESIGN_RATE))
-        if design_optimizer is None
-        else keras.optimizers.get(design_optimizer)
-    )
-    return DesignOptimizer(network, design)
+    if design_optimizer is not None:
+        design = keras.optimizers.get(design_optimizer)
+    else:
+        design = _of_policies(STATIC_RATE) if of_policy else keras.optimizers.Adam(PlannedDecay(DESIGN_RATE))
+    return DesignOptimizer(network, design, policy_optimizer)
+
+
+def _of_policies(rate):
+    """Gradients through whole experiments change their size as a policy learns: a short memory of their squares."""
+    return keras.optimizers.Adam(PlannedDecay(rate, warmup_steps=POLICY_WARMUP), beta_2=POLICY_BETA)

@@ -116,7 +116,7 @@ def _minus_mean(terms, space, u, draws):
 def _contrastive(study) -> Study:
     """The study with the prior contrastive bound for its objective, one that the study's own objective keeps."""
     width = 1 if study.simulator.has_pairwise_product else int(np.prod(study.outcome_shape))
-    rows = DRAWS * gradients.rows_per_draw(study.gradient, study.simulator)
+    rows = DRAWS * gradients.rows_per_draw(study.gradient, study.simulator, study.design)
     count = max(PAIRS // (rows * width), LEAST_CONTRASTS)
 
     def make():

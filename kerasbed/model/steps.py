@@ -142,7 +142,7 @@ def _of_outcome(model) -> str:
     """Entries of the design in which the outcome has no finite derivative, where it is finite itself."""
     simulator, design = model.simulator, model.design
     given = checks.draws_at(simulator, design, DRAWS, model.seed)
-    values = tree.map_structure(lambda leaf: np.repeat(leaf, DRAWS, axis=0), given[1])
+    values = tree.map_structure(lambda leaf: np.resize(leaf, (DRAWS, *leaf.shape[1:])), given[1])
 
     def of_row(values, parameters, noise):
         return ops.sum(ops.reshape(simulator.measure(parameters, values, noise), (DRAWS, -1)), axis=1)
@@ -202,5 +202,7 @@ def _listed(names) -> str:
 
 def _shown(design) -> str:
     """The current design as text."""
+    if design.is_adaptive:
+        return f"designs of {type(design).__name__}"
     shown = tree.map_structure(lambda v: np.array2string(v, precision=4, threshold=12), design.numpy())
     return f"the design {shown}"

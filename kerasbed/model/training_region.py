@@ -5,7 +5,8 @@ import numpy as np
 from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.eig.study import Study
-from kerasbed.networks.posterior import FIT_AGAIN, Posterior
+from kerasbed.networks.posterior import Posterior
+from kerasbed.networks.region import FIT_AGAIN
 
 # Adam moves a weight by about its rate a step, at most: in fewer steps at 2e-3 none has moved by its own initial size,
 # sqrt(2 / 64) = 0.18 in a layer of 64 units.
@@ -36,7 +37,7 @@ def warn_outside_region(study: Study, posterior: Posterior | None, design: np.nd
     The one chosen among designs that were learned at once may be far from most of what the network saw.
     """
     fitted = posterior is not study.objective.posterior
-    if posterior is None or (design is None and not fitted and study.design.explores):
+    if posterior is None or posterior.layout is not None or (design is None and not fitted and study.design.explores):
         return
     with backend.no_gradients():
         design = study.design() if design is None else backend.cast(design)

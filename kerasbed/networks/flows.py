@@ -9,6 +9,7 @@ from keras import ops
 from kerasbed.backend import errors
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.networks.autoregressive import AutoregressiveMixture
+from kerasbed.networks.gaussian_mixture import GaussianMixture
 from kerasbed.networks.initializers import NumpyHeNormal
 
 WITHOUT_DENSITY = (
@@ -71,9 +72,19 @@ def default_refit(prior: Any) -> bf.networks.InferenceNetwork | None:
     return AutoregressiveMixture() if several else AutoregressiveMixture(components=COMPONENTS_OF_ONE)
 
 
+def default_of_histories(prior: Any) -> bf.networks.InferenceNetwork | None:
+    """The network for the parameters of a prior given what a policy measured; None: that of other designs.
+
+    A mixture of Gaussians, whose components are found once for a history: policies are certified by thousands of draws
+    for each of thousands of histories.
+    """
+    continuous = None if prior.branches else prior.continuous
+    return None if continuous is None or continuous.dim > MOST_AUTOREGRESSIVE else GaussianMixture()
+
+
 def auxiliary_dim(network: bf.networks.InferenceNetwork, dim: int) -> int:
     """Auxiliary coordinates that a network needs beside `dim`: a coupling flow splits its coordinates in two."""
-    return int(dim == 1 and not isinstance(network, AutoregressiveMixture))
+    return int(dim == 1 and not isinstance(network, AutoregressiveMixture | GaussianMixture))
 
 
 def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequential:

@@ -26,6 +26,7 @@ from kerasbed import backend
 from kerasbed.backend import Tensor, numerics
 from kerasbed.networks import flows
 from kerasbed.networks.classifier import Classifier
+from kerasbed.networks.gaussian_mixture import GaussianMixture
 from kerasbed.networks.scaling import Standardize
 
 AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
@@ -106,7 +107,10 @@ class Head(keras.layers.Layer):
     def adapt(self, parameters: Mapping[str, np.ndarray | Tensor]) -> None:
         """Fix the standardisation from pilot draws, dict of (num, d)."""
         if self.continuous is not None:
-            self.standardize_parameters.adapt(self.continuous.coordinates(parameters))
+            coordinates = self.continuous.coordinates(parameters)
+            if isinstance(self.network, GaussianMixture):
+                coordinates = self.network.alike(coordinates)
+            self.standardize_parameters.adapt(coordinates)
         for branch in self.branches:
             branch.adapt(parameters)
 

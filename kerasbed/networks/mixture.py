@@ -83,6 +83,16 @@ def normal_score(z: Tensor, mixture: Mixture) -> Tensor:
     return sign * (root + _newton_step(root, log_normal_cdf, _log_normal, target))
 
 
+def implicit_gradient(z: Tensor, mixture: Mixture) -> Tensor:
+    """Draws z (...,) of the mixture, however they were made, with the gradient -dF/f in its components."""
+    z = ops.stop_gradient(z)
+    upper = ops.stop_gradient(mixture.log_cdf(z)) > float(-numerics.LOG_2)
+    sign = ops.where(upper, -ops.ones_like(z), ops.ones_like(z))
+    mixture = mixture.mirrored(sign)
+    step = _newton_step(sign * z, mixture.log_cdf, mixture.log_density, ops.stop_gradient(mixture.log_cdf(sign * z)))
+    return z + sign * (step - ops.stop_gradient(step))
+
+
 def _log_normal(x):
     return -0.5 * (ops.square(x) + numerics.LOG_2PI)
 

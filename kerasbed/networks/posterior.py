@@ -13,35 +13,28 @@ import numpy as np
 from keras import ops
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, errors
+from kerasbed.backend import Tensor
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
+from kerasbed.networks import flows, many_draws
 from kerasbed.networks.classifier import Classifier
-from kerasbed.networks.encoding import beside
+from kerasbed.networks.encoding import HistoryLayout, beside, history_summary
 from kerasbed.networks.head import Head
+from kerasbed.networks.region import TrainedRegion
 from kerasbed.networks.scaling import Standardize
 
-REGION_DECAY = 0.99  # memory of the designs seen in training: the last few hundred steps
-REGION_TOLERANCE = 0.05  # of an encoded design, whose space spans about [-1, 1]
 ROWS_PER_CALL = 2**16
-
-TRAIN_THERE = (
-    "Train at it: model.design.assign(executed), then model.fit with trainable=False, or train on designs drawn over "
-    "the space with SimulatorDataset(..., designs='space')."
-)
-FIT_AGAIN = (
-    "model.fit_posterior() had trained it at the design of that time, which a later fit or assign has moved unless "
-    "another one was asked for: call model.fit_posterior() again."
-)
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Posterior(keras.layers.Layer):
+class Posterior(TrainedRegion, keras.layers.Layer):
     """q(theta | y, xi) around a BayesFlow network with a tractable density.
 
     Args:
-        network: a BayesFlow inference network; default `kerasbed.networks.flows.default_network`.
-        summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features).
+        network: a BayesFlow inference network; default `kerasbed.networks.flows.default_network`, of a policy's
+            histories `default_of_histories`.
+        summary_network: optional BayesFlow summary network for set- or time-shaped outcomes, (set, features); of a
+            policy's histories by default `kerasbed.networks.history.HistoryNetwork`.
         classifier: Keras layer, (batch, width) to (batch, features), for discrete parameters; default a small network.
         head: `kerasbed.networks.head.Head` in place of network and classifier.
         heavy_tails: whether outcomes have heavy tails; None: as `adapt` finds them.
@@ -58,28 +51,41 @@ class Posterior(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.head = Head(network, classifier, name="head") if head is None else head
-        self.summary_network = summary_network
+        self.summary_network: Any = summary_network
         self.given_heavy_tails = heavy_tails
         self.target = None
+        self.layout: HistoryLayout | None = None  # of a policy's histories
 
-    def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int]) -> None:
-        """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing."""
+    def setup(self, simulator: Any, space: Space, outcome_shape: Sequence[int], adaptive: bool = False) -> None:
+        """Create every weight for a problem. Runs outside `fit`: BayesFlow's layers cannot be built while tracing.
+
+        Args:
+            simulator, space, outcome_shape: of the problem.
+            adaptive: whether a policy measures, so that it is histories of any length that are read.
+        """
         if self.built:
             return
         self.simulator, self.space = simulator, space
         self.prior = simulator.prior if self.target is None else self.target
         self.outcome_shape = tuple(outcome_shape)
+        self.layout = HistoryLayout(space, self.outcome_shape) if adaptive else None
         self.standardize_outcome = Standardize(
-            self.outcome_shape, heavy_tails=self.given_heavy_tails, name="standardize_outcome"
+            self.outcome_shape if self.layout is None else self.layout.outcome_shape,
+            heavy_tails=self.given_heavy_tails,
+            name="standardize_outcome",
         )
-        self.design_width = space.encoding_width()
-        width = self._build_summary() + self.design_width
+        self.design_width = space.encoding_width() if self.layout is None else self.layout.design_width
+        if self.layout is not None and self.head.network is None:
+            self.head.network = flows.default_of_histories(self.prior)
+        width = self._build_summary() + (self.design_width if self.layout is None else 0)
         self.head.setup(self.prior, width, self.compute_dtype)
         self._build_region()
         self.built = True
 
     def _build_summary(self) -> int:
-        """Build the summary network; returns the width of the encoded outcome."""
+        """Build the summary network; returns the width of what it gives, or else of the outcome."""
+        if self.layout is not None:
+            self.summary_network = history_summary(self.summary_network, self.simulator, self.layout)
         if self.summary_network is None:
             return int(np.prod(self.outcome_shape))
         elements = self.elements(
@@ -95,7 +101,7 @@ class Posterior(keras.layers.Layer):
         if self.target is not None:
             parameters = self.select(backend.to_tensor(parameters, backend.simulation_dtype()))
         self.head.adapt(parameters)
-        self.standardize_outcome.adapt(outcome)
+        self.standardize_outcome.adapt(outcome if self.layout is None else self.layout.one_by_one(outcome))
 
     def select(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What the posterior is about, of all parameters: {name: (batch, d)} -> {name: (batch, d)}."""
@@ -103,12 +109,14 @@ class Posterior(keras.layers.Layer):
 
     # -- encodings ---
 
-    def elements(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
-        """Standardised outcome as a set or series, (batch, set, features).
+    def elements(self, outcome: Tensor, design: Tensor | dict[str, Tensor], lengths: Tensor | None = None) -> Tensor:
+        """Standardised outcome as a set or series, (batch, set, features); of a policy, see `HistoryLayout`.
 
         Where the design has one row for each element of the set, an element carries its design's features: a
         permutation-invariant summary must know which setting produced which measurement.
         """
+        if self.layout is not None:
+            return self.layout(self.standardize_outcome, outcome, design, lengths, self.compute_dtype)
         z = ops.cast(self.standardize_outcome(outcome), self.compute_dtype)
         z = z if len(z.shape) > 2 else z[..., None]
         length = z.shape[1]
@@ -119,9 +127,27 @@ class Posterior(keras.layers.Layer):
             z = ops.concatenate([ops.reshape(z, (-1, length, int(np.prod(z.shape[2:])))), settings], axis=-1)
         return ops.reshape(z, (-1, length, int(np.prod(z.shape[2:]))))
 
-    def conditions(self, outcome: Tensor, design: Tensor | dict[str, Tensor], training: bool = False) -> Tensor:
-        """What the network is conditioned on, (batch, width)."""
+    def conditions(
+        self,
+        outcome: Tensor,
+        design: Tensor | dict[str, Tensor],
+        training: bool = False,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """What the network is conditioned on, (batch, width).
+
+        Args:
+            outcome: (batch, *outcome_shape); of a policy (batch, t, *shape of one), t measurements or fewer.
+            design: (1 or batch, *shape); of a policy (1 or batch, t, *shape of one).
+            training: whether the network learns from it.
+            lengths: (batch,), measurements of each history that were made; None: all that are there.
+        """
         design = as_condition(design)
+        if self.layout is not None:
+            histories = self.elements(outcome, design, lengths)
+            if training:
+                self._record_histories(histories)
+            return self.summary_network(histories, training=training)
         features = ops.cast(self.space.encode(design), self.compute_dtype)
         if training:
             self._record_region(features)
@@ -183,6 +209,14 @@ class Posterior(keras.layers.Layer):
         """Transform base samples N(0, I), (batch, base_dim), to parameters: dict of (batch, d)."""
         return self.head.sample(base, conditions)[0]
 
+    def log_prob_of_each(self, parameters: Mapping[str, Tensor], conditions: Tensor) -> Tensor:
+        """log q of n parameters for each data set: dict of (batch, n, d), (batch, width) -> (batch, n)."""
+        return many_draws.log_prob_of_each(self.head, parameters, conditions)
+
+    def draws_of_each(self, base: Tensor, conditions: Tensor) -> dict[str, Tensor]:
+        """n draws for each data set, (batch, n, d), of base samples N(0, I), (batch, n, base_dim); no gradient."""
+        return many_draws.draws_of_each(self.head, base, conditions)
+
     def sample_with_log_prob(
         self, base: Tensor, conditions: Tensor, training: bool = False
     ) -> tuple[dict[str, Tensor], Tensor]:
@@ -209,53 +243,6 @@ class Posterior(keras.layers.Layer):
             # weights were there.
             part.trainable = True
             part.trainable = False
-
-    # -- where it was trained ---
-
-    def _build_region(self):
-        width = (self.design_width,)
-        self.region_weight = self.add_weight(shape=(), initializer="zeros", trainable=False, name="region_weight")
-        self.region_mean = self.add_weight(shape=width, initializer="zeros", trainable=False, name="region_mean")
-        self.region_square = self.add_weight(shape=width, initializer="zeros", trainable=False, name="region_square")
-
-    def _record_region(self, features):
-        """Exponential moving moments of the encoded designs that the network has seen."""
-        features, keep = ops.stop_gradient(features), REGION_DECAY
-        self.region_weight.assign(keep * self.region_weight + (1.0 - keep))
-        self.region_mean.assign(keep * self.region_mean + (1.0 - keep) * ops.mean(features, axis=0))
-        self.region_square.assign(keep * self.region_square + (1.0 - keep) * ops.mean(ops.square(features), axis=0))
-
-    @property
-    def is_trained(self) -> bool:
-        return float(ops.convert_to_numpy(self.region_weight)) > 0.0
-
-    @property
-    def trained_steps(self) -> float:
-        """Steps that were taken in training, by the weight 1 - decay^n of what was seen; above 1,000 a lower bound."""
-        left = max(1.0 - float(ops.convert_to_numpy(self.region_weight)), REGION_DECAY**1000)
-        return float(np.log(left) / np.log(REGION_DECAY))
-
-    def warn_outside_region(self, design: Tensor, cure: str | None = None) -> None:
-        """Warn if designs (num, *shape) lie where the network was not trained; an untrained one was nowhere.
-
-        Args:
-            design: tensors in the user's units.
-            cure: what to do; None: train at them, or over the space.
-        """
-        if not self.is_trained:
-            return
-        weight = ops.convert_to_numpy(self.region_weight)
-        mean = ops.convert_to_numpy(self.region_mean) / weight
-        spread = np.sqrt(np.maximum(ops.convert_to_numpy(self.region_square) / weight - mean**2, 0.0))
-        features = ops.convert_to_numpy(self.space.encode(design))
-        distance = np.abs(features - mean)
-        if np.any(distance > 2.0 * spread + REGION_TOLERANCE):
-            errors.warn(
-                f"The executed design differs from those the posterior was trained at (by up to {distance.max():.3g} "
-                "in encoded units, where the space is about 2 wide); its posterior is an extrapolation. "
-                + (cure or TRAIN_THERE),
-                errors.OutOfTrainingWarning,
-            )
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

@@ -12,6 +12,12 @@ zero at the optimal q (it is a score) and is cut for a static design; see `keras
 For discrete parameters densities are probabilities, and the bound is that of a classifier; see
 `kerasbed.networks.classifier`.
 
+*Histories.* With a policy, y and xi are the T outcomes and designs of a rollout, h_T, and the bound is that of all of
+it. The same network is to give the posterior after any number of measurements, so that it is trained beside on
+histories that end early: to the bound's loss comes -E log q(theta | h_t), t uniform on 1..T-1, for every second rollout
+of a batch. These rows are held fixed: they teach the network, and what they are worth is part neither of the bound nor
+of the policy's gradient. The loss is the sum of two proper scores, each at its smallest at the posterior.
+
 The prior does not depend on xi or q, so ascent on L is descent on -E log q, the loss; the metric is L itself.
 
 References: Barber and Agakov (2003), eq. 3; Foster et al. (2019), eq. 12; Foster et al. (2020) for the joint ascent.
@@ -21,11 +27,15 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import keras
+import numpy as np
+from keras import ops, tree
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives.base import Objective
+
+LENGTHS = "lengths"  # the extra draw that says after how many measurements a history ends
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -35,8 +45,12 @@ class BarberAgakov(Objective):
     Args:
         network: a BayesFlow inference network with a tractable density, e.g. `bf.networks.CouplingFlow()`;
             default `kerasbed.networks.AutoregressiveMixture` for one continuous parameter, and a coupling flow sized to
-            the problem, `kerasbed.networks.default_flow`, for more.
-        summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features).
+            the problem, `kerasbed.networks.default_flow`, for more; with a policy
+            `kerasbed.networks.GaussianMixture`.
+        summary_network: optional BayesFlow summary network for outcomes of shape (set, features) or (time, features);
+            with a policy, of histories (measurements, outcome and design features and a 1), zeros where a measurement
+            was not made; by default `kerasbed.networks.HistoryNetwork`, or `RecurrentHistory` where the experiment has
+            a state.
         classifier: Keras layer, (batch, width) to (batch, features), below the probabilities of discrete parameters;
             default a network with two hidden layers.
 
@@ -64,12 +78,38 @@ class BarberAgakov(Objective):
         super().__init__(posterior or Posterior(network, summary_network, classifier, name="posterior"), **kwargs)
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
+        parameters, auxiliary = self.posterior.select(draws["parameters"]), batch.extra(draws, "auxiliary")
+        lengths = batch.extra(draws, LENGTHS) if training else None
+        if lengths is not None:
+            return self._log_q_of_all_lengths(parameters, auxiliary, outcome, design, lengths) - self._log_prior(draws)
         conditions = self.posterior.conditions(outcome, design, training=training)
-        auxiliary = batch.extra(draws, "auxiliary")
-        log_q = self.posterior.log_prob(
-            self.posterior.select(draws["parameters"]), conditions, auxiliary, training=training
-        )
+        log_q = self.posterior.log_prob(parameters, conditions, auxiliary, training=training)
         return log_q - self._log_prior(draws)
+
+    def _log_q_of_all_lengths(self, parameters, auxiliary, outcome, design, lengths):
+        """log q of whole histories, (rows,), with the gradient of log q of shorter ones beside it."""
+        rows = ops.shape(outcome)[0]
+        some = rows // 2
+
+        def with_some(leaf):
+            return ops.concatenate([leaf, ops.stop_gradient(leaf[:some])], axis=0)
+
+        whole = ops.full_like(lengths, float(self.posterior.layout.length))
+        lengths = ops.concatenate([whole, lengths[:some]], axis=0)
+        design = tree.map_structure(lambda leaf: ops.broadcast_to(leaf, (rows, *leaf.shape[1:])), design)
+        data = with_some(outcome), tree.map_structure(with_some, design)
+        conditions = self.posterior.conditions(*data, training=True, lengths=lengths)
+        parameters = {name: with_some(values) for name, values in parameters.items()}
+        auxiliary = None if auxiliary is None else with_some(auxiliary)
+        log_q = self.posterior.log_prob(parameters, conditions, auxiliary, training=True)
+        of_short = log_q[rows:] - ops.stop_gradient(log_q[rows:])  # zeros
+        return log_q[:rows] + ops.concatenate([of_short, ops.zeros_like(log_q[some:rows])], axis=0)
+
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        drawn, layout = super().extra_draws(num, rng), self.posterior.layout
+        if layout is None or layout.length == 1:
+            return drawn
+        return drawn | {LENGTHS: rng.integers(1, layout.length, num).astype("float64")}
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:
         """Minus the mean log density of the parameters."""

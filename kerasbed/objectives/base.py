@@ -1,17 +1,29 @@
 """What every EIG bound shares."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
+from kerasbed.networks.encoding import has_histories
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.priors.base import Parameters
 
 AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
+
+
+class Surrogate(NamedTuple):
+    """What is climbed in training where that is no bound itself, and the bound that is shown.
+
+    values: (rows,), whose gradient is taken.
+    bound: (rows,), constants; None where the values are the bound.
+    """
+
+    values: Tensor
+    bound: Tensor | None
 
 
 class Objective(keras.layers.Layer):
@@ -78,7 +90,7 @@ class Objective(keras.layers.Layer):
         self.simulator, self.space = simulator, design.space
         self.starts_of = design.starts_of  # the function alone: a layer would bring its weight along
         if self.posterior is not None:
-            self.posterior.setup(simulator, design.space, outcome_shape)
+            self.posterior.setup(simulator, design.space, outcome_shape, adaptive=has_histories(design))
         self.built = True
 
     def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
@@ -104,8 +116,8 @@ class Objective(keras.layers.Layer):
         """The largest value that the objective can take, whatever the EIG, from batches of `rows` draws."""
         return np.inf
 
-    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
-        """Contributions (batch,), whose mean is the bound."""
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Any:
+        """Contributions (batch,), whose mean is the bound; a `Surrogate` where training climbs something else."""
         raise NotImplementedError
 
     def loss(self, contributions: Tensor, draws: Mapping[str, Any]) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from kerasbed.backend import Tensor, batch
 from kerasbed.critics import Critic
 from kerasbed.designs import Design
+from kerasbed.networks.encoding import has_histories
 from kerasbed.objectives import failures, pool
 from kerasbed.objectives.base import Objective
 from kerasbed.priors.base import Parameters
@@ -31,7 +32,7 @@ class CriticObjective(Objective):
 
     def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
         super().setup(simulator, design, outcome_shape)
-        self.critic.setup(simulator, design.space, outcome_shape)
+        self.critic.setup(simulator, design.space, outcome_shape, adaptive=has_histories(design))
 
     def adapt(self, parameters: Parameters, outcome: np.ndarray) -> None:
         self.critic.adapt(parameters, outcome)

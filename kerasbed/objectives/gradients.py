@@ -23,9 +23,19 @@ Both score forms need a support of y that does not move with xi.
 With the design split into entries o that the outcome follows and entries c in which it jumps, y = outcome(theta, o, c,
 epsilon) is differentiated in o alone, and log p(y | theta, o, c) in c alone, with y held fixed there.
 
+*Histories.* A policy's outcomes decide its later designs. With every outcome held fixed, the score is that of the whole
+history, sum_t log p(y_t | theta, xi_t), in which xi_t depends on the policy and on held outcomes alone; choices that
+the policy makes add their own log probability.
+
 *Choices.* A choice k of a discrete space is drawn from a distribution pi_u that is learned. Where neither outcome nor
 likelihood follows a choice (a table is looked up), E_pi c has the derivative E[(c - b) d log pi_u(k)/du], with the same
 baseline, in place of the relaxation's; it needs no likelihood.
+
+*Histories.* A policy's design of look t follows from the outcomes before it. With all outcomes held fixed the history
+h = (xi_1, y_1, ..., xi_T, y_T) is a function of the policy's weights through the designs alone, its density
+prod_t p(y_t | theta, xi_t(h_<t)) is one of the outcomes, and the score of the whole history takes the place of log p.
+Outcomes are held before the policy reads them, so that no derivative takes a path through them. Choices of a discrete
+space are part of the history: prod_t pi(k_t | h_<t) is a factor of its density.
 
 References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for
 leave-one-out baselines; Foster et al. (2020), section on discrete outcomes, for both in designs.
@@ -42,7 +52,7 @@ from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.objectives import failures, pool
-from kerasbed.objectives.base import Objective
+from kerasbed.objectives.base import Objective, Surrogate
 from kerasbed.objectives.paths import Paths, moved_with_ends
 
 MOST_OUTCOMES = 4096  # possible outcomes that are still summed over
@@ -61,15 +71,18 @@ class Contributions(NamedTuple):
     outcome: Tensor
 
 
-def rows_per_draw(gradient: str, simulator: Any) -> int:
-    """Rows that a draw takes in an objective: the number of outcomes where they are summed over."""
-    outcomes = simulator.outcome_space() if gradient == "score" else None
+def rows_per_draw(gradient: str, simulator: Any, space: Design) -> int:
+    """Rows that a draw takes in an objective: the number of outcomes where they are summed over.
+
+    A policy's designs depend on the outcomes, which are therefore sampled.
+    """
+    outcomes = simulator.outcome_space() if gradient == "score" and not space.is_adaptive else None
     return 1 if outcomes is None or len(outcomes) > MOST_OUTCOMES else len(outcomes)
 
 
-def needs_independent_draws(gradient: str, simulator: Any, objective: Objective) -> bool:
+def needs_independent_draws(gradient: str, simulator: Any, objective: Objective, space: Design) -> bool:
     """Whether batches may not be Sobol points: in-batch contrast, and scores with the other draws as baseline."""
-    sampled_scores = gradient != "reparameterization" and rows_per_draw(gradient, simulator) == 1
+    sampled_scores = gradient != "reparameterization" and rows_per_draw(gradient, simulator, space) == 1
     return objective.needs_independent_draws or sampled_scores
 
 
@@ -115,16 +128,28 @@ def _uses_likelihood(paths) -> bool:
 def _contributions(simulator, objective, space, draws, gradient, training, paths) -> Contributions:
     if paths is not None:
         return mixed(simulator, objective, space, draws, paths, training)
-    if rows_per_draw(gradient, simulator) > 1:
+    if rows_per_draw(gradient, simulator, space) > 1:
         return exact_sum(simulator, objective, space, draws, training)
-    design, outcome = space.measure(simulator, draws)
     if gradient == "reparameterization":
-        return Contributions(objective(draws, outcome, design, training=training), design, outcome)
-    outcome = ops.stop_gradient(outcome)
-    values = objective(draws, outcome, design, training=training)
-    log_p = simulator.log_likelihood(outcome, draws["parameters"], design)
+        design, outcome = space.measure(simulator, draws)
+        values, bound = _evaluated(objective, draws, outcome, design, training)
+        return Contributions(_shown(values, bound), design, outcome)
+    design, outcome, log_choice = space.measure_with_scores(simulator, draws)
+    values, bound = _evaluated(objective, draws, outcome, design, training)
+    log_p = log_choice + simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
     values = with_scores(values, log_p, draws.get(batch.COUNTS))
-    return Contributions(values, design, outcome)
+    return Contributions(_shown(values, bound), design, outcome)
+
+
+def _evaluated(objective, draws, outcome, design, training) -> Surrogate:
+    """What an objective gives, with the bound that is shown in place of its values, None where that is the same."""
+    found = objective(draws, outcome, design, training=training)
+    return found if isinstance(found, Surrogate) else Surrogate(found, None)
+
+
+def _shown(values, bound):
+    """The bound, where there is one, with the gradient of the values."""
+    return values if bound is None else bound + (values - ops.stop_gradient(values))
 
 
 def mixed(
@@ -134,18 +159,18 @@ def mixed(
     design, log_p = space.with_choice_scores(draws) if paths.choices else (space(draws), 0.0)
     outcome = simulator.measure(draws["parameters"], paths.through_outcome(design), draws["noise"])
     if not paths.uses_likelihood:
-        values = objective(draws, outcome, design, training=training)
+        values, bound = _evaluated(objective, draws, outcome, design, training)
         # Draws that bring their designs along make no choices.
         scored = with_scores(values, log_p, draws.get(batch.COUNTS)) if ops.is_tensor(log_p) else values
-        return Contributions(scored, design, outcome)
+        return Contributions(_shown(scored, bound), design, outcome)
     held, scored = ops.stop_gradient(outcome), paths.through_likelihood(design)
     if paths.ends is not None and pool.is_shared(design):
         following = simulator.measure(draws["parameters"], scored, draws["noise"])
         held, log_jacobian = moved_with_ends(following, paths.ends)
         outcome, log_p = outcome + (held - ops.stop_gradient(held)), log_p + log_jacobian
-    values = objective(draws, outcome, design, training=training)
+    values, bound = _evaluated(objective, draws, outcome, design, training)
     log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
-    return Contributions(with_scores(values, log_p, draws.get(batch.COUNTS)), design, outcome)
+    return Contributions(_shown(with_scores(values, log_p, draws.get(batch.COUNTS)), bound), design, outcome)
 
 
 def with_scores(values: Tensor, log_p: Tensor, counts: Tensor | None = None) -> Tensor:
@@ -177,11 +202,16 @@ def exact_sum(
     shape = (batch.num_draws(draws), *outcomes.shape)
     outcome = ops.reshape(ops.broadcast_to(outcomes[None], shape), (-1, *outcomes.shape[1:]))
     of_row = design if pool.is_shared(design) else tree.map_structure(lambda d: ops.repeat(d, count, axis=0), design)
-    values = ops.reshape(objective(rows, outcome, of_row, training=training), (-1, count))
+    values, bound = _evaluated(objective, rows, outcome, of_row, training)
     log_p = log_probabilities(simulator, outcomes, draws["parameters"], design)
-    # An impossible outcome has the contribution -inf and the weight 0: it counts for nothing.
-    values = ops.where(log_p > -np.inf, values, ops.zeros_like(values))
-    return Contributions(ops.sum(ops.exp(log_p) * values, axis=1), design, outcomes)
+
+    def expected(terms):
+        terms = ops.reshape(terms, (-1, count))
+        # An impossible outcome has the contribution -inf and the weight 0: it counts for nothing.
+        return ops.sum(ops.exp(log_p) * ops.where(log_p > -np.inf, terms, ops.zeros_like(terms)), axis=1)
+
+    shown = None if bound is None else ops.stop_gradient(expected(bound))
+    return Contributions(_shown(expected(values), shown), design, outcomes)
 
 
 def log_probabilities(simulator: Any, outcomes: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:

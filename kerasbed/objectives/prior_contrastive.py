@@ -13,10 +13,16 @@ In-batch, the contrast of a draw are the other draws of its batch (L + 1 = batch
 and there is nothing more to simulate. Fresh draws form one pool for the batch, which leaves L free of the batch size.
 Sharing costs nothing at first order: the average over outcomes of p(y | theta_l) / p(y) is 1 for every theta_l.
 
+*Histories.* For a policy y is a whole history of designs and outcomes, and the bound is the sequential one (sPCE): the
+designs' probabilities given the history are the same for all theta_l and cancel. Training then takes the gradient of
+the largest terms and of a sample of the others (`objectives.largest_terms`), and beside the prior draws some around
+theta_0 (`objectives.local_draws`). With the latter what is climbed is no bound, while every value that is shown is the
+bound with the prior draws alone.
+
 With a target, p(y | theta_0) in the numerator is replaced by p(y | t_0) from below; the denominator stays a bound of
 p(y) from above. See `objectives.nuisance`.
 
-References: Foster et al. (2020), the bound I_PCE.
+References: Foster et al. (2020), the bound I_PCE; Foster et al. (2021), theorem 2, for histories.
 """
 
 from collections.abc import Mapping
@@ -27,9 +33,15 @@ import numpy as np
 from keras import ops
 
 from kerasbed.backend import Tensor, batch, numerics
-from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.objectives import failures, pool
+from kerasbed.backend.validation import checked, natural_number, optional, positive_integer
+from kerasbed.designs import Design
+from kerasbed.objectives import failures, largest_terms, pool
+from kerasbed.objectives.base import Surrogate
+from kerasbed.objectives.largest_terms import Candidates, without_gradient
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
+from kerasbed.objectives.local_draws import LocalDraws, local_draws_of
+
+SHARED, LOCAL, LARGEST = 1024, 256, 32  # draws and terms with a gradient, where a policy is learned
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -38,11 +50,17 @@ class PriorContrastive(LikelihoodObjective):
 
     Args:
         num_contrastive: L fresh contrastive draws of the prior, shared by a batch; None takes the other draws of the
-            batch.
+            batch, and for a policy 1,024 fresh ones.
         num_nuisance: K draws of nuisance parameters for each outcome, where the model has a target.
+        num_largest: terms of the sum that have a gradient in training, the largest and a fair sample of the others;
+            None gives all terms one, and for a policy 32.
+        num_local: draws around each row's true parameters beside those of the prior, in training alone; None takes
+            none, and for a policy 256 where the prior has a density in `keras.ops` and a continuous parameter. They are
+            never part of an estimate, nor of the values that training shows.
 
     Raises:
-        ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood.
+        ValueError: a number of draws is no positive integer, or the simulator has no log_likelihood; draws around the
+            true parameters are asked for without `num_contrastive`, or of a prior without density.
 
     Example:
         A bound that cannot exceed log(L + 1): with L = 1 it stays below log 2, whatever the EIG, here 1.055.
@@ -55,45 +73,162 @@ class PriorContrastive(LikelihoodObjective):
         1.0
     """
 
-    @checked(num_contrastive=positive_integer, num_nuisance=positive_integer)
-    def __init__(self, num_contrastive: int | None = None, num_nuisance: int = 128, **kwargs: Any):
+    @checked(
+        num_contrastive=optional(positive_integer),
+        num_nuisance=positive_integer,
+        num_largest=optional(positive_integer),
+        num_local=optional(natural_number),
+    )
+    def __init__(
+        self,
+        num_contrastive: int | None = None,
+        num_nuisance: int = 128,
+        num_largest: int | None = None,
+        num_local: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(num_nuisance, **kwargs)
-        self.num_contrastive = num_contrastive
+        self.num_contrastive, self.num_largest, self.num_local = num_contrastive, num_largest, num_local
+        self.of_policy = False
+        self._around: Any = None  # `LocalDraws`, where there are any
+
+    def setup(self, simulator: Any, design: Design, outcome_shape: tuple[int, ...]) -> None:
+        super().setup(simulator, design, outcome_shape)
+        self.of_policy = design.is_adaptive
+        if self.num_local and self.shared is None:
+            raise ValueError(
+                f"num_local={self.num_local} draws around the true parameters stand beside fresh draws of the prior, "
+                "but num_contrastive is None, which takes the other draws of the batch; set num_contrastive as well."
+            )
+        if self.num_local:
+            self._around = LocalDraws(simulator.prior)
+        elif self.num_local is None and self.of_policy:
+            self._around = local_draws_of(simulator.prior)
+        else:
+            self._around = None
+
+    # -- the numbers of draws, which depend on what is learned ---
+
+    @property
+    def shared(self) -> int | None:
+        """Fresh draws of the prior for a batch; None where the draws of a batch contrast each other."""
+        return SHARED if self.num_contrastive is None and self.of_policy else self.num_contrastive
+
+    @property
+    def local(self) -> int:
+        """Draws around the true parameters of each row, in training."""
+        return 0 if self._around is None else self.num_local or LOCAL
+
+    @property
+    def largest(self) -> int | None:
+        """Terms with a gradient in training; None: all."""
+        if self.num_largest is None and (self.of_policy or self.local):
+            return LARGEST
+        return self.num_largest
 
     @property
     def needs_independent_draws(self) -> bool:
-        return self.num_contrastive is None
+        return self.shared is None
 
     def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, Any]:
         extra = super().extra_draws(num, rng)
-        if self.num_contrastive is None:
-            return extra
-        return extra | {"contrastive": pool.draw_pool(self.simulator.prior, num, self.num_contrastive, rng)}
+        if self.shared is not None:
+            extra["contrastive"] = pool.draw_pool(self.simulator.prior, num, self.shared, rng)
+        if self._around is not None:
+            extra["local"] = self._around.base_samples(num, self.local, rng)
+        if self.largest is not None:
+            extra["priority"] = self._priorities(num, rng)
+        return extra
+
+    def _priorities(self, num, rng):
+        """Uniform numbers for each candidate, spread over the rows, and behind them one for each row."""
+        of_pool = 1 if self.shared is None else -(-self.shared // num)
+        return rng.random((num, of_pool + -(-self.local // num) + 1), dtype="float32")
 
     def estimation_rows(self, rows_per_draw: int = 1) -> int:
-        if self.num_contrastive is None:
+        if self.shared is None:
             return pool.IN_BATCH_ROWS
-        rows = max(1, pool.PAIRS_PER_CALL // max(self.num_contrastive, rows_per_draw))
+        rows = max(1, pool.PAIRS_PER_CALL // max(self.shared, rows_per_draw))
         return min(rows, super().estimation_rows(rows_per_draw))
 
     def ceiling(self, rows: int) -> float:
-        return float(np.log(rows if self.num_contrastive is None else self.num_contrastive + 1))
+        return float(np.log(rows if self.shared is None else self.shared + 1))
 
-    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
+    # -- the bound ---
+
+    def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Any:
         own = self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
-        in_batch, number = self.num_contrastive is None, self.num_contrastive or 0
-        contrast = batch.whole(draws)[batch.PARAMETERS] if in_batch else pool.take_pool(draws, number)
-        distinct = pool.distinct_outcomes(draws, outcome, design)
-        starts = self.starts_of(draws)
-        simulator = failures.guarded(self.simulator, draws)
-        pairs = pool.pairwise_log_likelihood(simulator, distinct, contrast, design, starts)
-        if in_batch:
-            pairs = failures.without_failed(draws, pairs)
-        log_sum = pool.to_rows(draws, ops.logsumexp(pairs, axis=1), design)
-        if in_batch:  # the draw's own parameters are among them
+        if not training or self.largest is None or batch.extra(draws, "priority") is None:
+            pairs = self._pairs(draws, outcome, design)
+            log_sum = ops.logsumexp(pairs, axis=1)
+        else:
+            pairs = without_gradient(lambda y, xi: self._pairs(draws, y, xi), outcome, design)
+            if batch.extra(draws, "local") is not None:
+                return self._with_local_draws(draws, outcome, design, (log_p, own), pool.to_rows(draws, pairs, design))
+            log_sum = self._log_sum_of_largest(draws, outcome, design, pairs)
+        return self._bound(log_p, own, pool.to_rows(draws, log_sum, design), pairs)
+
+    def _bound(self, log_p, own, log_sum, pairs):
+        """log p(y | theta_0) minus the log of the mean over the draws of the prior and theta_0, (rows,)."""
+        if self.shared is None:  # the draw's own parameters are among them
             return log_p - log_sum + numerics.log_size(pairs, 1)
         return log_p - ops.logaddexp(own, log_sum) + numerics.log_size(pairs, 1, plus=1)
 
+    def _contrast(self, draws):
+        """Contrastive draws of the prior, {name: (N, d)}."""
+        return batch.whole(draws)[batch.PARAMETERS] if self.shared is None else pool.take_pool(draws, self.shared)
+
+    def _pairs(self, draws, outcome, design):
+        """Log likelihoods of every distinct outcome with every contrastive draw, (rows or S, N)."""
+        distinct, starts = pool.distinct_outcomes(draws, outcome, design), self.starts_of(draws)
+        simulator = failures.guarded(self.simulator, draws)
+        pairs = pool.pairwise_log_likelihood(simulator, distinct, self._contrast(draws), design, starts)
+        return failures.without_failed(draws, pairs) if self.shared is None else pairs
+
+    # -- with the gradient of the largest terms ---
+
+    def _log_sum_of_largest(self, draws, outcome, design, pairs):
+        shared = Candidates({name: values[None] for name, values in self._contrast(draws).items()}, pairs)
+        distinct = pool.distinct_outcomes(draws, outcome, design)
+        simulator = failures.guarded(self.simulator, draws)
+        uniform = self._uniform(draws, pairs, by_row=not pool.are_repeated(draws, design))
+        return largest_terms.log_sum(simulator, distinct, design, [shared], self.largest or 1, uniform)
+
+    @staticmethod
+    def _uniform(draws, terms, by_row=True):
+        """Base samples of `largest_terms` for terms (R, N), (1 or R, N): one set, which each row turns by its own."""
+        base = batch.extra(batch.whole(draws), "priority")
+        of_term = ops.reshape(base[:, :-1], (1, -1))[:, : ops.shape(terms)[1]]
+        return (of_term + batch.extra(draws, "priority")[:, -1:]) % 1.0 if by_row else of_term
+
+    def _with_local_draws(self, draws, outcome, design, of_true, pairs) -> Surrogate:
+        """What is climbed with draws around the true parameters, and the bound without them."""
+        (log_p, own), own_parameters = of_true, draws[batch.PARAMETERS]
+        shared, around = {name: values[None] for name, values in self._contrast(draws).items()}, self._around
+        near, inside = around.draw(own_parameters, batch.extra(draws, "local"))
+        sizes = ops.shape(pairs)[1], ops.shape(inside)[1]
+        simulator = failures.guarded(self.simulator, draws)
+        of_near = without_gradient(
+            lambda y, xi: simulator.log_likelihood(y[:, None], near, pool.lift(xi)), outcome, design
+        )
+        weights = [around.log_weight(parameters, own_parameters, *sizes) for parameters in (shared, near)]
+        of_own = {name: values[:, None] for name, values in own_parameters.items()}
+        own_weight = around.log_weight(of_own, own_parameters, *sizes)[:, 0]
+        groups = (
+            Candidates(shared, pairs, weights[0]),
+            Candidates(near, ops.where(inside, of_near, -np.inf), weights[1]),
+        )
+        uniform = self._uniform(draws, ops.concatenate([pairs, of_near], axis=1))
+        log_sum = largest_terms.log_sum(simulator, outcome, design, groups, self.largest or 1, uniform)
+        number = numerics.log_size(pairs, 1, plus=1 + self.local)
+        climbed = log_p - ops.logaddexp(own + own_weight, log_sum) + number
+        bound = self._bound(log_p, own, ops.logsumexp(pairs, axis=1), pairs)
+        return Surrogate(climbed, ops.stop_gradient(bound))
+
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"num_contrastive": self.num_contrastive}
+        return super().get_config() | {
+            "num_contrastive": self.num_contrastive,
+            "num_largest": self.num_largest,
+            "num_local": self.num_local,
+        }

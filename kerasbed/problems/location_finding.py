@@ -13,6 +13,9 @@ experiment with 30 measurements, in nats, lower (sPCE) and upper (sNMC) bound wi
     adaptive, not amortised       8.776 / 9.064
     a learned policy             10.926 +- 0.036 / 12.382 +- 0.095
 
+One measurement at a place xi, shape (dim,), is an experiment of its own; policies make several of them, one after the
+other, each at a place that depends on the readings before it.
+
 The EIG has many local optima in the design, also apart from the permutation of measurements and the rotation of the
 plane: learn it from several `starts`.
 """
@@ -28,7 +31,7 @@ from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.box import Free
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.simulator import GaussianSimulator, leading_axes
 
 MEASUREMENTS = 30
 PUBLISHED_STATIC = (8.838, 0.039)  # lower bound and its standard error
@@ -36,7 +39,9 @@ PUBLISHED_STATIC = (8.838, 0.039)  # lower bound and its standard error
 
 @keras.saving.register_keras_serializable("kerasbed")
 class LocationFinding(GaussianSimulator):
-    """Log intensities at chosen places; the design is (measurements, dim), such as `designs.Free((30, 2))`.
+    """Log intensities at chosen places: the design is one place, (dim,), or (measurements, dim) for several at once.
+
+    Policies and `kb.Sequence` lift the measurement at one place; `designs.Free((30, 2))` is a design of 30 places.
 
     Args:
         sources: number of hidden sources; the parameter "sources" is their coordinates one after another,
@@ -80,14 +85,15 @@ class LocationFinding(GaussianSimulator):
         """One reading at each place.
 
         Raises:
-            ValueError: the design is not (measurements, dim).
+            ValueError: the design is neither (dim,) nor (measurements, dim).
         """
-        if isinstance(design_shape, dict) or len(design_shape) != 2 or design_shape[1] != self.dim:
+        if isinstance(design_shape, dict) or len(design_shape) not in (1, 2) or design_shape[-1] != self.dim:
             raise ValueError(
-                f"LocationFinding got designs of shape {design_shape}, but (measurements, {self.dim}) was expected, "
-                f"e.g. kb.designs.Free(({MEASUREMENTS}, {self.dim}))."
+                f"LocationFinding got designs of shape {design_shape}, but ({self.dim},) for one place or "
+                f"(measurements, {self.dim}) for several was expected, e.g. kb.designs.Free(({self.dim},)) or "
+                f"kb.designs.Free(({MEASUREMENTS}, {self.dim}))."
             )
-        return design_shape[:1]
+        return (1,) if len(design_shape) == 1 else tuple(design_shape[:1])
 
     @property
     def design(self) -> Free:
@@ -95,7 +101,9 @@ class LocationFinding(GaussianSimulator):
         return Free((MEASUREMENTS, self.dim))
 
     def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        """Log intensity, (..., measurements), of designs (..., measurements, dim)."""
+        """Log intensity, (..., measurements) at places (..., measurements, dim), or (..., 1) at one, (..., dim)."""
+        if len(design.shape) == leading_axes(parameters) + 1:
+            return self._at_one_place(parameters["sources"], design)
         intensity = self.background
         for k in range(self.sources):
             place = parameters["sources"][..., None, k * self.dim : (k + 1) * self.dim]
@@ -103,6 +111,24 @@ class LocationFinding(GaussianSimulator):
             squared = ops.sum(ops.square(place - design), axis=-1)
             intensity = intensity + self.strength / (self.saturation + squared)
         return ops.log(intensity)
+
+    def _at_one_place(self, sources, place):
+        """Log intensity, (..., 1): coordinate by coordinate, without short inner axes, a division for two sources.
+
+        On a processor this form is several times quicker for many pairs of places and parameters.
+        """
+        distances = []
+        for k in range(self.sources):
+            squared = self.saturation
+            for i in range(self.dim):
+                squared = squared + ops.square(sources[..., k * self.dim + i] - place[..., i])
+            distances.append(squared)
+        intensity = self.background
+        for one, other in zip(distances[::2], distances[1::2], strict=False):
+            intensity = intensity + self.strength * (one + other) / (one * other)
+        if self.sources % 2:
+            intensity = intensity + self.strength / distances[-1]
+        return ops.log(intensity)[..., None]
 
     def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """Noise of a log intensity."""

@@ -3,8 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kerasbed import designs
-from kerasbed.problems import pharmacokinetics, quadratic
+from kerasbed import designs, objectives, policies
+from kerasbed.problems import (
+    linear_pendulum,
+    pharmacokinetics,
+    prey_population,
+    psychometric_function,
+    quadratic,
+    sequential_death_process,
+    sir,
+)
 from kerasbed.problems.consecutive_reaction import ConsecutiveReaction
 from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.location_finding import MEASUREMENTS, LocationFinding
@@ -18,13 +26,15 @@ class ReadyExperiment:
 
     Attributes:
         simulator: makes the simulator.
-        design: makes the design space; takes `seed`, `initial` and `trainable`, as every space does.
+        design: makes the design space, or a policy; takes `seed`, `initial` and `trainable`, as every space does.
         summary: one line.
         labels: names of the design and the outcome, with units.
+        objective: makes what is learned by; None takes the default of `kb.DesignModel`.
+        random: of a policy, makes its baseline, designs drawn from its space, from a seed.
 
     Example:
         >>> sorted(kb.problems.REGISTRY)[:3]
-        ['consecutive-reaction', 'death-process', 'location-finding']
+        ['consecutive-reaction', 'death-process', 'linear-pendulum']
         >>> ready = kb.problems.REGISTRY["michaelis-menten"]
         >>> simulator, design = ready.simulator(), ready.design(seed=0)
         >>> simulator.simulate(5, design, seed=0)["outcome"].shape  # rates at seven concentrations
@@ -35,6 +45,23 @@ class ReadyExperiment:
     design: Callable[..., designs.Design]
     summary: str
     labels: tuple[str, str] = ("design", "outcome")
+    objective: Callable[[], objectives.Objective] | None = None
+    random: Callable[[int], designs.Design] | None = None
+
+
+def _adaptive(
+    simulator, steps, summary, labels, objective=objectives.PriorContrastive, encoder=None
+) -> ReadyExperiment:
+    """An experiment of one measurement whose design is chosen anew at each of several steps."""
+
+    def policy(seed=None, **options):
+        made = None if encoder is None else encoder(seed=seed)
+        return policies.Policy(simulator().design, steps, encoder=made, seed=seed, **options)
+
+    def random(seed):
+        return policies.RandomPolicy(simulator().design, steps, seed=seed)
+
+    return ReadyExperiment(simulator, policy, summary, labels, objective, random)
 
 
 REGISTRY = {
@@ -49,6 +76,12 @@ REGISTRY = {
         design=lambda **options: designs.Box(shape=(2,), low=0.01, high=10.0, **options),
         summary="two waiting times after which to count new cases of an infection whose rate is unknown",
         labels=("waiting time", "new cases"),
+    ),
+    "linear-pendulum": _adaptive(
+        linear_pendulum.LinearPendulum,
+        linear_pendulum.STEPS,
+        "a policy of fifty pushes of a pendulum with unknown parameters, each by how it swings",
+        ("control", "angle (rad), angular velocity (rad/s)"),
     ),
     "location-finding": ReadyExperiment(
         simulator=LocationFinding,
@@ -70,10 +103,36 @@ REGISTRY = {
         summary="fifteen times, in order and apart, at which to sample blood after an oral dose",
         labels=("time after the dose (h)", "concentration (mg/l)"),
     ),
+    "prey-population": _adaptive(
+        prey_population.PreyPopulation,
+        prey_population.EXPERIMENTS,
+        "a policy of ten numbers of prey to offer a predator, each by how many were eaten before",
+        ("prey offered", "prey eaten"),
+    ),
+    "psychometric-function": _adaptive(
+        psychometric_function.PsychometricFunction,
+        psychometric_function.TRIALS,
+        "a policy of forty stimuli, each by the answers before, for threshold, slope, guesses and lapses",
+        ("stimulus", "answer"),
+    ),
     "quadratic": ReadyExperiment(
         simulator=quadratic.Quadratic,
         design=lambda **options: designs.Subset(quadratic.CANDIDATES, size=3, **options),
         summary="three of five places at which to measure a quadratic with unknown coefficients",
         labels=("place", "outcome"),
+    ),
+    "sequential-death-process": _adaptive(
+        sequential_death_process.SequentialDeathProcess,
+        sequential_death_process.LOOKS,
+        "a policy of four waiting times after which to count the infected, each by the counts before",
+        ("waiting time", "infected of 50"),
+    ),
+    "sir": _adaptive(
+        sir.SIR,
+        sir.MEASUREMENTS,
+        "a policy of five times at which to count the infected of one epidemic, each by the counts before",
+        ("share of the time left", "infected"),
+        objectives.InfoNCE,
+        policies.RecurrentEncoder,
     ),
 }

@@ -22,6 +22,7 @@ References: Giles (2016) for the expansion.
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -53,10 +54,10 @@ class DiscreteSimulator(Simulator):
                 f"{tuple(noise.shape)}, but {axes} were expected; add missing ones, or set noise_shape to the shape "
                 "of one outcome."
             )
-        return ops.stop_gradient(self._quantile(noise, law))
+        return ops.stop_gradient(self._quantile(noise, law, self._size(design)))
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        found = self._log_probability(outcome, self._law(parameters, design))
+        found = self._log_probability(outcome, self._law(parameters, design), self._size(design))
         return ops.sum(found, axis=tuple(range(-(len(outcome.shape) - leading_axes(parameters)), 0)))
 
     def outcome_space(self) -> np.ndarray | None:
@@ -71,10 +72,14 @@ class DiscreteSimulator(Simulator):
     def _law(self, parameters, design):
         return getattr(self, self._method)(parameters, design)
 
-    def _quantile(self, uniform, law):
+    def _size(self, design) -> Any:
+        """What the law needs to know of the design besides: the number of trials."""
+        return None
+
+    def _quantile(self, uniform, law, size):
         raise NotImplementedError
 
-    def _log_probability(self, outcome, law):
+    def _log_probability(self, outcome, law, size):
         raise NotImplementedError
 
     def _values(self) -> np.ndarray | None:
@@ -110,10 +115,10 @@ class BernoulliSimulator(DiscreteSimulator):
     def probability(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise self._missing("probability")
 
-    def _quantile(self, uniform, law):
+    def _quantile(self, uniform, law, size):
         return ops.cast(uniform < law, uniform.dtype)
 
-    def _log_probability(self, outcome, law):
+    def _log_probability(self, outcome, law, size):
         is_yes, is_no = ops.equal(outcome, 1.0), ops.equal(outcome, 0.0)
         return _possible(ops.logical_or(is_yes, is_no), numerics.log_of_probability(ops.where(is_yes, law, 1.0 - law)))
 
@@ -126,9 +131,11 @@ class BinomialSimulator(DiscreteSimulator):
 
     Methods to write:
         probability(parameters, design): of a success, between 0 and 1, (batch, *outcome_shape), leading axes broadcast.
+        log_odds(parameters, design): log p / (1 - p) in its place, where p comes so close to 1 that 1 - p loses digits.
+        trials_at(design): optional; the number of trials where the design decides it, (batch, *outcome_shape).
 
     Attributes to set on the class or instance:
-        trials: how many there are; a positive integer.
+        trials: how many there are, or the most that `trials_at` gives; a positive integer.
         noise_shape: shape of one outcome; default the design's shape. Set it, so that outcomes are summed over exactly.
 
     Example:
@@ -147,28 +154,57 @@ class BinomialSimulator(DiscreteSimulator):
     def probability(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise self._missing("probability")
 
-    def _number(self) -> int:
+    def log_odds(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        """log p / (1 - p), (batch, *outcome_shape); from `probability` where it is not written."""
+        law = self.probability(parameters, design)
+        return numerics.log_of_probability(law) - numerics.log_of_probability(1.0 - law)
+
+    def trials_at(self, design: Tensor) -> Tensor | int:
+        """Trials at designs (..., *shape), as a number for all or (..., *outcome_shape)."""
+        return self._most()
+
+    @property
+    def _has_log_odds(self) -> bool:
+        return type(self).log_odds is not BinomialSimulator.log_odds
+
+    @property
+    def _method(self):
+        return "log_odds" if self._has_log_odds else "probability"
+
+    def _most(self) -> int:
         trials = getattr(self, "trials", None)
         if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 1:
             raise OutcomeError(f"{type(self).__name__}.trials is {trials!r}, but a positive integer was expected.")
         return int(trials)
 
-    def _quantile(self, uniform, law):
-        counts = numerics.like(np.arange(self._number()), uniform)  # below n, where the distribution function is 1
-        below = ops.cumsum(ops.exp(self._log_probability(counts, law[..., None])), axis=-1)
-        return ops.sum(ops.cast(uniform[..., None] > below, uniform.dtype), axis=-1)
+    def _size(self, design):
+        return self.trials_at(design)
 
-    def _log_probability(self, outcome, law):
-        number = float(self._number())
-        possible = ops.logical_and(_is_count(outcome), outcome <= number)
+    def _logs(self, law):
+        """log p and log (1 - p)."""
+        if self._has_log_odds:
+            return special.log_sigmoid(law), special.log_sigmoid(-law)
+        return numerics.log_of_probability(law), numerics.log_of_probability(1.0 - law)
+
+    def _quantile(self, uniform, law, size):
+        counts = numerics.like(np.arange(self._most()), uniform)
+        size = size if isinstance(size, int) else ops.cast(size, uniform.dtype)[..., None]
+        below = ops.cumsum(ops.exp(self._log_probability(counts, law[..., None], size)), axis=-1)
+        is_passed = ops.logical_and(uniform[..., None] > below, counts < size)  # at the last count the function is 1
+        return ops.sum(ops.cast(is_passed, uniform.dtype), axis=-1)
+
+    def _log_probability(self, outcome, law, size):
+        size = float(size) if isinstance(size, int) else ops.cast(size, outcome.dtype)
+        possible = ops.logical_and(_is_count(outcome), outcome <= size)
         yes = ops.where(possible, outcome, ops.zeros_like(outcome))
-        no = number - yes
+        no = ops.where(possible, size - outcome, size * ops.ones_like(outcome))
         choose = special.log_factorial(yes) + special.log_factorial(no)
-        found = numerics.times_log(yes, law) + numerics.times_log(no, 1.0 - law)
-        return _possible(possible, found - choose + special.log_factorial(ops.full_like(yes, number)))
+        log_yes, log_no = self._logs(law)
+        found = numerics.times(yes, log_yes) + numerics.times(no, log_no)
+        return _possible(possible, found - choose + special.log_factorial(yes + no))
 
     def _values(self):
-        return np.arange(self._number() + 1.0)
+        return np.arange(self._most() + 1.0)
 
 
 class PoissonSimulator(DiscreteSimulator):
@@ -198,15 +234,15 @@ class PoissonSimulator(DiscreteSimulator):
     def rate(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise self._missing("rate")
 
-    def _quantile(self, uniform, law):
+    def _quantile(self, uniform, law, size):
         law = law + ops.zeros_like(uniform)
         small = ops.minimum(law, COUNTED_MEAN)
         counts = numerics.like(np.arange(COUNTED), uniform)
-        below = ops.cumsum(ops.exp(self._log_probability(counts, small[..., None])), axis=-1)
+        below = ops.cumsum(ops.exp(self._log_probability(counts, small[..., None], size)), axis=-1)
         counted = ops.sum(ops.cast(uniform[..., None] > below, uniform.dtype), axis=-1)
         return ops.where(law > COUNTED_MEAN, _expanded(uniform, ops.maximum(law, COUNTED_MEAN)), counted)
 
-    def _log_probability(self, outcome, law):
+    def _log_probability(self, outcome, law, size):
         possible = _is_count(outcome)
         count = ops.where(possible, outcome, ops.zeros_like(outcome))
         return _possible(possible, numerics.times_log(count, law) - law - special.log_factorial(count))
@@ -243,11 +279,11 @@ class CategoricalSimulator(DiscreteSimulator):
     def probability(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise self._missing("probability")
 
-    def _quantile(self, uniform, law):
+    def _quantile(self, uniform, law, size):
         below = ops.cumsum(law[..., :-1], axis=-1)
         return ops.sum(ops.cast(uniform[..., None] > below, uniform.dtype), axis=-1)
 
-    def _log_probability(self, outcome, law):
+    def _log_probability(self, outcome, law, size):
         number = law.shape[-1]
         chosen = ops.equal(outcome[..., None], numerics.like(np.arange(number), outcome))
         found = numerics.log_of_probability(ops.sum(ops.where(chosen, law, ops.zeros_like(law)), axis=-1))

@@ -22,6 +22,11 @@ def one_by_one(designs: np.ndarray | dict[str, np.ndarray]) -> list:
     return [tree.map_structure(lambda values, i=i: values[i : i + 1], designs) for i in range(count)]
 
 
+def shaped_like(design: Design) -> np.ndarray | dict[str, np.ndarray]:
+    """A design of the space, (1, *shape), for its shape alone; a policy has no current one."""
+    return design.sample(1, 0) if design.is_adaptive else lifted(design)
+
+
 def draw(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray],

@@ -4,6 +4,9 @@
 
 All measurements share the parameters of a draw and have noise of their own. The axis of measurements stands behind the
 batch: the design is (1 or batch, T, *design), the noise (batch, T, *noise), the outcome (batch, T, *outcome).
+
+A simulator of one measurement may have a state that passes from one to the next, such as what is left of a resource;
+measurements are then a Markov chain given the parameters, see `kerasbed.simulators.looks`.
 """
 
 import itertools
@@ -14,10 +17,10 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 from kerasbed.backend.validation import positive_integer
 from kerasbed.priors.base import AbstractPrior
-from kerasbed.simulators import files
+from kerasbed.simulators import files, looks
 from kerasbed.simulators.noise import RepeatedNoise
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator, leading_axes
 
@@ -28,8 +31,12 @@ MOST_LISTED = 2**16  # possible outcomes of all measurements together that are s
 class Sequence(Simulator):
     """Several independent measurements with one simulator, each at a design of its own.
 
-    `kerasbed.designs.Sequence` is the design that goes with it. A sequence of a `GaussianSimulator` is one itself, with
-    mean and scale.
+    `kerasbed.designs.Sequence` is the design that goes with it, or a policy of `kerasbed.policies`, which chooses every
+    measurement by those before it. A sequence of a `GaussianSimulator` is one itself, with mean and scale.
+
+    A simulator with a state defines `initial_state(parameters) -> (..., s)`, which has the leading axes of the
+    parameters; its `outcome(parameters, design, noise, state)` returns (outcome, state), and its
+    `log_likelihood(outcome, parameters, design, state)` returns (log density, state), by the same rule.
 
     Args:
         simulator: `kerasbed.Simulator` of one measurement.
@@ -58,7 +65,7 @@ class Sequence(Simulator):
 
     def __new__(cls, simulator: Simulator | None = None, length: int | None = None):
         """A `GaussianSequence` of a `GaussianSimulator`; without arguments for copies and pickles."""
-        is_gaussian = cls is Sequence and isinstance(simulator, GaussianSimulator)
+        is_gaussian = cls is Sequence and isinstance(simulator, GaussianSimulator) and not looks.is_stateful(simulator)
         kind: Any = GaussianSequence if is_gaussian else cls
         return super().__new__(kind)
 
@@ -95,7 +102,9 @@ class Sequence(Simulator):
     # -- outcome and likelihood ---
 
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
-        """All measurements at once, as rows of one batch of the single simulator."""
+        """All measurements at once, as rows of one batch of the single simulator; with a state, one by one."""
+        if looks.is_stateful(self.single):
+            return looks.outcomes(self.single, parameters, design, noise)
         rows = ops.shape(noise)[0]
         parameters = {name: ops.repeat(_rows(v, rows), self.length, axis=0) for name, v in parameters.items()}
         design = tree.map_structure(lambda leaf: _folded(_rows(leaf, rows)), design)
@@ -107,14 +116,18 @@ class Sequence(Simulator):
         return self.single.has_likelihood
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        if leading_axes(parameters) > 1 or looks.is_stateful(self.single):
+            return looks.summed_log_likelihood(self.single, outcome, parameters, design)
         return ops.sum(self.single.log_likelihood(outcome, _for_each(parameters), design), axis=-1)
 
     @property
     def has_pairwise_product(self) -> bool:
-        return super().has_pairwise_product and self.single.has_pairwise_product
+        return super().has_pairwise_product and self.single.has_pairwise_product and not looks.is_stateful(self.single)
 
     def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """The sum of the single simulator's, (M, N): one matrix product for each measurement."""
+        if looks.is_stateful(self.single):
+            return Simulator.pairwise_log_likelihood(self, outcome, parameters, design)
         found = 0.0
         for index in range(self.length):
             own = tree.map_structure(lambda leaf, i=index: leaf[:, i], design)
@@ -123,7 +136,7 @@ class Sequence(Simulator):
 
     def outcome_space(self) -> np.ndarray | None:
         """All combinations of the single outcomes, (count**length, length, *outcome_shape), where they are few."""
-        single = self.single.outcome_space()
+        single = None if looks.is_stateful(self.single) else self.single.outcome_space()
         if single is None or len(single) ** self.length > MOST_LISTED:
             return None
         return np.array(list(itertools.product(np.asarray(single), repeat=self.length)))
@@ -177,3 +190,20 @@ def _rows(values, rows):
 def _folded(values):
     """(batch, length, ...) to (batch * length, ...)."""
     return ops.reshape(values, (-1, *values.shape[2:]))
+
+
+def lifted(simulator: Simulator, length: int) -> Sequence:
+    """The simulator of `length` measurements, given that of one; one of as many stays as it is.
+
+    Raises:
+        PolicyError: it is a sequence of another length.
+        TypeError: it is no simulator.
+    """
+    if not isinstance(simulator, Sequence):
+        return Sequence(simulator, length)
+    if simulator.length != length:
+        raise errors.PolicyError(
+            f"The simulator is a kb.Sequence of {simulator.length} measurements, but the policy makes {length}; pass "
+            "the simulator of one measurement, which the policy lifts itself."
+        )
+    return simulator

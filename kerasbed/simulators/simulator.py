@@ -91,13 +91,13 @@ class Simulator:
         Args:
             outcome: (M, *outcome_shape).
             parameters: dict of (N, d).
-            design: (1, *shape), one design for all pairs.
+            design: (1, *shape), one design for all pairs; this form also takes (M, *shape), one for each outcome.
 
         Returns:
             (M, N) tensor. Subclasses override it where a matrix product avoids the (M, N, *outcome_shape) array.
         """
         spread = {name: values[None] for name, values in parameters.items()}
-        return self.log_likelihood(outcome[:, None], spread, tree.map_structure(lambda d: d[None], design))
+        return self.log_likelihood(outcome[:, None], spread, tree.map_structure(lambda d: d[:, None], design))
 
     @staticmethod
     @checked(noise_shape=positive_shape)
@@ -173,12 +173,14 @@ class Simulator:
 
         Args:
             num_samples: number of draws.
-            design: the values of one design, (*shape) or a dict of those, or a design space at its current values.
+            design: the values of one design, (*shape) or a dict of those, or a design space at its current values; or a
+                policy of `kerasbed.policies`, whose rollouts are simulated.
             seed: integer, or None for fresh draws.
             per_draw: the values have a leading axis of `num_samples`, a design for each draw.
 
         Returns:
-            {"parameters": {name: (num_samples, d)}, "outcome": (num_samples, *outcome_shape)}, NumPy arrays.
+            {"parameters": {name: (num_samples, d)}, "outcome": (num_samples, *outcome_shape)}, NumPy arrays; of a
+            policy also "design", and both with an axis of T measurements behind the first.
 
         Raises:
             ValueError: the noise does not fit the design, or the outcome lacks the batch axis.
@@ -188,6 +190,8 @@ class Simulator:
             >>> drawn["parameters"]["coefficients"].shape, drawn["outcome"].shape
             ((3, 3), (3, 2))
         """
+        if isinstance(design, Design) and design.is_adaptive:
+            return design.rollouts(self, num_samples, seed)
         rng = np.random.default_rng(seed)
         design = design_values(design) if per_draw else lifted(design)
         law = self.resolve_noise(design_shape(design))

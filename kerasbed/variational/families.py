@@ -2,7 +2,7 @@
 
 A family is a differentiable transformation of base samples. Its free parameters are one vector phi, (P,), or one for
 each data set, (datasets, P); base samples are (S, base_dim); the result is z, (..., S, dim), in the coordinates of
-`kerasbed.variational.coordinates`, with the log density of z under the family, (..., S):
+`kerasbed.priors.coordinates`, with the log density of z under the family, (..., S):
 
     z = t_phi(epsilon),    log q(z) = log p(epsilon) - log |det dt / d epsilon|
 """
@@ -12,7 +12,7 @@ import copy
 import numpy as np
 
 from kerasbed.backend import Tensor
-from kerasbed.variational.coordinates import Coordinates
+from kerasbed.priors.coordinates import Coordinates
 
 
 class Family:

@@ -13,7 +13,7 @@ from keras import ops
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
-from kerasbed.variational.coordinates import Coordinates
+from kerasbed.priors.coordinates import Coordinates
 from kerasbed.variational.families import Family
 
 

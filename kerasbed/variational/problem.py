@@ -13,9 +13,9 @@ from kerasbed.backend import programs
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.priors.coordinates import Coordinates
 from kerasbed.simulators.simulator import Simulator, design_values
 from kerasbed.variational import catalogue, conditional
-from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
 from kerasbed.variational.families import Family
 

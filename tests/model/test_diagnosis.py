@@ -118,10 +118,14 @@ def test_experiments_that_fail_do_not_blind_the_checks():
         def mean(self, parameters, design):
             return ops.where(parameters["a"] > 1.645, np.nan, parameters["a"] * design)
 
-    with pytest.warns(kb.errors.NumberRangeWarning):
+    def trained():
         model = contrastive(Failing(), kb.designs.Box((1,), 0.0, 1.0, initial=[0.05]))
         model.compile(design_optimizer=keras.optimizers.SGD(1e-6))
         model.fit(**STEPS)
+        return model
+
+    with pytest.warns(kb.errors.NumberRangeWarning):
+        model = trained()
     assert model.diagnosis["draws"].verdict == "alarm"
     assert model.diagnosis["other designs"].verdict == "alarm"
     assert np.isfinite(model.diagnosis["gap"].value)

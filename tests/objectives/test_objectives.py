@@ -12,7 +12,7 @@ import kerasbed as kb
 from kerasbed import backend, objectives
 from kerasbed.designs.conditions import followed_conditions
 from kerasbed.eig import learned_bound
-from kerasbed.networks.posterior import REGION_DECAY
+from kerasbed.networks.region import REGION_DECAY
 from kerasbed.simulators import datasets
 from tests.linear_experiments import (
     DESIGN,

@@ -59,6 +59,24 @@ def test_random_designs_teach_what_was_published():
     assert 8.303 - 0.15 - 4 * 0.07 < np.mean(found) < 8.303 + 4 * 0.07
 
 
+@pytest.mark.parametrize(("sources", "dim"), [(1, 1), (2, 2), (3, 2)])
+def test_readings_at_one_place_are_those_of_many(sources, dim):
+    single = kb.problems.LocationFinding(sources, dim)
+    lifted, rng = kb.Sequence(single, 4), np.random.default_rng(5)
+    given, places = single.prior.sample(3, rng), rng.standard_normal((3, 4, dim))
+    outcome = rng.standard_normal((3, 4))
+    means = backend.compile_function(lambda p, d: (lifted.mean(p, d)[..., 0], single.mean(p, d)))(given, places)
+    np.testing.assert_allclose(*means, rtol=1e-12)
+    assert single.resolve_noise_shape((dim,)) == (1,)
+
+    def pairs(y, p, d):
+        spread = {name: values[None] for name, values in p.items()}
+        of_one = lifted.log_likelihood(y[:, None, :, None], spread, d[:, None])
+        return of_one, single.log_likelihood(y[:, None], spread, d[:, None])
+
+    np.testing.assert_allclose(*backend.compile_function(pairs)(outcome, given, places), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [

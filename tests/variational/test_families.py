@@ -7,9 +7,9 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend
+from kerasbed.priors.coordinates import Coordinates
 from kerasbed.variational import gaussian
 from kerasbed.variational.catalogue import resolve
-from kerasbed.variational.coordinates import Coordinates
 from kerasbed.variational.elbo import NegativeELBO
 
 REAL = kb.Prior(a=stats.norm(1.0, 2.0), b=stats.multivariate_normal([0.0, 1.0], [[1.0, 0.6], [0.6, 2.0]]))

@@ -22,13 +22,14 @@ class TrainingRecord(keras.callbacks.Callback):
     Keras' metrics are means since the epoch began; `groups` takes them apart.
 
     Attributes:
-        start: coordinates of the design before training.
+        start: coordinates of the design before training; None where there are none to learn.
         iterations: updates that the optimizer had made before it.
     """
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._seen, self._epoch = [], 0
-        self.start = ops.convert_to_numpy(self.model.design.unconstrained)
+        placed = self.model.design.placed_variables
+        self.start = ops.convert_to_numpy(placed[0]) if placed else None
         self.iterations = int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -22,6 +22,7 @@ from kerasbed.model.diagnosis.other_designs import rivals
 from kerasbed.model.diagnosis.record import TrainingRecord
 from kerasbed.model.diagnosis.small_network import WELL_KNOWN, SmallNetwork
 
+OF_A_POLICY = "Ask model.estimate_eig(), whose bracket of the whole policy shows how far the bound may be from the EIG."
 CHECKS = (*experiments.CHECKS, "number range", "other designs")  # by experiments
 LONG = 5000  # steps of a training from which a small network over the space costs little beside it
 WITHOUT_LIKELIHOOD = (
@@ -62,9 +63,11 @@ def diagnose(
 
 
 def _by_experiments(study, record, total, thorough) -> list[Finding]:
+    if study.design.is_adaptive:
+        return [Finding("gap", OPEN, "Not checked for a policy.", OF_A_POLICY)]
     if not study.has_likelihood:
         found = [Finding(check, OPEN, "Not checked.", WITHOUT_LIKELIHOOD) for check in CHECKS]
-        return [*found[:-1], _by_network(study, record)] if thorough and study.design.is_static else found
+        return [*found[:-1], _by_network(study, record)] if thorough else found
     if total < training.BRIEF:
         text = f"Not checked after fewer than {training.BRIEF} steps."
         return [Finding(check, OPEN, text, training.LONGER) for check in CHECKS]

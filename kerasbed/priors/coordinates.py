@@ -1,4 +1,4 @@
-"""Standardised unconstrained coordinates, in which variational families live.
+"""Standardised unconstrained coordinates, in which variational families live and Markov chains move.
 
 theta has unconstrained coordinates u = T(theta) (see `kerasbed.priors`), and z = (u - centre) / scale, where centre and
 scale are the prior's own location and spread in u. For a normal prior this is z = (theta - mean) / sd. Densities carry

@@ -1,0 +1,1 @@
+"""Cases of `adaptive.py`, one module for each kind of question."""

@@ -1,0 +1,87 @@
+"""Learn a policy and write down what came of it: what it gains over random designs, some experiments, pictures."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from keras import tree
+from matplotlib.figure import Figure
+
+from kerasbed import plots
+from kerasbed.eig.estimate import EIGEstimate
+from kerasbed.lab.files import write_figure, write_table
+from kerasbed.model.design_model import DesignModel
+from kerasbed.plots.style import COLORS
+from kerasbed.problems import ReadyExperiment
+
+EIG_ROLLOUTS = 1024
+SHOWN = 20  # experiments in the table and the picture
+FILES = ("experiments.csv", "history.csv", "model.keras", "experiments.png", "bound.png")
+RANDOM, LEARNED = "random designs", "learned policy"
+
+
+def learn_and_report_policy(
+    model: DesignModel, experiment: ReadyExperiment, folder: Path, epochs: int, steps: int, say: Callable[[str], None]
+) -> None:
+    """Train the policy of a model; tell the result and write it into a folder.
+
+    Args:
+        model: untrained, of a policy.
+        experiment: names the design and the outcome.
+        folder: `pathlib.Path` of an existing folder, which then holds experiments.csv, history.csv, model.keras and two
+            PNG pictures.
+        epochs, steps: size of the training, in epochs of `steps` steps.
+        say: what is called with each line of the result.
+    """
+    history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=1 if sys.stdout.isatty() else 2)
+    say("comparing the learned policy with random designs")
+    estimates = compared_with_random(model, experiment)
+    for name, estimate in estimates.items():
+        say(f"{name}: {estimate}")
+    made = model.simulator.simulate(SHOWN, model.design, seed=model.seed)
+    write_table(experiments_table(made), folder / "experiments.csv")
+    logs = pd.DataFrame({"epoch": 1 + np.arange(len(history.history["loss"])), **history.history})
+    write_table(logs, folder / "history.csv")
+    model.save(folder / "model.keras")
+    write_figure(picture(made, experiment.labels), folder / "experiments.png")
+    lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}
+    write_figure(plots.bound(history, references=lines).figure, folder / "bound.png")
+    say(f"\nwritten to {folder}: {', '.join(FILES)}")
+
+
+def compared_with_random(model: DesignModel, experiment: ReadyExperiment) -> dict[str, EIGEstimate]:
+    """EIG of the model's policy, and of designs drawn from its space where a likelihood gives it without training."""
+    found = {LEARNED: model.estimate_eig(EIG_ROLLOUTS)}
+    if experiment.random is None or experiment.objective is None or not model.simulator.has_likelihood:
+        return found
+    random = DesignModel(model.simulator, experiment.random(model.seed), experiment.objective(), seed=model.seed)
+    return {RANDOM: random.estimate_eig(EIG_ROLLOUTS), **found}
+
+
+def experiments_table(made: dict) -> pd.DataFrame:
+    """A row for each measurement of rollouts: experiment and look, counted from 1, entries of design and outcome."""
+    design = made["design"] if isinstance(made["design"], dict) else {"design": made["design"]}
+    rows, length = made["outcome"].shape[:2]
+    columns = {"experiment": np.repeat(1 + np.arange(rows), length), "look": np.tile(1 + np.arange(length), rows)}
+    for name, values in {**design, "outcome": made["outcome"]}.items():
+        entries = values.reshape(rows * length, -1)
+        for i in range(entries.shape[1]):
+            columns[name if entries.shape[1] == 1 else f"{name} {i + 1}"] = entries[:, i]
+    return pd.DataFrame(columns)
+
+
+def picture(made: dict, labels: tuple[str, str]) -> Figure:
+    """Designs and outcomes over the looks, a line for each rollout."""
+    first = tree.flatten(made["design"])[0]
+    shown = {labels[0]: first[..., 0] if first.ndim == 3 else first.reshape(*first.shape[:2], -1)[..., 0]}
+    shown[labels[1]] = made["outcome"].reshape(*made["outcome"].shape[:2], -1)[..., 0]
+    figure, panels = plt.subplots(1, 2, figsize=(10.0, 4.0), layout="constrained")
+    for panel, (label, values) in zip(panels, shown.items(), strict=True):
+        looks = 1 + np.arange(values.shape[1])
+        for row, line in enumerate(values):
+            panel.plot(looks, line, color=COLORS[row % len(COLORS)], alpha=0.5, marker="o", markersize=3)
+        panel.set(xlabel="measurement", ylabel=label)
+    return figure

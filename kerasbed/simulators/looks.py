@@ -1,0 +1,105 @@
+r"""Looks one after the other: sums of log likelihoods, and experiments whose state passes from look to look.
+
+    log p(y | theta, xi) = sum_t log p(y_t | theta, xi_t, s_{t-1}),   s_0 = initial_state(theta),
+
+with the state s_t a function of (theta, xi_t, y_t, s_{t-1}), which `log_likelihood` returns beside the density and
+`outcome` beside the outcome; without a state the looks are independent given the parameters. The sum is taken in a
+loop, so that its memory does not grow with the number of looks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+
+from kerasbed.backend import Tensor
+from kerasbed.backend.loops import scan
+
+
+def is_stateful(simulator: Any) -> bool:
+    """Whether a simulator of one measurement has a state that passes from look to look."""
+    return callable(getattr(simulator, "initial_state", None))
+
+
+def summed_log_likelihood(single: Any, outcome: Tensor, parameters: Mapping[str, Tensor], design: Any) -> Tensor:
+    """log p of all looks, (...,), with leading axes that broadcast.
+
+    Args:
+        single: `kerasbed.Simulator` of one look.
+        outcome: (..., T, *outcome_shape of one).
+        parameters: {name: (..., d)}.
+        design: (..., T, *shape of one), or a dict of those.
+    """
+    axes = max(len(values.shape) for values in parameters.values()) - 1
+    looks = tree.map_structure(lambda leaf: _first(leaf, axes), {"outcome": outcome, "design": design})
+    # The rows of what broadcasts, without a number of them that might not be known while tracing.
+    leaves = [*tree.flatten(looks), *[values[None] for values in parameters.values()]]
+    total: Any = sum(_zeros(leaf[0], axes, outcome.dtype) for leaf in leaves)
+    if not is_stateful(single):
+        add = lambda found, look: found + single.log_likelihood(look["outcome"], parameters, look["design"])  # noqa: E731
+        return scan(lambda found, look: (add(found, look), None), total, looks)[0]
+    state = total[..., None] + single.initial_state(parameters)
+
+    def follow(carry, look):
+        found, state = carry[..., 0], carry[..., 1:]
+        log_p, state = single.log_likelihood(look["outcome"], parameters, look["design"], state)
+        return ops.concatenate([(found + log_p)[..., None], state], axis=-1), None
+
+    return scan(follow, ops.concatenate([total[..., None], state], axis=-1), looks)[0][..., 0]
+
+
+def outcomes(single: Any, parameters: Mapping[str, Tensor], design: Any, noise: Tensor) -> Tensor:
+    """Outcomes (batch, T, *outcome_shape) of an experiment with a state, at designs chosen beforehand.
+
+    Args:
+        single: `kerasbed.Simulator` of one look, with `initial_state`.
+        parameters: {name: (batch, d)}.
+        design: (1 or batch, T, *shape).
+        noise: (batch, T, *noise_shape).
+    """
+    looks = tree.map_structure(lambda leaf: _first(leaf, 1), {"design": design, "noise": noise})
+
+    def follow(state, look):
+        outcome, state = one(single, parameters, look["design"], look["noise"], state)
+        return state, outcome
+
+    found = scan(follow, initial_state(single, parameters, noise), looks)[1]
+    return ops.moveaxis(found, 0, 1)
+
+
+def initial_state(single: Any, parameters: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """The state before the first look, (batch, s); s is 0 where there is none.
+
+    Args:
+        single: `kerasbed.Simulator` of one look.
+        parameters: {name: (batch, d)}.
+        like: (batch, ...), of the rows and the type wanted.
+    """
+    rows = ops.reshape(like, (-1, int(np.prod(like.shape[1:]))))
+    if not is_stateful(single):
+        return rows[:, :0]
+    return ops.zeros_like(rows[:, :1]) + single.initial_state(parameters)
+
+
+def one(
+    single: Any, parameters: Mapping[str, Tensor], design: Any, noise: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outcome (batch, *outcome_shape) of one look and the state after it, (batch, s)."""
+    if not is_stateful(single):
+        return single.measure(parameters, design, noise), state
+    outcome, after = single.outcome(parameters, design, noise, state)
+    outcome = outcome[:, None] if len(outcome.shape) == 1 else outcome
+    return outcome, ops.zeros_like(state) + after
+
+
+def _first(leaf, axis):
+    """The axis of looks in front: (..., T, *rest) to (T, ..., *rest)."""
+    return ops.moveaxis(leaf, axis, 0)
+
+
+def _zeros(leaf, axes, dtype):
+    """Zeros of the leading axes alone."""
+    while len(leaf.shape) > axes:
+        leaf = leaf[..., 0]
+    return ops.cast(ops.zeros_like(leaf), dtype)

@@ -1,0 +1,169 @@
+"""The greedy policy: particles against exact posteriors, gains against closed forms, and its choices."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import special, stats
+
+import kerasbed as kb
+from kerasbed.policies.greedy import _listed
+from kerasbed.policies.one_look_gain import OneLookGain
+from kerasbed.policies.particles import Look, Particles, systematic
+
+
+class Line(kb.GaussianSimulator):
+    """y = x slope + noise: conjugate, and what is gained is known at every design."""
+
+    prior, noise_shape = kb.Prior(slope=stats.norm()), (1,)
+
+    def mean(self, parameters, design):
+        return parameters["slope"] * design
+
+    def scale(self, parameters, design):
+        return 1.0
+
+
+class Answer(kb.BernoulliSimulator):
+    """Whether a threshold was passed."""
+
+    prior, noise_shape = kb.Prior(threshold=stats.norm()), (1,)
+
+    def probability(self, parameters, design):
+        return ops.sigmoid(6.0 * (design - parameters["threshold"]))
+
+
+class Sides(kb.BernoulliSimulator):
+    """A coin whose bias is one of three, tossed by one of two hands: parameters without a density to move in."""
+
+    prior, noise_shape = kb.Prior.from_table({"bias": [0.1, 0.5, 0.9]}, [0.3, 0.4, 0.3]), (1,)
+
+    def probability(self, parameters, design):
+        return ops.where(design > 0.5, parameters["bias"], 0.5 + 0.0 * parameters["bias"])
+
+
+def test_particles_have_the_exact_posterior_after_sharp_looks():
+    """Mean and standard deviation of a conjugate posterior; 40 histories: 4 standard errors of 512 particles each."""
+    rng = np.random.default_rng(0)
+    posterior, outcomes = Particles(Line(), 40, 512, rng), []
+    slope = rng.standard_normal((40, 1))
+    for design in (3.0, 4.0, 5.0):
+        outcomes.append(design * slope + rng.standard_normal((40, 1)))
+        posterior.see(Look(np.full((40, 1), design), outcomes[-1]))
+    precision = 1.0 + 9.0 + 16.0 + 25.0
+    mean = sum(d * y for d, y in zip((3.0, 4.0, 5.0), outcomes, strict=True)) / precision
+    weights, values = np.exp(posterior.log_weights), posterior.parameters["slope"][..., 0]
+    found = np.sum(weights * values, axis=1)
+    spread = np.sqrt(np.sum(weights * (values - found[:, None]) ** 2, axis=1))
+    # An effective number of 150 of 512 after resampling and moves; the mean over 40 histories is sharper still.
+    np.testing.assert_allclose(found, mean[:, 0], atol=5.0 / np.sqrt(150 * precision))
+    assert abs(spread.mean() * np.sqrt(precision) - 1.0) < 0.05
+    np.testing.assert_allclose(special.logsumexp(posterior.log_weights, axis=1), 0.0, atol=1e-12)
+
+
+def test_systematic_resampling_keeps_shares():
+    weights = np.random.default_rng(0).dirichlet(np.ones(7), size=3)
+    chosen = systematic(np.log(weights), 1000, np.random.default_rng(1))
+    counts = np.stack([np.bincount(row, minlength=7) for row in chosen])
+    assert np.all(np.abs(counts - 1000 * weights) <= 1.0)  # as systematic resampling has it, without any error
+
+
+def test_gains_of_listed_outcomes_are_exact_given_the_particles():
+    posterior = Particles(Answer(), 3, 64, np.random.default_rng(0))
+    posterior.see(Look(np.array([[0.0], [0.5], [-1.0]]), np.array([[1.0], [0.0], [1.0]])))
+    designs = np.array([-2.0, 0.0, 0.3])[None, :, None]
+    found = OneLookGain(posterior, None, 8, np.random.default_rng(0))(designs)
+    weights = np.exp(posterior.log_weights)[:, None]
+    p = special.expit(6.0 * (designs - posterior.parameters["threshold"][:, None, :, 0]))
+    entropy = lambda q: special.entr(q) + special.entr(1.0 - q)  # noqa: E731
+    exact = entropy(np.sum(weights * p, axis=-1)) - np.sum(weights * entropy(p), axis=-1)
+    np.testing.assert_allclose(found, exact, rtol=2e-4, atol=1e-6)
+
+
+def test_gains_of_simulated_outcomes_are_those_of_the_closed_form():
+    """0.5 log(1 + x^2) of the prior; 64 rows of 64 outcomes and 512 particles: 5 standard errors, false alarm 6e-7."""
+    posterior = Particles(Line(), 64, 512, np.random.default_rng(0))
+    designs = np.array([0.5, 1.0, 3.0])[None, :, None]
+    found = OneLookGain(posterior, None, 64, np.random.default_rng(1))(designs)
+    error = found.std(axis=0) / np.sqrt(64)
+    assert np.all(np.abs(found.mean(axis=0) - 0.5 * np.log(1 + designs[0, :, 0] ** 2)) < 5 * error + 0.01)
+
+
+def test_the_best_design_is_found_and_told_the_same_twice():
+    policy = kb.policies.GreedyPolicy(kb.designs.Box((1,), -3.0, 3.0), 3, particles=128, candidates=32, seed=0)
+    made = Line().simulate(4, policy, seed=1)
+    assert np.all(np.abs(made["design"]) > 2.8)  # gains rise with the distance from 0
+    history = {"design": made["design"][:, :1], "outcome": made["outcome"][:, :1]}
+    np.testing.assert_allclose(policy.next_design(history), made["design"][:, 1], atol=1e-6)
+    assert policy.next_design().shape == (1, 1)
+
+
+def test_all_choices_are_compared_where_they_can_be_listed():
+    assert sorted(_listed(kb.designs.Integer((1,), 3, 40).space)[:, 0]) == list(range(3, 41))
+    assert len(_listed(kb.designs.Subset(np.arange(6.0), size=2).space)) == 15
+    assert _listed(kb.designs.Integer((4,), 1, 300).space) is None
+    assert _listed(kb.designs.Box((1,), 0.0, 1.0).space) is None
+    policy = kb.policies.GreedyPolicy(kb.designs.Choice((1,), [0.0, 1.0]), 2, particles=64, seed=0)
+    made = Sides().simulate(8, policy, seed=0)
+    np.testing.assert_array_equal(made["design"], 1.0)  # the other hand's toss says nothing
+
+
+def test_a_state_and_a_dict_of_designs_are_handed_on():
+    pendulum = kb.problems.LinearPendulum()
+    policy = kb.policies.GreedyPolicy(pendulum.design, 3, particles=64, candidates=16, outcomes=16, seed=0)
+    made = pendulum.simulate(3, policy, seed=0)
+    before = np.concatenate([np.zeros((3, 1, 2)), made["outcome"][:, :-1]], axis=1)
+    drift = 0.05 * (made["design"][..., 0] * made["parameters"]["theta"][:, 2:])
+    drift += 0.05 * (-np.sin(before[..., 0]) * made["parameters"]["theta"][:, :1])
+    drift -= 0.05 * before[..., 1] * made["parameters"]["theta"][:, 1:2]
+    residual = made["outcome"][..., 1] - before[..., 1] - drift
+    assert np.abs(residual).max() < 5 * 0.1 * np.sqrt(0.05)
+
+    class Two(Line):
+        def mean(self, parameters, design):
+            return parameters["slope"] * design["gain"] * design["sign"]
+
+    space = kb.designs.Product(gain=kb.designs.Box((1,), 0.0, 2.0), sign=kb.designs.Choice((1,), [-1.0, 0.0, 1.0]))
+    found = Two().simulate(2, kb.policies.GreedyPolicy(space, 2, particles=64, candidates=32, seed=0), seed=0)
+    assert found["design"]["gain"].shape == (2, 2, 1)
+    assert np.all(np.abs(found["design"]["gain"] * found["design"]["sign"]) > 1.6)
+
+
+def test_what_it_cannot_do_is_refused_by_name():
+    space = kb.designs.Box((1,), -3.0, 3.0)
+    policy = kb.policies.GreedyPolicy(space, 2, seed=0)
+    with pytest.raises(kb.errors.PolicyError, match="does not know the simulator"):
+        policy.next_design()
+    known = kb.policies.GreedyPolicy(space, 1, simulator=Answer(), particles=32, seed=0)
+    with pytest.raises(kb.errors.HistoryError, match="all that the policy makes"):
+        known.next_design({"design": np.zeros((1, 1, 1)), "outcome": np.zeros((1, 1, 1))})
+    with pytest.raises(kb.errors.UnreliableError, match="impossible"):
+        kb.policies.GreedyPolicy(space, 2, simulator=Answer(), particles=32, seed=0).next_design(
+            {"design": np.zeros((1, 1, 1)), "outcome": np.full((1, 1, 1), 0.5)}
+        )
+    with pytest.raises(ValueError, match="particles is 0"):
+        kb.policies.GreedyPolicy(space, 2, particles=0)
+
+
+@pytest.mark.one_backend
+def test_it_is_copied_and_written_with_its_settings():
+    policy = kb.policies.GreedyPolicy(kb.designs.Integer((1,), 1, 5), 2, simulator=Answer(), particles=99, seed=3)
+    copy = policy.frozen_copy()
+    assert (copy.particles, copy.seed, copy.length, copy.held["simulator"]) == (99, 3, 2, policy.held["simulator"])
+    config = keras.saving.serialize_keras_object(policy)
+    assert keras.saving.deserialize_keras_object(config).get_config() == policy.get_config()
+
+
+@pytest.mark.slow
+def test_four_looks_of_the_death_process_gain_as_step_by_step_designs_did():
+    """2.076 +- 0.034 published for variational step-by-step designs; exact on a grid, 400 rollouts."""
+    process = kb.problems.SequentialDeathProcess()
+    made = process.simulate(400, kb.policies.GreedyPolicy(process.design, 4, seed=0), seed=1)
+    rates = np.linspace(0.0, 6.0, 2001)[1:]
+    prior = process.prior.blocks["rate"].frozen.logpdf(rates)
+    prior -= special.logsumexp(prior)
+    hazard = rates * made["design"]
+    log_p = stats.binom.logpmf(made["outcome"], 50, -np.expm1(-hazard)).sum(axis=1) + prior
+    log_p -= special.logsumexp(log_p, axis=1, keepdims=True)
+    gain = np.sum(np.exp(log_p) * np.where(np.isfinite(log_p), log_p - prior, 0.0), axis=1)
+    assert gain.mean() > 2.076 - 3 * np.hypot(0.034, gain.std() / 20.0)
