@@ -7,25 +7,11 @@ import time
 
 import keras
 import numpy as np
-from keras import ops
 
 import kerasbed as kb
 from kerasbed import backend
 
 SEED, PUBLISHED = 1, 11.73  # the best sPCE with 5e5 contrasts
-MOST_PER_DECISION = 0.05 / 30.0
-
-
-class Until(keras.callbacks.Callback):
-    """Ends a training after so many processor seconds."""
-
-    def __init__(self, seconds: float):
-        super().__init__()
-        self.seconds, self.begin = seconds, time.process_time()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Look at the clock."""
-        self.model.stop_training = time.process_time() - self.begin > self.seconds
 
 
 def _row(id, reported, truth, passed, note) -> dict:
@@ -135,7 +121,7 @@ def decisions() -> list[dict]:
         for look in range(30):
             chosen = policy.next_design({"design": design, "outcome": outcome} if look else None)
             design = np.concatenate([design, np.asarray(chosen)[:, None]], axis=1)
-            outcome = np.concatenate([outcome, ops.convert_to_numpy(np.zeros((1, 1, 1)))], axis=1)
+            outcome = np.concatenate([outcome, np.zeros((1, 1, 1))], axis=1)
 
     thirty()
     seconds = []

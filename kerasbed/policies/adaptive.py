@@ -210,8 +210,29 @@ class AdaptiveDesign(Sequence):
         self.build()
 
 
+class RuledPolicy(AdaptiveDesign):
+    """A policy that follows a rule: it owns no weight, so that there is nothing to train or to place."""
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.built:
+            self.find_range()
+            self.built = True
+
+    @property
+    def placed_variables(self) -> list:
+        return []
+
+    @property
+    def network_variables(self) -> list:
+        return []
+
+    @property
+    def explores(self) -> bool:
+        return False
+
+
 @keras.saving.register_keras_serializable("kerasbed")
-class RandomPolicy(AdaptiveDesign):
+class RandomPolicy(RuledPolicy):
     """Designs drawn from the space, whatever was measured: the baseline to beat.
 
     Args:
@@ -233,23 +254,6 @@ class RandomPolicy(AdaptiveDesign):
     def __init__(self, space: Space, steps: int, *, seed: int | None = None, **kwargs: Any):
         super().__init__(space, steps, seed=seed, **(kwargs | {"trainable": False}))
         self._rng = streams.of(self.seed, "random policy")
-
-    def build(self, input_shape: Any = None) -> None:
-        if not self.built:
-            self.find_range()
-            self.built = True
-
-    @property
-    def placed_variables(self) -> list:
-        return []
-
-    @property
-    def network_variables(self) -> list:
-        return []
-
-    @property
-    def explores(self) -> bool:
-        return False
 
     def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return self.rollout_draws(num, rng)

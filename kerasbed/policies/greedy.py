@@ -27,7 +27,7 @@ from kerasbed.backend import Tensor, batch, errors, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.space import Space
 from kerasbed.policies import histories
-from kerasbed.policies.adaptive import AdaptiveDesign
+from kerasbed.policies.adaptive import RuledPolicy
 from kerasbed.policies.one_look_gain import OneLookGain, listed_outcomes
 from kerasbed.policies.particles import Look, Particles
 from kerasbed.simulators import looks
@@ -42,7 +42,7 @@ SHORTER = 0.4  # by which steps shrink from round to round
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class GreedyPolicy(AdaptiveDesign):
+class GreedyPolicy(RuledPolicy):
     """The design that is expected to teach most in the next look, found anew after every look.
 
     It has no weights and needs no training, but a likelihood, and takes seconds for each look of some hundred
@@ -101,23 +101,6 @@ class GreedyPolicy(AdaptiveDesign):
         self._choices: Any = None
 
     # -- what it is ---
-
-    def build(self, input_shape: Any = None) -> None:
-        if not self.built:
-            self.find_range()
-            self.built = True
-
-    @property
-    def placed_variables(self) -> list:
-        return []
-
-    @property
-    def network_variables(self) -> list:
-        return []
-
-    @property
-    def explores(self) -> bool:
-        return False
 
     def prepare(self, simulator: Any) -> None:
         """Take the simulator of the rollouts, which must have a likelihood.
