@@ -455,7 +455,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         return super().evaluate(data, steps=steps, batch_size=batch_size, **kwargs)
 
     def _plan(self, epochs, steps, initial_epoch):
-        """Fuse steps and plan the decay of default rates; a compiled step keeps an old plan, so it is rebuilt."""
+        """Fuse steps and plan the decay of default rates."""
         if self.chooses_fusion:
             self.steps_per_execution = backend.fused_steps(steps or backend.FUSED_STEPS)
         done = int(ops.convert_to_numpy(self.optimizer.iterations))

@@ -1,6 +1,7 @@
 """The optimizer that treats networks, the design and descending networks each in their way."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -41,6 +42,7 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(f"warmup is {warmup}, but a fraction of the plan in [0, 1) was expected.")
         self.rate, self.warmup, self.start, self.steps = float(rate), float(warmup), int(start), steps
         self.warmup_steps = int(warmup_steps)
+        self.held: tuple[Any, Any] | None = None  # start and steps as variables of the optimizer that was compiled
 
     def plan(self, start: int, steps: int) -> None:
         """Follow the schedule from step `start` over `steps` steps."""
@@ -54,15 +56,21 @@ class PlannedDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         if self.steps is None:
             return self.rate
-        done = ops.clip((ops.cast(step, "float32") - self.start) / self.steps, 0.0, 1.0)
-        warmup = max(self.warmup, min(self.warmup_steps / self.steps, 0.5))
-        decay = 0.5 * (1.0 + ops.cos(math.pi * ops.clip((done - warmup) / (1.0 - warmup), 0.0, 1.0)))
-        growth = ops.minimum(done / warmup, 1.0) if warmup else 1.0
-        return self.rate * growth * decay
+        start, steps = (self.start, self.steps) if self.held is None else self.held
+        done = ops.clip((ops.cast(step, "float32") - start) / steps, 0.0, 1.0)
+        if not (self.warmup or self.warmup_steps):
+            return self.rate * _cosine(done)
+        warmup = ops.maximum(self.warmup, ops.minimum(self.warmup_steps / steps, 0.5))
+        decay = _cosine(ops.clip((done - warmup) / (1.0 - warmup), 0.0, 1.0))
+        return self.rate * ops.minimum(done / warmup, 1.0) * decay
 
     def get_config(self) -> dict[str, Any]:
         names = ("rate", "warmup", "start", "steps", "warmup_steps")
         return {name: getattr(self, name) for name in names}
+
+
+def _cosine(done):
+    return 0.5 * (1.0 + ops.cos(math.pi * done))
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -94,6 +102,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         self._inner_optimizers.extend([optimizer, design_optimizer])
         if policy_optimizer is not None:
             self._inner_optimizers.append(policy_optimizer)
+        # Variables, so that a compiled step follows the plan of the next fit as well.
+        self._plan = tuple(self.add_variable((), dtype="float32", name=name) for name in ("plan_start", "plan_steps"))
+        self._hold_plan()
 
     def _select(self, variable):
         if variable.path in self._design_paths:
@@ -115,12 +126,46 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
         self._policy_paths = frozenset(variable.path for variable in policy_variables)
 
     def plan(self, start: int, steps: int) -> bool:
-        """Plan the decay of the default rates; returns whether there was one to plan."""
-        schedules = [optimizer._learning_rate for optimizer in self.optimizers]
-        planned = [schedule for schedule in schedules if isinstance(schedule, PlannedDecay)]
-        for schedule in planned:
+        """Plan the decay of the default rates; returns whether a step that was compiled before does not follow it."""
+        is_new = any(schedule.steps is None for schedule in self._planned)
+        for schedule in self._planned:
             schedule.plan(start, steps)
-        return bool(planned)
+        self._hold_plan()
+        return is_new
+
+    @property
+    def _planned(self):
+        schedules = [optimizer._learning_rate for optimizer in self.optimizers]
+        return [schedule for schedule in schedules if isinstance(schedule, PlannedDecay)]
+
+    def _hold_plan(self):
+        """Let the schedules read their plan from variables."""
+        for schedule in self._planned:
+            schedule.held = self._plan
+            if schedule.steps is not None:
+                for variable, value in zip(self._plan, (schedule.start, schedule.steps), strict=True):
+                    variable.assign(float(value))
+
+    @property
+    def _saved(self):
+        """The variables of a file; the plan is part of the schedules' configuration."""
+        return [variable for variable in self.variables if all(variable is not one for one in self._plan)]
+
+    def save_own_variables(self, store: Any) -> None:
+        for number, variable in enumerate(self._saved):
+            store[str(number)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        saved = self._saved
+        if len(store.keys()) != len(saved):
+            warnings.warn(
+                f"The file has {len(store.keys())} variables of an optimizer, but this one has {len(saved)}; it starts "
+                "anew, and the weights are loaded as they are.",
+                stacklevel=2,
+            )
+            return
+        for number, variable in enumerate(saved):
+            variable.assign(store[str(number)])
 
     @property
     def has_schedules(self) -> bool:

@@ -1,6 +1,6 @@
 """What every EIG bound shares."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +10,7 @@ from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
 from kerasbed.networks.encoding import has_histories
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
+from kerasbed.objectives.posterior_terms import PosteriorTerms
 from kerasbed.priors.base import Parameters
 
 AUXILIARY_ROWS = 128  # that the integral over an auxiliary coordinate takes
@@ -20,10 +21,13 @@ class Surrogate(NamedTuple):
 
     values: (rows,), whose gradient is taken.
     bound: (rows,), constants; None where the values are the bound.
+    terms: makes the terms by which scores are averaged over the parameters that may have made an outcome; None where
+        scores are those of the true ones.
     """
 
     values: Tensor
-    bound: Tensor | None
+    bound: Tensor | None = None
+    terms: Callable[[], PosteriorTerms] | None = None
 
 
 class Objective(keras.layers.Layer):

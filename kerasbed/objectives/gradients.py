@@ -37,6 +37,9 @@ prod_t p(y_t | theta, xi_t(h_<t)) is one of the outcomes, and the score of the w
 Outcomes are held before the policy reads them, so that no derivative takes a path through them. Choices of a discrete
 space are part of the history: prod_t pi(k_t | h_<t) is a factor of its density.
 
+*Averaged.* A bound by contrastive parameters knows how likely each of them is to have made the outcome, and averages
+the score over them (`objectives.posterior_terms`).
+
 References: Williams (1992) for scores; Schulman et al. (2015) for both ways in one gradient; Kool et al. (2019) for
 leave-one-out baselines; Foster et al. (2020), section on discrete outcomes, for both in designs.
 """
@@ -135,16 +138,33 @@ def _contributions(simulator, objective, space, draws, gradient, training, paths
         values, bound = _evaluated(objective, draws, outcome, design, training)
         return Contributions(_shown(values, bound), design, outcome)
     design, outcome, log_choice = space.measure_with_scores(simulator, draws)
-    values, bound = _evaluated(objective, draws, outcome, design, training)
-    log_p = log_choice + simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
-    values = with_scores(values, log_p, draws.get(batch.COUNTS))
-    return Contributions(_shown(values, bound), design, outcome)
+    found, counts = _surrogate(objective, draws, outcome, design, training), draws.get(batch.COUNTS)
+    if found.terms is not None:
+        values = _with_averaged_scores(found, log_choice, counts)
+    else:
+        log_p = log_choice + simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
+        values = _shown(with_scores(found.values, log_p, counts), found.bound)
+    return Contributions(values, design, outcome)
 
 
-def _evaluated(objective, draws, outcome, design, training) -> Surrogate:
-    """What an objective gives, with the bound that is shown in place of its values, None where that is the same."""
+def _surrogate(objective, draws, outcome, design, training) -> Surrogate:
+    """What an objective gives."""
     found = objective(draws, outcome, design, training=training)
-    return found if isinstance(found, Surrogate) else Surrogate(found, None)
+    return found if isinstance(found, Surrogate) else Surrogate(found)
+
+
+def _evaluated(objective, draws, outcome, design, training):
+    """What is climbed, with the bound that is shown in its place, None where that is the same."""
+    return _surrogate(objective, draws, outcome, design, training)[:2]
+
+
+def _with_averaged_scores(found, log_choice, counts):
+    """The bound with the gradient of its expectation; see `objectives.posterior_terms`."""
+    terms = found.terms()
+    baseline = _baseline(terms.value, counts)
+    of_choices = (terms.value - baseline) * (log_choice - ops.stop_gradient(log_choice))
+    shown = ops.stop_gradient(found.values if found.bound is None else found.bound)
+    return shown + terms.scores(baseline) + of_choices
 
 
 def _shown(values, bound):
@@ -180,9 +200,13 @@ def with_scores(values: Tensor, log_p: Tensor, counts: Tensor | None = None) -> 
         values, log_p: of each row.
         counts: the rows that count; None: all.
     """
-    of_others = ops.stop_gradient(values)
-    baseline = leave_one_out(of_others if counts is None else ops.where(counts, of_others, np.nan))
+    baseline = _baseline(values, counts)
     return baseline + (values - baseline) * ops.exp(log_p - ops.stop_gradient(log_p))
+
+
+def _baseline(values, counts):
+    of_others = ops.stop_gradient(values)
+    return leave_one_out(of_others if counts is None else ops.where(counts, of_others, np.nan))
 
 
 def leave_one_out(values: Tensor) -> Tensor:

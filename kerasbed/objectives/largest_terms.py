@@ -59,15 +59,34 @@ def without_gradient(function: Callable[..., Any], *given: Any) -> Any:
         return tree.map_structure(ops.stop_gradient, function(*tree.map_structure(ops.stop_gradient, given)))
 
 
-def log_sum(
+class SampledSum(NamedTuple):
+    """A sum over candidates, and the terms of it that have a gradient.
+
+    constant: log of the whole sum, (R,), without a gradient.
+    share: what each of the taken terms counts for, (R, K), without a gradient; their sum is 1 in expectation.
+    log_likelihood: of the taken terms, (R, K), with one.
+    """
+
+    constant: Tensor
+    share: Tensor
+    log_likelihood: Tensor
+
+    @property
+    def log_sum(self) -> Tensor:
+        """The log of the sum with its gradient, (R,)."""
+        followed = self.log_likelihood - ops.stop_gradient(self.log_likelihood)
+        return self.constant + ops.sum(self.share * followed, axis=1)
+
+
+def sampled_sum(
     simulator: Any,
     outcome: Tensor,
     design: Tensor | dict[str, Tensor],
     groups: Sequence[Candidates],
     number: int,
     uniform: Tensor,
-) -> Tensor:
-    """log of the sum of weighted likelihoods over all candidates, with the gradient of some of the terms, (R,).
+) -> SampledSum:
+    """The sum of weighted likelihoods over all candidates, with the gradient of some of the terms.
 
     Args:
         simulator: with `log_likelihood`.
@@ -77,12 +96,18 @@ def log_sum(
         number: K, of terms with a gradient.
         uniform: base samples in (0, 1), (1 or R, N).
     """
-    log_terms = _joined([group.log_terms for group in groups])
+    log_terms = joined([group.log_terms for group in groups])
     total = ops.logsumexp(log_terms, axis=1)
     log_share = log_terms - ops.where(total > -np.inf, total, 0.0)[:, None]
     index, share = priority_sample(log_share, uniform, number)
     followed = simulator.log_likelihood(outcome[:, None], _taken(groups, index), pool.lift(design))
-    return total + ops.sum(share * (followed - ops.stop_gradient(followed)), axis=1)
+    return SampledSum(total, share, followed)
+
+
+def whole_sum(log_likelihood: Tensor) -> SampledSum:
+    """The sum of likelihoods (R, N) of which every term has a gradient."""
+    held = ops.stop_gradient(log_likelihood)
+    return SampledSum(ops.logsumexp(held, axis=1), ops.softmax(held, axis=1), log_likelihood)
 
 
 def priority_sample(log_share: Tensor, uniform: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +138,8 @@ def priority_sample(log_share: Tensor, uniform: Tensor, number: int) -> tuple[Te
     return index, ops.where(counts, share, 0.0)
 
 
-def _joined(parts):
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """One array of those of several groups, side by side."""
     return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 

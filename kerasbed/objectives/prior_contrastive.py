@@ -25,6 +25,7 @@ p(y) from above. See `objectives.nuisance`.
 References: Foster et al. (2020), the bound I_PCE; Foster et al. (2021), theorem 2, for histories.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,9 +36,9 @@ from keras import ops
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.backend.validation import checked, natural_number, optional, positive_integer
 from kerasbed.designs import Design
-from kerasbed.objectives import failures, largest_terms, pool
+from kerasbed.objectives import failures, largest_terms, pool, posterior_terms
 from kerasbed.objectives.base import Surrogate
-from kerasbed.objectives.largest_terms import Candidates, without_gradient
+from kerasbed.objectives.largest_terms import Candidates, whole_sum, without_gradient
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 from kerasbed.objectives.local_draws import LocalDraws, local_draws_of
 
@@ -159,6 +160,7 @@ class PriorContrastive(LikelihoodObjective):
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Any:
         own = self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
+        sampled = None
         if not training or self.largest is None or batch.extra(draws, "priority") is None:
             pairs = self._pairs(draws, outcome, design)
             log_sum = ops.logsumexp(pairs, axis=1)
@@ -166,8 +168,22 @@ class PriorContrastive(LikelihoodObjective):
             pairs = without_gradient(lambda y, xi: self._pairs(draws, y, xi), outcome, design)
             if batch.extra(draws, "local") is not None:
                 return self._with_local_draws(draws, outcome, design, (log_p, own), pool.to_rows(draws, pairs, design))
-            log_sum = self._log_sum_of_largest(draws, outcome, design, pairs)
-        return self._bound(log_p, own, pool.to_rows(draws, log_sum, design), pairs)
+            sampled = self._sum_of_largest(draws, outcome, design, pairs)
+            log_sum = sampled.log_sum
+        values = self._bound(log_p, own, pool.to_rows(draws, log_sum, design), pairs)
+        return Surrogate(values, terms=self._terms(draws, own, pairs, sampled)) if training else values
+
+    def _terms(self, draws, own, pairs, sampled):
+        """Makes `PosteriorTerms`, where rows stand for draws and contrast is shared; else None."""
+        if self.shared is None or self.target is not None or batch.possible_outcomes(draws) is not None:
+            return None
+
+        def terms():
+            shared, log_number = Candidates({}, ops.stop_gradient(pairs)), numerics.log_size(pairs, 1, plus=1)
+            taken = whole_sum(pairs) if sampled is None else sampled
+            return posterior_terms.of_sum(Candidates({}, own[:, None]), [shared], taken, log_number)
+
+        return terms
 
     def _bound(self, log_p, own, log_sum, pairs):
         """log p(y | theta_0) minus the log of the mean over the draws of the prior and theta_0, (rows,)."""
@@ -188,12 +204,12 @@ class PriorContrastive(LikelihoodObjective):
 
     # -- with the gradient of the largest terms ---
 
-    def _log_sum_of_largest(self, draws, outcome, design, pairs):
+    def _sum_of_largest(self, draws, outcome, design, pairs):
         shared = Candidates({name: values[None] for name, values in self._contrast(draws).items()}, pairs)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         simulator = failures.guarded(self.simulator, draws)
         uniform = self._uniform(draws, pairs, by_row=not pool.are_repeated(draws, design))
-        return largest_terms.log_sum(simulator, distinct, design, [shared], self.largest or 1, uniform)
+        return largest_terms.sampled_sum(simulator, distinct, design, [shared], self.largest or 1, uniform)
 
     @staticmethod
     def _uniform(draws, terms, by_row=True):
@@ -220,11 +236,13 @@ class PriorContrastive(LikelihoodObjective):
             Candidates(near, ops.where(inside, of_near, -np.inf), weights[1]),
         )
         uniform = self._uniform(draws, ops.concatenate([pairs, of_near], axis=1))
-        log_sum = largest_terms.log_sum(simulator, outcome, design, groups, self.largest or 1, uniform)
+        sampled = largest_terms.sampled_sum(simulator, outcome, design, groups, self.largest or 1, uniform)
         number = numerics.log_size(pairs, 1, plus=1 + self.local)
-        climbed = log_p - ops.logaddexp(own + own_weight, log_sum) + number
+        climbed = log_p - ops.logaddexp(own + own_weight, sampled.log_sum) + number
         bound = self._bound(log_p, own, ops.logsumexp(pairs, axis=1), pairs)
-        return Surrogate(climbed, ops.stop_gradient(bound))
+        of_true = Candidates({}, own[:, None], own_weight[:, None])
+        terms = functools.partial(posterior_terms.of_sum, of_true, groups, sampled, number)
+        return Surrogate(climbed, ops.stop_gradient(bound), terms if self.target is None else None)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

@@ -53,7 +53,7 @@ def bound(policy, objective):
         """Over listed paths, each weighted by its probability; `repeats` is their number for one parameter."""
         with keras.StatelessScope(state_mapping=list(zip(policy.trainable_variables, weights, strict=True))):
             design, outcome, log_choice = policy.measure_with_scores(simulator, draws)
-            values = objective(draws, outcome, design, training=True)
+            values = objective(draws, outcome, design)
             log_p = log_choice + simulator.log_likelihood(outcome, draws["parameters"], design)
             return ops.sum(ops.exp(log_p) * values) * repeats / values.shape[0]
 
@@ -80,6 +80,7 @@ def test_scores_of_histories_equal_all_paths(name, monkeypatch):
     """Mean of 20 batches of sampled scores against the derivative of the sum over all outcomes (and choices) of two
     looks, which itself equals a central difference. |t| < 4.5 for a dozen weights: false alarm 8e-5, fixed seed."""
     monkeypatch.setattr(rollout, "STEEPEST", np.inf)  # listed paths weigh more than sampled ones
+    monkeypatch.setattr(kb.objectives.PriorContrastive, "_terms", lambda *_: None)  # scores of the true parameters
     space, choices, scale = spaces()[name]
     policy, ability, rng = small_policy(space, scale), np.array([[-0.8], [0.3], [1.5]]), np.random.default_rng(4)
     terms, expected = bound(policy, kb.objectives.PriorContrastive(16, num_largest=16, num_local=0))
@@ -107,6 +108,42 @@ def test_scores_of_histories_equal_all_paths(name, monkeypatch):
     error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
     assert np.all(np.abs(found.mean(axis=0) - truth) < 4.5 * error + 1e-9)
     assert np.abs(truth[1:] / error[1:]).max() > 10.0  # precise enough to tell
+
+
+@pytest.mark.parametrize("largest", [None, 3])
+def test_averaged_scores_equal_all_paths(largest, monkeypatch):
+    """Over each of four parameters as the true one against the other three, and all outcomes of two looks: the
+    derivative of the bound, for any baseline; by all terms, and by 3 of 3 sampled ones."""
+    monkeypatch.setattr(rollout, "STEEPEST", np.inf)
+    policy, abilities = small_policy(*spaces()["continuous"][::2]), np.array([-0.8, 0.3, 1.5, -0.1])
+    simulator, objective = kb.Sequence(Binary(), 2), kb.objectives.PriorContrastive(3, num_largest=largest, num_local=0)
+    objective.setup(simulator, policy, (2, 1))
+    objective.of_policy = largest is not None  # else all terms have a gradient
+
+    def averaged(weights, draws, baseline):
+        with keras.StatelessScope(state_mapping=list(zip(policy.trainable_variables, weights, strict=True))):
+            design, outcome, _ = policy.measure_with_scores(simulator, draws)
+            terms = objective(draws, outcome, design, training=True).terms()
+            probability = ops.exp(simulator.log_likelihood(outcome, draws["parameters"], design))
+            values = terms.value + terms.scores(ops.zeros_like(terms.value) + baseline)
+            return ops.sum(ops.stop_gradient(probability) * values)
+
+    _, expected = bound(policy, objective)
+    weights = [backend.to_numpy(variable.value) for variable in policy.trainable_variables]
+    ways = [backend.value_and_gradient(function) for function in (averaged, expected)]
+    found = []
+    for true in range(4):
+        others = np.delete(abilities, true)[:, None, None]
+        draws = {
+            "parameters": {"ability": np.full((4, 1), abilities[true])},
+            "noise": np.array(PAIRS)[..., None],
+            "extra": {"contrastive": {"ability": others[[0, 1, 2, 0]]}, "priority": np.full((4, 2), 0.5)},
+        }
+        found.append([way(weights, draws, np.float64(number)) for way, number in zip(ways, (0.7, 4.0), strict=True)])
+    assert sum(ours[0] for ours, _ in found) == pytest.approx(sum(truth[0] for _, truth in found), rel=1e-5)
+    for k in range(len(weights)):
+        ours, truth = (sum(f[way][1][k] for f in found) for way in (0, 1))
+        np.testing.assert_allclose(ours, truth, rtol=1e-3, atol=1e-5)
 
 
 def test_training_shows_the_bound_and_climbs_with_local_draws():

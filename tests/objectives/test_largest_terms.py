@@ -57,7 +57,7 @@ def test_the_sum_over_groups_is_that_of_all_terms(number):
     def sampled(x, y, shared, near, weight, u):
         one, other = largest_terms.without_gradient(terms, x, y, shared, near)
         groups = Candidates({k: v[None] for k, v in shared.items()}, one), Candidates(near, other, weight)
-        return largest_terms.log_sum(simulator, y, x, groups, number, u)
+        return largest_terms.sampled_sum(simulator, y, x, groups, number, u).log_sum
 
     given = x, outcome, shared, near, log_weight
     value, slope = backend.value_and_gradient(plain)(*given)
