@@ -169,9 +169,9 @@ class GaussHermite(BaseSamples):
         return points, weights / weights.sum()
 
     def _check(self, dim: int) -> None:
-        if self.order**dim > self.max_points:
+        if dim * np.log(self.order) > np.log(self.max_points) * (1.0 + 1e-12):
             raise ValueError(
-                f"A Gauss-Hermite rule of order {self.order} in {dim} dimensions has {self.order**dim} points, "
+                f"dim is {dim}, in which a Gauss-Hermite rule of order {self.order} has {self.order}**{dim} points, "
                 f"more than max_points={self.max_points}. Lower the order or use kb.base_samples.Sobol."
             )
 

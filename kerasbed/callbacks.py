@@ -1,10 +1,13 @@
 """Callbacks: the path of the design, and what `fit` adds by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+
+__all__ = ["DesignHistory", "Resume"]
 
 
 class DesignHistory(keras.callbacks.Callback):
@@ -52,6 +55,56 @@ class DesignHistory(keras.callbacks.Callback):
                 "simulator.simulate(num, policy), instead."
             )
         return keras.tree.map_structure(lambda *values: np.stack(values), *self.designs)
+
+
+class Resume(keras.callbacks.Callback):
+    """A `fit` that can be stopped at any moment: started again with the same arguments, it ends as if undisturbed.
+
+    The state is kept after every epoch, in one file, `training.resume`: weights, moments of the optimizers, seeds of
+    random numbers, planned rates and temperatures, the history, and what other callbacks remember (`EarlyStopping`,
+    `ReduceLROnPlateau`, `ModelCheckpoint`, `CSVLogger`). On JAX and torch the result is the same bit for bit. A `fit`
+    that had ended trains no more and gives its result again. Data that are a `tf.data.Dataset` or a torch `DataLoader`
+    begin anew with the epoch, in the order that they then have.
+
+    Args:
+        directory: of this `fit` alone; it is made where there is none.
+
+    Raises:
+        FileError: by `fit`; the directory holds the training of another model or with other arguments.
+        LockedError: by `fit`; another process is training there.
+
+    Example:
+        >>> import tempfile
+        >>> other = kb.DesignModel(simulator, kb.designs.Simplex(2), kb.objectives.PriorContrastive(), seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     keep = kb.callbacks.Resume(folder)
+        ...     history = other.fit(epochs=2, steps_per_epoch=10, callbacks=[keep], verbose=0)
+        >>> len(history.history["eig"])
+        2
+    """
+
+    def __init__(self, directory: str | Path):
+        super().__init__()
+        self.directory = Path(directory)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        raise TypeError("Resume keeps the training of a DesignModel: pass it to DesignModel.fit(..., callbacks=[...]).")
+
+
+DIRECTIONS = {"eig": "max", "nonfinite": "min", "skipped": "min"}  # of what `fit` monitors; Keras knows that of `loss`
+
+
+def with_directions(callbacks: Iterable[keras.callbacks.Callback] | None) -> list[keras.callbacks.Callback]:
+    """Callbacks, of which those with `mode="auto"` are told in which direction a metric of kerasbed's is better.
+
+    Keras asks a user for `mode=` (or, reducing rates, takes less for better), since it knows metrics by their classes.
+    """
+    found = list(callbacks or [])
+    for callback in found:
+        name = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        if getattr(callback, "mode", None) == "auto" and name in DIRECTIONS:
+            callback.mode = DIRECTIONS[name]
+    return found
 
 
 class EpochTeller(keras.callbacks.Callback):

@@ -1,96 +1,87 @@
-"""The `kerasbed` command: list the ready experiments, or learn the design of one."""
+"""What the `kerasbed` command does: learn the design of a ready experiment, or run one in the laboratory.
+
+What the command is asked, and what it answers without a backend, is `kerasbed_command`, beside the package.
+"""
 
 import argparse
 import functools
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import keras
 
 from kerasbed import backend
+from kerasbed.backend import errors
+from kerasbed.lab import commands, folder
 from kerasbed.lab.run import learn_and_report
 from kerasbed.problems import REGISTRY
+from kerasbed_command import STEPS_PER_EPOCH, main
 
-STEPS_PER_EPOCH = 100
+__all__ = ["main"]
+
+STOPPED = 130  # what a shell says of Ctrl-C
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, 2 for arguments that make no sense."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command == "list":
-        _list()
-        return 0
+def run(options: argparse.Namespace, arguments: Sequence[str], refuse: Callable[[str], None]) -> int:
+    """Do as the options say; returns the exit code, 2 for what makes no sense, 130 after Ctrl-C.
+
+    Args:
+        options, arguments: parsed, and as they were given.
+        refuse: ends the command with a message.
+    """
     if options.backend not in (None, backend.NAME):
-        return _run_on(options.backend, arguments, parser)
+        return _run_on(options.backend, arguments, refuse)
+    if options.command == "lab":
+        return commands.run(options, functools.partial(print, flush=True))
     print(f"{options.problem} on {keras.backend.backend()}, seed {options.seed}, {options.epochs} epochs", flush=True)
-    _check_folder(options.out, parser)
+    _check_folder(options.out, refuse)
+    try:
+        return _learn(options, arguments)
+    except errors.FileError as error:
+        print(f"kerasbed run: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _learn(options, arguments) -> int:
+    asked = {"problem": options.problem, "backend": backend.NAME, "seed": options.seed}
+    asked |= {"epochs": options.epochs, "steps_per_epoch": STEPS_PER_EPOCH}
     say = functools.partial(print, flush=True)
-    learn_and_report(REGISTRY[options.problem], options.out, options.epochs, STEPS_PER_EPOCH, options.seed, say)
+    with folder.opened(options.out, asked, options.resume, options.overwrite) as run:
+        if run.finished:
+            say(f"the run in {options.out} has ended; --overwrite begins anew")
+            return 0
+        try:
+            learn_and_report(REGISTRY[options.problem], options.out, options.epochs, STEPS_PER_EPOCH, options.seed, say)
+        except KeyboardInterrupt:
+            again = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
+            say(f"\nstopped; go on with: kerasbed {' '.join(map(shlex.quote, again))} --resume")
+            return STOPPED
+        run.finish()
     return 0
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="kerasbed", description="Learn the experiment that teaches most.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run}")
-    commands.add_parser("list", help="show the ready experiments")
-    run = commands.add_parser("run", help="learn the design of a ready experiment", allow_abbrev=False)
-    run.add_argument("problem", choices=sorted(REGISTRY), help="which experiment; `kerasbed list` tells them apart")
-    run.add_argument("--backend", choices=backend.PACKAGES, help="default: KERAS_BACKEND, else an installed one")
-    run.add_argument(
-        "--epochs", type=_positive, default=50, help=f"of {STEPS_PER_EPOCH} steps each (default %(default)s)"
-    )
-    run.add_argument("--seed", type=_seed, default=0, help="of the start and of all draws (default %(default)s)")
-    run.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help="folder for the results (default %(default)s)"
-    )
-    return parser
-
-
-def _integer(text, low, what):
+def _check_folder(out, refuse):
     try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if value < low:
-        raise argparse.ArgumentTypeError(f"got {text!r}, but {what} was expected")
-    return value
-
-
-def _positive(text):
-    return _integer(text, 1, "a positive integer")
-
-
-def _seed(text):
-    return _integer(text, 0, "an integer of at least 0")
-
-
-def _list():
-    width = max(map(len, REGISTRY))
-    for name, experiment in sorted(REGISTRY.items()):
-        print(f"{name:<{width}}  {experiment.summary}")
-
-
-def _check_folder(folder, parser):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"argument --out: no folder can be made at {folder} ({error.strerror}); name another one")
+        refuse(f"argument --out: no folder can be made at {out} ({error.strerror}); name another one")
 
 
-def _run_on(name, arguments, parser) -> int:
+def _run_on(name, arguments, refuse) -> int:
     """Run the same command on another backend: a process of its own, since Keras has chosen one by now."""
     if importlib.util.find_spec(name) is None:
-        parser.error(f"argument --backend: {name} is not installed; install it with `pip install kerasbed[{name}]`")
+        refuse(f"argument --backend: {name} is not installed; install it with `pip install kerasbed[{name}]`")
     command = [sys.executable, "-m", "kerasbed.cli", *arguments]
-    return subprocess.call(command, env={**os.environ, "KERAS_BACKEND": name})
+    process = subprocess.Popen(command, env={**os.environ, "KERAS_BACKEND": name})
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # it has got the same, and says how to go on
+            continue
 
 
 if __name__ == "__main__":

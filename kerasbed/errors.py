@@ -8,6 +8,7 @@
 
 from kerasbed.backend.errors import (
     ArgumentError,
+    CallError,
     FileError,
     FileWarning,
     GradientError,
@@ -15,6 +16,8 @@ from kerasbed.backend.errors import (
     KerasbedError,
     KerasbedWarning,
     LikelihoodError,
+    LockedError,
+    MeasurementWarning,
     MissingFileError,
     MissingMethodError,
     NoDensityError,
@@ -39,6 +42,7 @@ from kerasbed.backend.errors import (
 
 __all__ = [
     "ArgumentError",
+    "CallError",
     "FileError",
     "FileWarning",
     "GradientError",
@@ -46,6 +50,8 @@ __all__ = [
     "KerasbedError",
     "KerasbedWarning",
     "LikelihoodError",
+    "LockedError",
+    "MeasurementWarning",
     "MissingFileError",
     "MissingMethodError",
     "NoDensityError",

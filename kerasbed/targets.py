@@ -91,6 +91,8 @@ class Target(AbstractPrior):
         (('slope',), 1.419)
     """
 
+    described = "a kb.targets.Target"
+
     has_transform = False
 
     def __init__(self, prior: AbstractPrior, target: str | Sequence[str] | Callable[[Mapping[str, Tensor]], Tensor]):

@@ -13,13 +13,13 @@ from pathlib import Path
 # Lowest first; rooms between bars do not import each other.
 LAYERS = (
     "backend | base_samples errors | designs | networks | critics priors | targets objectives | simulators | "
-    "eig variational acquisition | reference | policies plots | callbacks | model | search problems | lab | cli | "
+    "ode eig variational acquisition | reference | policies plots | callbacks | model | search problems | lab | cli | "
     "__init__"
 )
 RANKS = {room: rank for rank, layer in enumerate(LAYERS.split(" | ")) for room in layer.split()}
 BACKENDS = ("jax", "tensorflow", "torch")
 MOST_ENTRIES = 26  # of the package's folder
-MOST_ARROWS = 98  # distinct (room, room): 90, and those of the room of policies
+MOST_ARROWS = 105  # distinct (room, room): 90, and those of the rooms of policies, of equations and of the laboratory
 
 
 @dataclass(frozen=True)

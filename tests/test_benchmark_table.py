@@ -198,7 +198,7 @@ def test_a_search_is_judged_by_its_worst_design_and_its_time():
 def test_planted_mutations_are_of_code_that_is_there():
     root = Path(__file__).parents[1]
     planted = tomllib.loads((root / "benchmarks" / "mutations.toml").read_text(encoding="utf-8"))["mutation"]
-    assert len(planted) == 30
+    assert len(planted) >= 30
     for mutation in planted:
         assert (root / mutation["file"]).read_text(encoding="utf-8").count(mutation["old"]) == 1, mutation["id"]
         assert all((root / name.split("::")[0]).exists() for name in mutation["tests"].split()), mutation["id"]

@@ -63,6 +63,20 @@ def test_the_path_of_the_design_starts_before_training(with_callbacks):
     np.testing.assert_allclose(history.designs[0], toys.line_model().design.numpy(), rtol=1e-6)
 
 
+@pytest.mark.one_backend
+def test_what_monitors_the_eig_needs_no_mode():
+    """Keras would ask for it, or let rates fall while the bound rises."""
+    model = toys.line_model()
+    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-2), **toys.QUICK)
+    stop = keras.callbacks.EarlyStopping("eig", min_delta=1e9, patience=1)
+    plateau = keras.callbacks.ReduceLROnPlateau("eig", patience=100)
+    own = keras.callbacks.EarlyStopping("eig", mode="min", patience=100)
+    history = model.fit(epochs=4, steps_per_epoch=1, batch_size=16, callbacks=[stop, plateau, own], verbose=0)
+    assert history.epoch == [0, 1]
+    assert (stop.mode, plateau.mode, own.mode) == ("max", "max", "min")
+    assert stop.monitor_op is ops.greater
+
+
 def float_rates(model):
     model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-2), **toys.QUICK)
     return model

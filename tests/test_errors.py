@@ -21,6 +21,7 @@ BUILT_IN = {
     "ArgumentError": (ValueError, TypeError),
     "FileError": (ValueError,),
     "LikelihoodError": (ValueError,),
+    "LockedError": (ValueError, BlockingIOError),
     "MissingFileError": (ValueError, FileNotFoundError),
     "MissingMethodError": (NotImplementedError,),
     "NoDensityError": (ValueError, NotImplementedError),

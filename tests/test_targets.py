@@ -145,7 +145,7 @@ BAD = [
     ("rate", "names"),
     (["a", "c"], "names"),
     ([], "name, a list"),
-    (3, "name, a list"),
+    (3, "target is 3, but a text or a list of texts"),
     (lambda p: p["rate"], "asked for the parameter"),
     (lambda p: p["a"][..., 0], "last axis"),
     (lambda p: ops.ones_like(p["a"]), "derivative is zero"),

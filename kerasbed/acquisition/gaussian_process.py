@@ -24,8 +24,11 @@ from kerasbed import backend
 from kerasbed.acquisition import marginal_likelihood
 from kerasbed.acquisition.kernels import KERNELS, correlation, padded, padded_size
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.errors import ArgumentError
 from kerasbed.backend.programs import SHARED
-from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
+from kerasbed.backend.validation import any_seed, at_most, checked, integer_seed, positive_integer
+
+MOST_OBSERVATIONS = 2**12
 
 
 def posterior(kernel: str, data: dict, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +87,7 @@ class GaussianProcess:
         (array([1., 0.]), array([0., 1.]))
     """
 
-    @checked(seed=integer_seed)
+    @checked(seed=integer_seed, restarts=at_most(2**12))
     def __init__(
         self,
         X: ArrayLike,
@@ -208,6 +211,11 @@ def _checked_observations(X, y):
         raise ValueError(
             f"X has shape {X.shape} and y {y.shape}, but (n, d) and (n,) with n of at least 1 were expected; "
             "a single input still needs two axes, X[:, None]."
+        )
+    if len(X) > MOST_OBSERVATIONS:
+        raise ArgumentError(
+            f"X has shape {X.shape}, but at most {MOST_OBSERVATIONS} observations were expected, since the work grows "
+            "as their third power: leave out some, or average those at one place."
         )
     if not (np.all(np.isfinite(X)) and np.all(np.isfinite(y))):
         raise ValueError("X or y holds values that are not finite; leave those observations out.")

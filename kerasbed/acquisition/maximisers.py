@@ -24,7 +24,13 @@ CHUNK = 128
 
 
 @checked(
-    q=positive_integer, starts=positive_integer, seed=integer_seed, steps=positive_integer, evaluations=positive_integer
+    q=positive_integer,
+    starts=positive_integer,
+    seed=integer_seed,
+    candidates=positive_integer,
+    steps=positive_integer,
+    evaluations=positive_integer,
+    minibatch=positive_integer,
 )
 def maximize(
     acquisition: Acquisition,

@@ -7,6 +7,7 @@ NumPy-out functions in the precision asked for.
 """
 
 import contextlib
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import keras  # isort: skip
 import numpy as np  # isort: skip
 from keras import ops  # isort: skip
 
+from kerasbed.backend import slow_compilation as slow_compilation
 from kerasbed.backend.float_types import _PROMOTION as _PROMOTION
 from kerasbed.backend.float_types import FLOATS as FLOATS
 from kerasbed.backend.float_types import as_simulated as as_simulated
@@ -141,6 +143,14 @@ def to_tensor(structure: Any, dtype: str) -> Any:
     return _map_leaves(convert, structure)
 
 
+def shape_of(function: Callable[..., Any], *arrays: Any) -> tuple[int, ...]:
+    """Shape of what a function of tensors gives for arrays in `simulation_dtype`; JAX computes and compiles nothing."""
+    if NAME == "jax":
+        return jax.eval_shape(function, *_map_leaves(lambda leaf: _in_type(leaf, simulation_dtype()), arrays)).shape
+    with no_gradients():
+        return tuple(np.shape(function(*cast(arrays))))
+
+
 def cast(structure: Any) -> Any:
     """NumPy arrays to tensors of the float type that experiments are simulated in."""
     return to_tensor(structure, simulation_dtype())
@@ -183,12 +193,19 @@ class Compiled:
         if self._program is None:
             function = self._with_values if self.variables else self.function
             self._program = self.make(function, self.compiled)
+            if NAME == "tensorflow" and self.compiled:
+                with slow_compilation.watching():
+                    return self._called(args)
+        return self._called(args)
+
+    def _called(self, args):
+        program: Any = self._program
         given = "float64" if is_wide() else self.dtype
         values = ([variable.value for variable in self.variables],) if self.variables else ()
         with precision(self.dtype):
             if NAME == "jax" and self.compiled:  # a program takes arrays quicker than tensors are made of them
-                return to_numpy(self._program(*values, *_map_leaves(lambda leaf: _in_type(leaf, given), args)))
-            return to_numpy(self._program(*values, *to_tensor(args, given)))
+                return to_numpy(program(*values, *_map_leaves(lambda leaf: _in_type(leaf, given), args)))
+            return to_numpy(program(*values, *to_tensor(args, given)))
 
     def _with_values(self, values, *args):
         with keras.StatelessScope(state_mapping=list(zip(self.variables, values, strict=True))):
@@ -196,6 +213,41 @@ class Compiled:
 
     def __getstate__(self):
         return vars(self) | {"_program": None}
+
+
+# Of XLA on CPU, for programs that run once or twice: they compile in two thirds of the time, and run a little slower.
+_QUICKLY_COMPILED = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def _options_of_once() -> dict[str, Any] | None:
+    """Options for programs that run once; None where this XLA does not know them."""
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x, compiler_options=_QUICKLY_COMPILED)(np.zeros(1, "float32"))
+    except Exception:  # a version of JAX with other options
+        return None
+    return _QUICKLY_COMPILED
+
+
+def _program_of_once(function, compiled):
+    if NAME == "jax" and compiled:
+        return jax.jit(function, compiler_options=_options_of_once())
+    return _program_of(function, compiled)
+
+
+def _gradient_program_of_once(function, compiled):
+    if NAME == "jax" and compiled:
+        return jax.jit(_value_and_gradient_of_tensors(function), compiler_options=_options_of_once())
+    return _gradient_program(function, compiled)
+
+
+def compile_once(
+    function: Callable[..., Any], dtype: str = "float64", variables: Sequence[keras.Variable] = ()
+) -> Callable[..., Any]:
+    """`compile_function` for what sets a model up and runs once: JAX compiles it quicker, and runs it slower."""
+    return Compiled(_program_of_once, function, dtype, variables=variables)
 
 
 def _program_of(function, compiled):
@@ -291,7 +343,7 @@ def _compiled(function):
 
 
 def value_and_gradient(
-    function: Callable[..., Tensor], dtype: str = "float64", compiled: bool = True
+    function: Callable[..., Tensor], dtype: str = "float64", compiled: bool = True, *, once: bool = False
 ) -> Callable[..., Any]:
     """Value and gradient of a scalar `function(x, *args)` written in `keras.ops`.
 
@@ -300,11 +352,12 @@ def value_and_gradient(
             value for each row of `x`, each of its own row alone: the rows of the gradient are theirs then.
         dtype: precision of the computation, whatever the process' floatx.
         compiled: False evaluates eagerly, so that Python inside `function` runs at every call.
+        once: the program runs once or twice, see `compile_once`.
 
     Returns:
         A function `(x, *args) -> (value, gradient)`, NumPy in and out; the gradient has the structure of `x`.
     """
-    return Compiled(_gradient_program, function, dtype, compiled)
+    return Compiled(_gradient_program_of_once if once else _gradient_program, function, dtype, compiled)
 
 
 def _gradient_program(function, compiled):

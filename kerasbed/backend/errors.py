@@ -30,12 +30,21 @@ class KerasbedError(Exception):
 
 
 class ArgumentError(KerasbedError, ValueError, TypeError):
-    """A count, seed or shape that is none.
+    """An argument of another kind than its type hint declares, an unknown one, or a count, seed or shape that is none.
 
     Example:
         >>> kb.base_samples.Sobol(2.5)
         Traceback (most recent call last):
         kerasbed.backend.errors.ArgumentError: num_samples is 2.5, but a positive integer was expected.
+    """
+
+
+class CallError(KerasbedError, ValueError, TypeError):
+    """A call that failed within another package: with what was given, since the message there is of other arrays.
+
+    Example:
+        >>> issubclass(kb.errors.CallError, ValueError)
+        True
     """
 
 
@@ -199,6 +208,22 @@ class MissingFileError(FileError, FileNotFoundError):
     __init__ = FileNotFoundError.__init__
 
 
+class LockedError(FileError, BlockingIOError):
+    """A path that another process, or another object of this one, is writing to.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from kerasbed.backend import locks
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "search.json"
+        >>> with locks.hold(path), locks.hold(path):
+        ...     pass
+        Traceback (most recent call last):
+        kerasbed.backend.errors.LockedError: ...search.json is being written by another object of this process (...
+    """
+
+    __init__ = BlockingIOError.__init__
+
+
 class KerasbedWarning(UserWarning):
     """Base of all warnings of kerasbed.
 
@@ -322,6 +347,28 @@ class SlowWarning(KerasbedWarning, RuntimeWarning):
     Example:
         >>> issubclass(kb.errors.SlowWarning, RuntimeWarning)
         True
+    """
+
+
+class MeasurementWarning(KerasbedWarning):
+    """A measurement unlike everything seen, such as one in other units; it is recorded and counts.
+
+    Example:
+        >>> import warnings
+        >>> class Scale(kb.GaussianSimulator):
+        ...     prior, noise_shape = kb.Prior(weight=stats.norm(70.0, 10.0)), (1,)
+        ...
+        ...     def mean(self, parameters, design):
+        ...         return parameters["weight"] + 0.0 * design
+        ...
+        ...     def scale(self, parameters, design):
+        ...         return 1.0
+        >>> lab = kb.Experiment(Scale(), kb.designs.Box((1,), 0.0, 1.0), seed=0)
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", kb.errors.MeasurementWarning)
+        ...     lab.add_measurements({"design": 0.5, "outcome": 71000.0})  # grams
+        Traceback (most recent call last):
+        kerasbed.backend.errors.MeasurementWarning: outcome is 7.1e+04, but everything seen lies between ...
     """
 
 

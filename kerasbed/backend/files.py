@@ -15,7 +15,7 @@ from typing import Any
 
 from keras.src.utils import io_utils
 
-from kerasbed.backend import KerasModel
+from kerasbed.backend import KerasModel, errors, hdf5
 
 
 def replace_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -76,6 +76,24 @@ def _names_to_disk(folder):
         os.close(descriptor)
 
 
+def check_regular(path: str | Path) -> None:
+    """Whether a path is of a file that ends, and not of a folder, a pipe or a device.
+
+    Raises:
+        MissingFileError: there is none.
+        FileError: it is something else.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise errors.MissingFileError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:
+        raise errors.FileError(f"{str(path)[:200]!r} is no path of a file ({str(error)[:80]}).") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise errors.FileError(f"{path} is {what}, but a file was expected.")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """`replace_atomically` for a text, in UTF-8."""
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -101,6 +119,18 @@ class SavedWhole(KerasModel):
             super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
         elif _may_write(filepath, overwrite):
             replace_atomically(filepath, lambda temporary: super(SavedWhole, self).save_weights(temporary))
+
+    def load_weights(self, filepath: str | Path, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Load weights; see `keras.Model.load_weights`. A file of weights is looked at before.
+
+        Raises:
+            MissingFileError: there is no such file.
+            FileError: it is damaged, or holds what no model has written.
+        """
+        if _is_local_file(filepath, ".weights.h5"):
+            check_regular(filepath)
+            hdf5.check(filepath, os.path.getsize(filepath), str(filepath))
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
 
 
 def _is_local_file(path, ending) -> bool:

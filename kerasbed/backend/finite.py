@@ -13,6 +13,7 @@ from keras import ops
 from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
+from kerasbed.backend.new_laws import as_frozen
 
 MOST_VALUES = 4096  # of one coordinate
 TOLERANCE = 1e-6  # of a sum of probabilities
@@ -155,6 +156,7 @@ def truncated(law: Any, tail: float = 1e-6) -> Any:
         TypeError: the law is not discrete.
         ValueError: tail is not in (0, 0.5).
     """
+    law = as_frozen(law)
     if not is_discrete(law):
         raise TypeError(f"truncated got {law!r}, but a frozen discrete law was expected, e.g. stats.poisson(3.0).")
     if not 0.0 < tail < 0.5:

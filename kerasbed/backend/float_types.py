@@ -1,4 +1,9 @@
-"""The float types of networks and of simulations, and the contexts in which they differ from the process'."""
+"""The float types of networks and of simulations, and the contexts in which they differ from the process'.
+
+Keras keeps its float type, and its table of promotion, once for the process: a context that sets them and sets them
+back changes what another thread computes meanwhile, and two that overlap leave the type of the one that ended last. So
+the two places where Keras reads them ask the thread's context first; without one they are what they are in Keras.
+"""
 
 import contextlib
 import contextvars
@@ -19,9 +24,37 @@ Tensor = Any
 
 FLOATS = ("float32", "float64")
 
-# Keras 3.15 promotes float64 to float32 on JAX and torch inside some operations (sin, tanh, matmul, maximum, var, ...),
-# whatever the floatx. Where float64 is asked for, its table is told to keep it.
-_PROMOTION = keras.src.backend.common.dtypes.BIT64_TO_BIT32_DTYPE
+_CHOSEN: contextvars.ContextVar[str | None] = contextvars.ContextVar("floatx", default=None)
+_KEEPS_FLOAT64 = contextvars.ContextVar("keeps_float64", default=False)
+
+
+class _Promotion(dict):
+    """Keras' table of types that become narrower ones, without float64 where a context keeps it.
+
+    Keras 3.15 promotes float64 to float32 on JAX and torch inside some operations (sin, tanh, matmul, maximum, var,
+    ...), whatever the floatx. Where float64 is asked for, its table is told to keep it.
+    """
+
+    def get(self, dtype, default=None):
+        return dtype if dtype == "float64" and _KEEPS_FLOAT64.get() else super().get(dtype, default)
+
+
+def _floatx():
+    """What `keras.config.floatx` becomes; its names are those of Keras' module."""
+    return _floatx_of_thread() or _FLOATX  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+
+
+def _ask_contexts_first() -> dict[str, str]:
+    """Let Keras ask for its float type and for its table of promotion by way of the contexts below; the table."""
+    config, dtypes = keras.src.backend.config, keras.src.backend.common.dtypes
+    if not isinstance(dtypes.BIT64_TO_BIT32_DTYPE, _Promotion):
+        dtypes.BIT64_TO_BIT32_DTYPE = _Promotion(dtypes.BIT64_TO_BIT32_DTYPE)
+        config._floatx_of_thread = _CHOSEN.get
+        config.floatx.__code__ = _floatx.__code__  # and not the function, which many modules of Keras have imported
+    return dtypes.BIT64_TO_BIT32_DTYPE
+
+
+_PROMOTION = _ask_contexts_first()
 
 
 def _jax_keeps_float64() -> bool:
@@ -119,28 +152,25 @@ def constants_in(dtype: str) -> Iterator[None]:
 
     BayesFlow starts sums at zeros of the process' float type, which TensorFlow adds to no other.
     """
-    previous = keras.config.floatx()
-    keras.config.set_floatx(dtype)
+    keras.config.dtype_policy()  # a thread takes it from the float type when it is first asked for, and keeps it
+    token = _CHOSEN.set(dtype)
     try:
         yield
     finally:
-        keras.config.set_floatx(previous)
+        _CHOSEN.reset(token)
 
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Context in which `keras.ops` computes in `dtype` and creates constants in it, whatever the process' floatx.
 
-    Within `wide_simulation` float64 tensors stay what they are.
+    Within `wide_simulation` float64 tensors stay what they are. Other threads notice nothing of it.
     """
-    previous, promotion = keras.config.floatx(), _PROMOTION["float64"]
     keeps_float64 = dtype == "float64" or _WIDE.get()
     x64 = jax.enable_x64(keeps_float64) if NAME == "jax" else contextlib.nullcontext()
-    keras.config.set_floatx(dtype)
-    _PROMOTION["float64"] = "float64" if keeps_float64 else promotion
+    token = _KEEPS_FLOAT64.set(keeps_float64 or _KEEPS_FLOAT64.get())
     try:
-        with x64:
+        with constants_in(dtype), x64:
             yield
     finally:
-        keras.config.set_floatx(previous)
-        _PROMOTION["float64"] = promotion
+        _KEEPS_FLOAT64.reset(token)

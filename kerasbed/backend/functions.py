@@ -28,6 +28,11 @@ def kept():
         _kept.reset(token)
 
 
+def is_copying() -> bool:
+    """Whether a configuration is made and read within the process, by `kept`."""
+    return _kept.get() is not None
+
+
 def is_registered(fn: Any) -> bool:
     """Whether Keras finds a function, or the class of a callable object, by the name it is registered under."""
     named = fn if hasattr(fn, "__name__") else type(fn)

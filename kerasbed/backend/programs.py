@@ -12,6 +12,7 @@ import collections
 import functools
 import hashlib
 import sys
+import threading
 import types
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -25,10 +26,13 @@ LIMIT = 64  # programs of an owner
 SHARED = 256  # programs of a module, of formulas that hold no weights and that many short-lived objects share
 DEPTH = 4  # of nested lists, dicts and functions whose data are looked at
 _ATTRIBUTE = "_kept_programs"
+_MADE_ONCE = threading.Lock()
 
 
 class Programs:
     """The programs of one owner; the least recently used is forgotten at the limit. A copy or a pickle has none.
+
+    Threads may share them: each program is made once.
 
     Attributes:
         compilations: how many programs were made so far.
@@ -37,20 +41,22 @@ class Programs:
     def __init__(self, limit: int = LIMIT):
         self.limit, self.compilations = limit, 0
         self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` made for an equal key."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        self.compilations += 1
-        found = self._kept[key] = make()
-        if len(self._kept) > self.limit:
-            self._kept.popitem(last=False)
-        return found
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            self.compilations += 1
+            found = self._kept[key] = make()
+            if len(self._kept) > self.limit:
+                self._kept.popitem(last=False)
+            return found
 
     def __reduce__(self):
         return Programs, (self.limit,)
@@ -61,11 +67,12 @@ class Programs:
 
 def of(owner: Any) -> Programs:
     """The programs of an object, which are made with it where it has none yet."""
-    kept = vars(owner).get(_ATTRIBUTE)
-    if kept is None or kept[0] != id(owner):  # a shallow copy brings those of the original
-        kept = (id(owner), Programs())
-        vars(owner)[_ATTRIBUTE] = kept
-    return kept[1]
+    with _MADE_ONCE:
+        kept = vars(owner).get(_ATTRIBUTE)
+        if kept is None or kept[0] != id(owner):  # a shallow copy brings those of the original
+            kept = (id(owner), Programs())
+            vars(owner)[_ATTRIBUTE] = kept
+        return kept[1]
 
 
 class compiled:
@@ -155,7 +162,7 @@ def state_of(owner: Any, within: tuple = ()) -> Hashable:
     if isinstance(owner, keras.layers.Layer):
         return ()
     root = type(owner).__mro__[-2] if len(type(owner).__mro__) > 1 else type(owner)
-    held = {name: value for name, value in vars(owner).items() if name != _ATTRIBUTE}
+    held = {name: value for name, value in dict(vars(owner)).items() if name != _ATTRIBUTE}
     found = [(name, _state(held[name], DEPTH, root, (*within, owner))) for name in sorted(held)]
     for kind in type(owner).__mro__:
         if not _is_of_the_package(kind):
@@ -168,7 +175,9 @@ def _is_of_the_package(kind) -> bool:
     """Whether a class stands in a module of kerasbed, as those that it makes of a user's functions do not."""
     if kind is object:
         return True
-    return kind.__module__.startswith("kerasbed.") and getattr(sys.modules[kind.__module__], kind.__name__, 0) is kind
+    return (
+        str(kind.__module__).startswith("kerasbed.") and getattr(sys.modules[kind.__module__], kind.__name__, 0) is kind
+    )
 
 
 def _state(value, depth, root, within) -> Hashable:

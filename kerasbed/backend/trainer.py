@@ -9,14 +9,16 @@ import functools
 import itertools
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerasbed.backend import errors, metrics
+from kerasbed.backend import errors, metrics, slow_compilation
 from kerasbed.backend.float_types import wide_simulation
+from kerasbed.backend.kept_state import KeptState, as_batch
+from kerasbed.backend.kept_state import KerasModel as KerasModel
 from kerasbed.backend.selection import NAME
 
 if NAME == "jax":
@@ -54,13 +56,22 @@ def _place(variable: keras.Variable, variables: list) -> int:
     return next(i for i, other in enumerate(variables) if other is variable)
 
 
-def _as_batch(data):
-    """A bare dict, as a torch DataLoader or tf.data yields it, is a batch without targets."""
-    return (data,) if isinstance(data, dict) else data
+def _watched_at_first(function):
+    """A function whose first call, at which its program is made, may be told to take long."""
+    calls = []
+
+    def call(iterator):
+        if calls:
+            return function(iterator)
+        calls.append(True)
+        with slow_compilation.watching():
+            return function(iterator)
+
+    return call
 
 
 def _collate_dict(collate, rows):
-    return _as_batch(collate(rows))
+    return as_batch(collate(rows))
 
 
 def dicts_as_batches(loader: Any) -> Any:
@@ -73,11 +84,7 @@ def dicts_as_batches(loader: Any) -> Any:
     return twin
 
 
-# What a mixin is mixed into, for type checkers only: it has every attribute of a Keras model.
-KerasModel = keras.Model if TYPE_CHECKING else object
-
-
-class Trainer(KerasModel):
+class Trainer(KeptState):
     """How a Keras model's `train_step` reaches the device. Mix in before `keras.Model`.
 
     Keras' `train_step`, `fit`, callbacks and metrics stay as they are; only the function that carries several batches
@@ -104,28 +111,12 @@ class Trainer(KerasModel):
             return super().predict(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _weights_kept(self):
-        """JAX: Keras empties the model's variables while a loop runs; an error or Ctrl-C must not lose their values."""
-        try:
-            yield
-        except BaseException:
-            if NAME == "jax":
-                self.jax_state_sync()
-            raise
-
-    @contextlib.contextmanager
     def _last_group_may_be_short(self):
         """torch: Keras takes a short last group of batches for data that ran out, and warns."""
         with warnings.catch_warnings():
             if NAME == "torch" and self.steps_per_execution > 1:
                 warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
             yield
-
-    def _get_jax_state(self, **chosen):
-        state = super()._get_jax_state(**chosen)
-        if chosen.pop("purge_model_variables", False):
-            self._jax_state = dict(zip([name for name, wanted in chosen.items() if wanted], state, strict=True))
-        return state
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is not None and not force:
@@ -138,6 +129,8 @@ class Trainer(KerasModel):
             super().make_train_function(force=force)
             if NAME == "jax":
                 self.train_function = self._told_steps(self.train_function)
+            else:
+                self.train_function = _watched_at_first(self.train_function)
 
     # -- steps that are not taken ---
 
@@ -206,13 +199,13 @@ class Trainer(KerasModel):
     # -- several steps at once ---
 
     def _looped_steps(self):
-        """JAX: one device program runs up to `steps_per_execution` steps over stacked batches, the state donated.
+        """JAX: one device program runs up to `steps_per_execution` steps over stacked batches.
 
         A loop over a number of steps, so that it ends where steps are no longer taken, and that a short last group of
         batches needs no program of its own.
         """
 
-        @functools.partial(jax.jit, donate_argnums=0)
+        @jax.jit
         def run(state, batches, count):
             def goes_on(carry):
                 in_a_row = self._in_a_row(carry[1])
@@ -232,7 +225,7 @@ class Trainer(KerasModel):
             batches = list(itertools.islice(iterator, self.steps_per_execution))
             if not batches:
                 raise StopIteration
-            batches = [_as_batch(batch) for batch in batches]
+            batches = [as_batch(batch) for batch in batches]
             while batches:  # a ragged last batch gets a program of its own
                 equal = _equal_prefix(batches)
                 logs, in_a_row, state = run(state, _stacked(equal, longest), np.int32(len(equal)))
@@ -284,7 +277,8 @@ class Trainer(KerasModel):
 
         arguments = (*([v.value.detach() for v in part] for part in (trainable, state)), keras.tree.flatten(x))
         try:
-            graph = make_fx(gradients_and_state)(*arguments)
+            with slow_compilation.watching():
+                graph = make_fx(gradients_and_state)(*arguments)
         except Exception as error:
             with torch.no_grad():
                 self(x)  # data that do not fit fail here too: their error says more than a warning about recording
@@ -319,20 +313,7 @@ class Trainer(KerasModel):
                 for data in batches:
                     if self.skipped_tracker is not None and bool(self.skipped_tracker.is_stuck):
                         break
-                    train_step(_as_batch(data))
+                    train_step(as_batch(data))
             return self.get_metrics_result()
 
         return train_function
-
-    def make_test_function(self, force: bool = False):
-        fused = self.steps_per_execution
-        if NAME != "torch" or fused == 1 or (self.test_function is not None and not force):
-            return super().make_test_function(force=force)
-
-        def test_function(batches):
-            with torch.no_grad():
-                for data in batches:
-                    logs = self.test_step(_as_batch(data))
-            return logs
-
-        self.test_function = test_function

@@ -9,6 +9,7 @@ is told by its name:
 
 import functools
 import inspect
+import math
 import numbers
 import reprlib
 import sys
@@ -25,6 +26,27 @@ Function = TypeVar("Function", bound=Callable)
 SEEDS = "an integer of at least 0 (below 2**63), a list of those or a numpy.random.Generator"
 SHAPES = "a positive integer or a tuple of positive integers, e.g. (7,),"
 
+# The largest counts. They are fixed, and not what a machine has room for, so that a call works everywhere or nowhere;
+# a limit (`max_...`) may be any number, since it is there to be out of reach.
+MOST = 2**27  # a column of so many numbers takes a gigabyte
+MOST_BY_NAME = {
+    **dict.fromkeys(("depth", "heads", "order", "degree", "moduli", "per_step", "workers"), 2**8),
+    **dict.fromkeys(("components", "rank", "candidates", "sources", "q", "num", "starts"), 2**12),
+    "steps_per_execution": 2**12,
+    **dict.fromkeys(("width", "widths", "head_width", "hidden", "num_temperatures", "num_chains"), 2**14),
+    **dict.fromkeys(("dim", "count", "size", "steps", "population", "num_sensors", "num_classes"), 2**20),
+    **dict.fromkeys(("batch_size", "num_contrastive", "num_nuisance", "num_draws"), 2**22),
+    "designs": 2**16,
+    "block": 2**31,
+}
+MOST_ENTRIES = 2**24  # of an array whose shape is given
+# Counts of which every pair is computed: 2**38 take about an hour.
+MOST_PAIRS = {
+    **dict.fromkeys((("num_outer", "num_inner"), ("num_samples", "num_inner"), ("num_outer", "num_draws")), 2**38),
+    ("num_outer", "num_chains"): 2**32,
+    ("num_samples", "dim"): 2**30,
+}
+
 
 def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Function], Function]:
     """Replace arguments by what `check(name, value)` returns, before the function is called; defaults stay as they are.
@@ -36,6 +58,7 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Function], Functio
     def decorate(function: Any) -> Any:
         signature = inspect.signature(function)
         places = {name: (i, signature.parameters[name].default) for i, name in enumerate(signature.parameters)}
+        pairs = {names: most for names, most in MOST_PAIRS.items() if set(names) <= set(places)}
 
         @functools.wraps(function)
         def call(*args, **kwargs):
@@ -45,13 +68,22 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Function], Functio
                     kwargs[name] = check(name, kwargs[name])
                 elif place < len(args) and args[place] is not default:
                     args = (*args[:place], check(name, args[place]), *args[place + 1 :])
+            for names, most in pairs.items():
+                counts = {name: _value_of(name, *places[name], args, kwargs) for name in names}
+                if all(isinstance(count, int) for count in counts.values()):
+                    check_product(most, **counts)
             return function(*args, **kwargs)
 
         wrapper: Any = call
         wrapper.__signature__ = signature  # Keras asks for the arguments without looking behind wrappers
+        wrapper.own_checks = checks
         return wrapper
 
     return decorate
+
+
+def _value_of(name, place, default, args, kwargs):
+    return kwargs.get(name, args[place] if place < len(args) else default)
 
 
 def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
@@ -59,17 +91,49 @@ def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def positive_integer(name: str, value: float, least: int = 1) -> int:
+def as_given(name: str, value: Any) -> Any:
+    """No check: of an argument whose hint is narrower than what it takes, such as NaN for what has failed."""
+    return value
+
+
+def at_most(most: int) -> Callable[[str, Any], int]:
+    """A check for positive integers up to `most`, which is said where more are asked for."""
+    return lambda name, value: positive_integer(name, value, most=most)
+
+
+def positive_integer(name: str, value: float, least: int = 1, most: int | None = None) -> int:
     """`value` as an integer of at least `least`; a float without a fraction will do, a bool or a text will not.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is none, or is above `most`, by default `largest_count`.
     """
-    whole = _whole(value)
-    if whole is None or not least <= whole <= sys.maxsize:
+    whole, most = _whole(value), largest_count(name) if most is None else most
+    if whole is None or not least <= whole <= most:
         expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        expected += f", at most {most}," if whole is not None and whole > most else ""
         raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {expected} was expected.")
     return whole
+
+
+def largest_count(name: str) -> int:
+    """The largest count of that name for which a call can be expected to end, and its arrays to be held."""
+    return sys.maxsize if name.startswith("max_") else MOST_BY_NAME.get(name, MOST)
+
+
+def check_product(most: int, **counts: int) -> None:
+    """Refuse counts whose product, of pairs or entries, is beyond `most`, and say which last one would do.
+
+    Raises:
+        ArgumentError: it is.
+    """
+    *others, (name, value) = counts.items()
+    rest = math.prod(count for _, count in others)
+    if rest * value > most:
+        beside = " and ".join(f"{other} is {count}" for other, count in others)
+        raise ArgumentError(
+            f"{name} is {value} and {beside}, but a product of at most {most} was expected: lower {name} to "
+            f"{max(1, most // rest)}, or the others."
+        )
 
 
 def natural_number(name: str, value: float) -> int:
@@ -130,8 +194,11 @@ def positive_shape(name: str, value: Any) -> tuple[int, ...]:
     """
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and np.ndim(value) > 0
     whole: list[Any] = [_whole(part) for part in (value if several else [value])]
-    if any(part is None or not 1 <= part <= sys.maxsize for part in whole):
-        raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {SHAPES} was expected.")
+    is_shape = all(part is not None and part >= 1 for part in whole)
+    most = min(MOST_ENTRIES, largest_count(name))
+    if not is_shape or max(whole, default=1) > most or math.prod(whole) > MOST_ENTRIES:
+        size = f" at most {most} entries," if is_shape else ""
+        raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {SHAPES}{size} was expected.")
     return tuple(whole)
 
 

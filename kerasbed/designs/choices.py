@@ -1,5 +1,6 @@
 """`Choice` (one option for each entry) and `Integer` (whole numbers in a range)."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,17 +10,25 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
+from kerasbed.backend.errors import ArgumentError
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_hot
 from kerasbed.designs.space import checked_shape, flatten
 
+MOST_OPTIONS = 2**12  # of an entry: exchanges compare it with every other one
+
 
 class _CategoricalSpace(DiscreteSpace):
     """One of the options, (n,) numbers, for each entry of the design."""
 
     def __init__(self, shape: int | Sequence[int], options: ArrayLike, **kwargs: Any):
+        if (count := np.size(options)) > MOST_OPTIONS:
+            raise ArgumentError(
+                f"options is {reprlib.repr(options)}, {count} numbers, but at most {MOST_OPTIONS} were expected, since "
+                "each has a weight: take coarser ones, or kb.designs.Box and a rounded outcome."
+            )
         self.options = np.asarray(options, "float64")
         if self.options.ndim != 1 or len(self.options) < 2 or not np.all(np.isfinite(self.options)):
             raise ValueError(f"options are {options!r}, but at least two finite numbers were expected.")
@@ -121,6 +130,11 @@ class IntegerSpace(_CategoricalSpace):
                 f"Integer got low={low}, high={high}, but whole numbers with low below high were expected."
             )
         self.low, self.high = int(low), int(high)
+        if self.high - self.low >= MOST_OPTIONS:
+            raise ArgumentError(
+                f"high is {high} and low is {low}, but at most {MOST_OPTIONS} whole numbers were expected, since each "
+                f"has a weight: lower high to {self.low + MOST_OPTIONS - 1}, take steps by kb.designs.Choice, or Box."
+            )
         super().__init__(checked_shape(shape), np.arange(self.low, self.high + 1), **kwargs)
 
     def __repr__(self):

@@ -38,6 +38,8 @@ class Space:
         (False, True)
     """
 
+    described = "a design space, such as kb.designs.Box((2,), 0.0, 1.0),"
+
     # Whether float32 cannot hold the values of this space; known after `find_range`.
     wide = False
     _range_is_known = False
@@ -208,11 +210,11 @@ class Space:
         return hash((type(self), repr(self)))
 
 
-def checked_shape(shape: Any) -> Any:
+def checked_shape(shape: Any, of: str = "shape") -> Any:
     """A tuple of positive sizes, or a dict of those."""
     if isinstance(shape, dict):
-        return {name: checked_shape(part) for name, part in shape.items()}
-    shape = positive_shape("shape", shape)
+        return {name: checked_shape(part, f"shape[{name!r}]") for name, part in shape.items()}
+    shape = positive_shape(of, shape)
     if not shape:
         raise ArgumentError("shape is (), but a design needs at least one entry; a scalar design has shape (1,).")
     return shape

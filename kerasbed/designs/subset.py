@@ -1,6 +1,7 @@
 """`Subset`: k of n candidates."""
 
 import itertools
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kerasbed.backend import Seed, Tensor, numerics
+from kerasbed.backend.errors import ArgumentError
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, count_or_values, positive_integer
 from kerasbed.designs.base import Design
@@ -18,6 +20,7 @@ from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_h
 from kerasbed.designs.space import flatten
 
 ROOT_STEPS = 32
+MOST_CANDIDATES = 2**12
 GONE = -1e9  # logit of a candidate that was drawn before
 
 
@@ -38,13 +41,20 @@ class SubsetSpace(DiscreteSpace):
         given = np.asarray(candidates, "float64")
         self.candidates = np.eye(int(given)) if self.as_mask else given
         self.number = len(self.candidates)
+        if self.number > MOST_CANDIDATES:
+            raise ArgumentError(
+                f"candidates is {reprlib.repr(candidates)}, {self.number} of them, but at most {MOST_CANDIDATES} were "
+                "expected, since each has a weight and is exchanged with the others: leave out what is like another."
+            )
+        if not np.all(np.isfinite(self.candidates)):
+            raise ValueError(
+                f"candidates is {reprlib.repr(candidates)}, with NaN or infinity, but finite settings were expected."
+            )
         if size >= self.number:
             raise ValueError(
                 f"size is {size!r} of {self.number} candidates, but a positive integer below it was expected; "
                 "with all of them there is nothing to choose."
             )
-        if not np.all(np.isfinite(self.candidates)):
-            raise ValueError("candidates contain NaN or infinity, but finite settings were expected.")
         self.size = size
         shape = (self.number,) if self.as_mask else (self.size, *self.candidates.shape[1:])
         super().__init__(shape, temperatures, straight_through, **kwargs)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from kerasbed import backend
+from kerasbed.backend import programs
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator, design_shape
@@ -64,7 +64,6 @@ def simulate(
 def log_likelihood(
     simulator: Simulator, outcome: np.ndarray, parameters: Parameters, design: np.ndarray | dict[str, np.ndarray]
 ) -> np.ndarray:
-    """The simulator's own, in float64, not compiled, NumPy."""
-    with backend.precision("float64"), backend.no_gradients():
-        arguments = backend.to_tensor((outcome, parameters, design), "float64")
-        return backend.to_numpy(simulator.log_likelihood(*arguments))
+    """The simulator's own, in float64, NumPy; a program, since it is called many times, and may hold a loop."""
+    evaluate = programs.compiled("log_likelihood", simulator)
+    return evaluate(outcome, parameters, design)

@@ -207,7 +207,7 @@ def _judge(found):
 def _checked(simulator, conditions):
     """Outcomes (datasets, *outcome_shape) and one design (1, *shape)."""
     check_grid_applies(simulator, mixed=True)
-    if set(conditions) != {"outcome", "design"}:
+    if set(conditions) - {"parameters"} != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = experiments.lifted(conditions["design"])
     outcomes = finite_values(conditions["outcome"], "outcome")

@@ -16,6 +16,8 @@ rests on the luckiest draw.
 References: Foster et al. (2019) and (2020); Kong (1992) for the effective number.
 """
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 from scipy import special
@@ -43,7 +45,7 @@ MOST_ON_EDGES = 0.01  # of the prior's draws; at most so much of their terms is 
 def importance(
     simulator: Simulator,
     design: np.ndarray | dict[str, np.ndarray] | Design,
-    posterior: Posterior,
+    posterior: Posterior | Any,  # or what samples and has a density like one
     num_outer: int = 4096,
     num_inner: int = 64,
     *,

@@ -220,8 +220,8 @@ class FisherCriterion:
             outcome = self.simulator.measure(few, design, ops.convert_to_tensor(noise[0], dtype=u.dtype))
             unit = 1.0
         else:
-            outcome = self.simulator.mean(parameters, design)
-            scale = ops.convert_to_tensor(self.simulator.scale(parameters, design), dtype=u.dtype)
+            outcome, scale = self.simulator.mean_and_scale(parameters, design)
+            scale = ops.convert_to_tensor(scale, dtype=u.dtype)
             unit = ops.mean(ops.broadcast_to(scale, outcome.shape), axis=0)
         largest, spread = ops.max(ops.abs(outcome), axis=0) / unit, ops.std(outcome, axis=0) / unit
         varies = spread > 0.0
@@ -275,23 +275,21 @@ class FisherCriterion:
 
     def _gaussian_information(self, u, design):
         simulator = self.simulator
-        shape = simulator.mean(simulator.prior.from_unconstrained(u), design).shape
 
-        def mean(u):
-            return ops.broadcast_to(simulator.mean(simulator.prior.from_unconstrained(u), design), shape)
+        def mean_and_log_scale(u):
+            """Side by side, (draws, 2 size), since the scale may depend on the mean."""
+            mean, scale = simulator.mean_and_scale(simulator.prior.from_unconstrained(u), design)
+            log_scale = ops.broadcast_to(ops.log(ops.convert_to_tensor(scale, dtype=u.dtype)), mean.shape)
+            return ops.reshape(ops.stack([mean, log_scale], axis=1), (u.shape[0], -1))
 
-        def log_scale(u):
-            scale = simulator.scale(simulator.prior.from_unconstrained(u), design)
-            return ops.broadcast_to(ops.log(ops.convert_to_tensor(scale, dtype=u.dtype)), shape)
-
-        offset = self._offset(u, design)
-        scale = ops.exp(ops.reshape(log_scale(u), (u.shape[0], -1)))
-        slopes = ops.stack([slope / scale for slope in self._slopes(mean, u, offset)], axis=-1)
+        values, offset = mean_and_log_scale(u), self._offset(u, design)
+        size = values.shape[1] // 2
+        both = ops.stack(self._slopes(mean_and_log_scale, u, offset), axis=-1)
+        slopes, of_scale = both[:, :size] / ops.exp(values[:, size:])[..., None], both[:, size:]
         if simulator.correlation is not None:
             whitener = np.linalg.inv(np.linalg.cholesky(np.asarray(simulator.correlation, "float64")))
             slopes = ops.matmul(ops.convert_to_tensor(whitener, dtype=u.dtype), slopes)
             return ops.matmul(ops.swapaxes(slopes, 1, 2), slopes)
-        of_scale = ops.stack(self._slopes(log_scale, u, offset), axis=-1)
         products = ops.matmul(ops.swapaxes(slopes, 1, 2), slopes)
         return products + 2.0 * ops.matmul(ops.swapaxes(of_scale, 1, 2), of_scale)
 

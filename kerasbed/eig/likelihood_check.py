@@ -24,6 +24,7 @@ from kerasbed.backend.validation import checked, integer_seed
 from kerasbed.designs import Design
 from kerasbed.eig.bridge_identity import log_likelihood, simulate
 from kerasbed.eig.imitation_check import against_imitation, check_all
+from kerasbed.eig.leading_axes import check_leading_axes
 from kerasbed.eig.neighbour_check import check_contrasts, neighbours
 from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.simulators import experiments, number_range
@@ -95,6 +96,7 @@ def require_likelihood(simulator: Simulator) -> None:
 def _check_broadcasting(simulator, outcome, parameters, design):
     num = NUM_PARAMETERS
     paired = log_likelihood(simulator, outcome, parameters, design)
+    check_leading_axes(simulator, tree.map_structure(lambda leaf: leaf[0], design))
     spread = {name: block[None] for name, block in parameters.items()}
     lifted = tree.map_structure(lambda leaf: leaf[None], design)
     try:

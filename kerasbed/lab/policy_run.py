@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from kerasbed import plots
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.lab.files import write_figure, write_table
+from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
 from kerasbed.model.design_model import DesignModel
+from kerasbed.model.resuming import Resume
 from kerasbed.plots.style import COLORS
 from kerasbed.problems import ReadyExperiment
 
@@ -36,7 +37,9 @@ def learn_and_report_policy(
         epochs, steps: size of the training, in epochs of `steps` steps.
         say: what is called with each line of the result.
     """
-    history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=1 if sys.stdout.isatty() else 2)
+    verbose = 1 if sys.stdout.isatty() else 2
+    with kept_on_interrupt(model, folder):
+        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=[Resume(folder)], verbose=verbose)
     say("comparing the learned policy with random designs")
     estimates = compared_with_random(model, experiment)
     for name, estimate in estimates.items():
@@ -49,6 +52,7 @@ def learn_and_report_policy(
     write_figure(picture(made, experiment.labels), folder / "experiments.png")
     lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}
     write_figure(plots.bound(history, references=lines).figure, folder / "bound.png")
+    (folder / TRAINING).unlink()
     say(f"\nwritten to {folder}: {', '.join(FILES)}")
 
 

@@ -9,15 +9,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from kerasbed import backend, plots, reference
+from kerasbed import backend, plots
 from kerasbed.backend import numerics
 from kerasbed.backend.reporting import LOGGER
+from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.lab import policy_run
-from kerasbed.lab.files import write_figure, write_table
+from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
 from kerasbed.model.design_model import DesignModel
+from kerasbed.model.resuming import Resume
 from kerasbed.problems import ReadyExperiment
 
 EIG_DRAWS = 20_000
@@ -54,18 +56,21 @@ def learn_and_report(
 
     Returns:
         The trained model. The folder holds design.csv, history.csv, model.keras and four PNG pictures; of a policy
-        those of `kerasbed.lab.policy_run`.
+        those of `kerasbed.lab.policy_run`. Training that was stopped goes on when it is called again: its state is kept
+        in the folder after every epoch, and model.keras after Ctrl-C.
     """
     backend.seed_everything(seed)
     simulator, design = experiment.simulator(), experiment.design(seed=seed)
     objective = None if experiment.objective is None else experiment.objective()
-    model = DesignModel(simulator, design, objective, seed=seed)
+    limits = {"cost": experiment.cost, "budget": experiment.budget}
+    model = DesignModel(simulator, design, objective, seed=seed, **limits)
     if not design.is_static:
         policy_run.learn_and_report_policy(model, experiment, folder, epochs, steps, say)
         return model
     start = design.numpy()
     verbose = 1 if sys.stdout.isatty() else 2
-    history = model.fit(epochs=epochs, steps_per_epoch=steps, verbose=verbose)
+    with kept_on_interrupt(model, folder):
+        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=[Resume(folder)], verbose=verbose)
     say("comparing the learned design with the starting one")
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)
@@ -80,6 +85,7 @@ def learn_and_report(
     write_table(logs, folder / "history.csv")
     model.save(folder / "model.keras")
     write_pictures(model, history, values, estimates, experiment.labels, folder, seed)
+    (folder / TRAINING).unlink()
     say(f"\nwritten to {folder}: {', '.join(FILES)}")
     return model
 
@@ -157,7 +163,7 @@ def write_pictures(
     exact = None
     if grid_applies(model.simulator):
         conditions = {"outcome": data["outcome"], "design": model.design}
-        exact = reference.sample(model.simulator, POSTERIOR_DRAWS, conditions, seed=seed)
+        exact = exact_posterior.sample(model.simulator, POSTERIOR_DRAWS, conditions, seed=seed)
     panels = plots.posterior(draws, reference=exact, truth=data["parameters"])
     write_figure(panels[0].figure, folder / "posterior.png")
 

@@ -16,15 +16,12 @@ from scipy import special
 from kerasbed import backend
 from kerasbed.backend import errors, streams
 from kerasbed.backend.number_range import with_room
-from kerasbed.backend.programs import compiled, light
 from kerasbed.eig import observed
 from kerasbed.eig.study import Study
 from kerasbed.model import conditions as given_data
-from kerasbed.model import possible
+from kerasbed.model import possible, posterior_rows
 from kerasbed.model.training_region import warn_outside_region, warn_untrained
-from kerasbed.networks.many_draws import has_shared_law
-from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
-from kerasbed.objectives.base import AUXILIARY_ROWS
+from kerasbed.networks.posterior import Posterior
 from kerasbed.priors.base import Parameters
 from kerasbed.priors.draws import Draws
 
@@ -63,7 +60,7 @@ class AmortisedPosterior:
         encoded = self.encoded(outcome, design)
         parameters = self._checked_parameters(parameters, len(encoded))
         inside = self.prior.contains(parameters)
-        found = np.where(inside, self._log_density(parameters, encoded), -np.inf)
+        found = np.where(inside, posterior_rows.log_density(self.posterior, parameters, encoded), -np.inf)
         if not self._may_rule_out(design):
             return found
         return self._without_impossible(found, parameters, outcome, design, encoded)
@@ -74,9 +71,7 @@ class AmortisedPosterior:
         if classifier is None:
             raise ValueError("Nothing that this model learned is discrete, so there are no probabilities; use sample.")
         outcome, design = self.data(conditions, "probabilities")
-        with backend.no_gradients():
-            found = ops.convert_to_numpy(classifier.log_probabilities(backend.cast(self.encoded(outcome, design))))
-        found = found.astype("float64")
+        found = posterior_rows.log_probabilities(self.posterior, self.encoded(outcome, design)).astype("float64")
         if self.prior.continuous is None and self._may_rule_out(design):
             found = self._possible_cells(found, classifier.cells, outcome, design)
         return classifier.marginals(found)
@@ -113,22 +108,7 @@ class AmortisedPosterior:
 
     def encoded(self, outcome: np.ndarray, design: np.ndarray | dict) -> np.ndarray:
         """What the network is conditioned on, (datasets, width)."""
-        if self.posterior.layout is not None:
-            return self._encoded_histories(outcome, design)
-        with backend.no_gradients():
-            return ops.convert_to_numpy(self.posterior.conditions(*backend.cast((outcome, design))))
-
-    def _encoded_histories(self, outcome, design):
-        """The same of histories, as long as all whatever their length, so that one program serves every length."""
-        last = np.minimum(np.arange(self.study.outcome_shape[0]), outcome.shape[1] - 1)
-        filled = keras.tree.map_structure(lambda leaf: leaf[:, last], (outcome, design))
-        lengths = np.full(len(outcome), float(outcome.shape[1]))
-        return self._program(_encoded)(*filled, lengths)
-
-    def _program(self, function):
-        """`function(posterior, ...)` of NumPy arrays, compiled."""
-        variables, dtype = tuple(self.posterior.variables), keras.config.floatx()
-        return compiled(function, self.posterior, dtype=dtype, variables=variables, make=light)
+        return posterior_rows.encoded(self.posterior, outcome, design)
 
     def _simulated_at(self, design):
         """The range of outcomes at executed designs."""
@@ -143,34 +123,20 @@ class AmortisedPosterior:
     def _at_design(self, name: str, design, find: Callable[[], Any]):
         """What was found for a design, or is now."""
         key = tuple(leaf.tobytes() for leaf in keras.tree.flatten(design))
-        if self.kept.get(name, (None,))[0] != key:
-            self.kept[name] = (key, find())
-        return self.kept[name][1]
+        kept = self.kept.get(name, (None, None))
+        if kept[0] != key:
+            kept = self.kept[name] = (key, find())
+        return kept[1]
 
     # -- draws ---
 
     def _draws(self, encoded, num_samples, seed, index=0) -> Draws:
         """Draws for encoded conditions (datasets, width), {name: (datasets, num_samples, d)}; index: of the repeat."""
-        count, posterior = len(encoded), self.posterior
         if index and seed is not None:
             seed = int(streams.of(seed, "repeated draws", index).integers(2**31))
-        base = self._base_draws(count * num_samples, seed)
-        if has_shared_law(posterior.head):
-            draw, rows = self._program(_drawn), max(1, ROWS_PER_CALL // num_samples)
-            base = base.reshape(count, num_samples, -1)
-        else:
-            draw, rows, encoded = self._sampled, ROWS_PER_CALL, np.repeat(encoded, num_samples, axis=0)
-        pieces = [slice(start, start + rows) for start in range(0, len(base), rows)]
-        drawn = [draw(base[piece], encoded[piece]) for piece in pieces]
-        values = {
-            name: with_room(np.concatenate([part[name] for part in drawn])).reshape(count, num_samples, dim)
-            for name, dim in self.prior.dims.items()
-        }
-        return Draws.of(self.prior, values)
-
-    def _sampled(self, base, encoded):
-        with backend.no_gradients():
-            return backend.to_numpy(self.posterior.sample(*backend.cast((base, encoded))))
+        base = self._base_draws(len(encoded) * num_samples, seed).reshape(len(encoded), num_samples, -1)
+        drawn = posterior_rows.draws(self.posterior, base, encoded)
+        return Draws.of(self.prior, {name: with_room(drawn[name]) for name in self.prior.dims})
 
     def _base_draws(self, num, seed):
         """Base samples of the networks; a network's own base distribution is asked where that is not N(0, I)."""
@@ -215,20 +181,6 @@ class AmortisedPosterior:
                 "data sets."
             )
         return parameters
-
-    def _log_density(self, parameters, encoded) -> np.ndarray:
-        """The network's log density, in the leading shape of the parameters."""
-        leading = next(iter(parameters.values())).shape[:-1]
-        flat = {name: values.reshape(-1, values.shape[-1]) for name, values in parameters.items()}
-        repeated = np.repeat(encoded, int(np.prod(leading[1:])), axis=0)
-        step = ROWS_PER_CALL // (AUXILIARY_ROWS if self.posterior.auxiliary_dim else 1)
-        found = []
-        for start in range(0, len(repeated), step):
-            rows = slice(start, start + step)
-            piece = {name: values[rows] for name, values in flat.items()}
-            with backend.no_gradients():
-                found.append(ops.convert_to_numpy(self.posterior.log_prob(*backend.cast((piece, repeated[rows])))))
-        return np.concatenate(found).reshape(leading)
 
     # -- what the likelihood rules out ---
 
@@ -280,14 +232,6 @@ class AmortisedPosterior:
         total = special.logsumexp(log_probabilities, axis=-1, keepdims=True, b=allowed)
         kept = np.where(allowed, log_probabilities - np.where(np.isfinite(total), total, 0.0), -np.inf)
         return np.where(np.isfinite(total), kept, log_probabilities)
-
-
-def _encoded(posterior, outcome, design, lengths):
-    return posterior.conditions(*backend.floats_as_simulated((outcome, design)), lengths=lengths)
-
-
-def _drawn(posterior, base, encoded):
-    return posterior.draws_of_each(base, encoded)
 
 
 def _correction_stream(seed) -> np.random.Generator:

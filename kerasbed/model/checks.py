@@ -22,9 +22,13 @@ from kerasbed.simulators.simulator import Simulator
 from kerasbed.targets import Target
 
 ROLLOUTS = 1024  # of a policy, for what is said of its designs
+BLACK_BOX = (
+    "Where outcome has to run NumPy or another program, kb.search.design_black_box(simulator, design) finds the design "
+    "without a gradient."
+)
 CURE = (
     "Write outcome() with keras.ops only: NumPy, SciPy, float(), rounding and indexing by values cut the gradient. "
-    "A design that should stay fixed takes trainable=False."
+    f"{BLACK_BOX} A design that should stay fixed takes trainable=False."
 )
 
 
@@ -154,7 +158,7 @@ def _simulate(simulator, design, noise_shape, num, seed):
 
 
 def _measured(simulator, design, noise_shape, draws):
-    evaluate = compiled("measure_explained", simulator, dtype=backend.simulation_dtype())
+    evaluate = compiled("measure_explained", simulator, dtype=backend.simulation_dtype(), make=backend.compile_once)
     return explained(evaluate, simulator, design, noise_shape, *draws)
 
 

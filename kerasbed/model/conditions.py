@@ -19,14 +19,14 @@ def checked(
 
     Args:
         conditions: {"outcome": ..., "design": ...}; without a design the current one of `space`. A single outcome or
-            design needs no leading axis.
+            design needs no leading axis. The parameters that `simulate` gives beside them are not looked at.
         outcome_shape: of one outcome.
         space: the design space.
 
     Raises:
         ValueError: keys or shapes do not fit, or entries are masked, NaN, infinite or no numbers.
     """
-    unknown = set(conditions) - {"outcome", "design"}
+    unknown = set(conditions) - {"outcome", "design", "parameters"}
     if "outcome" not in conditions or unknown:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.")
     asked: Mapping[str, Any] = conditions
@@ -60,7 +60,7 @@ def checked_histories(
         HistoryError: keys, shapes or lengths do not fit, or designs lie outside the space.
         ValueError: entries are masked, NaN, infinite or no numbers.
     """
-    if set(conditions) != {"outcome", "design"}:
+    if set(conditions) - {"parameters"} != {"outcome", "design"}:
         raise errors.HistoryError(
             f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' were expected: a policy measures "
             "every data set at designs of its own. Pass the designs that were executed."

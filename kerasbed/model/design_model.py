@@ -17,11 +17,12 @@ from kerasbed.backend import Tensor, errors, metrics, streams, versions
 from kerasbed.backend.files import SavedWhole
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, natural_number, positive_integer
-from kerasbed.callbacks import DesignHistory, EpochTeller
+from kerasbed.callbacks import DesignHistory, EpochTeller, Resume, with_directions
 from kerasbed.designs import Design
+from kerasbed.eig.leading_axes import check_leading_axes
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
-from kerasbed.model import checks, gradient_choice, optimizers, policy_start, ranking, saving, training_data
+from kerasbed.model import checks, gradient_choice, optimizers, policy_start, ranking, resuming, saving, training_data
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.diagnosis import verdict
@@ -187,6 +188,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         scores = self.gradient == "score" if self.paths is None else self.paths.uses_likelihood
         if self.objective.needs_likelihood or scores:
             check_likelihood(*checks.one_design(self.simulator, self.design))
+        elif self.simulator.has_likelihood:
+            check_leading_axes(*checks.one_design(self.simulator, self.design))
         self.objective.warn_about_search(self.design)
         with backend.no_gradients():
             self.objective.adapt(parameters, outcome)
@@ -320,7 +323,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             epochs, steps_per_epoch, batch_size: size of the training; 100 steps of 128 draws (for each of the starts)
                 an epoch by default.
             validation_data: like `x`; it stays at its epoch 0, in a random stream of its own.
-            callbacks: Keras callbacks.
+            callbacks: Keras callbacks. What monitors `eig` needs no `mode=`: more is better.
             initial_epoch: where to resume; the data and the decay of the default rates go on from there.
             diagnose: end with checks of the training, `diagnosis`, whose alarms are logged; False leaves them out, and
                 "thorough" also compares designs where there is no likelihood, by a small network over the space.
@@ -354,7 +357,10 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if not self.compiled:
             self.compile()
         study, seed = self.study, streams.entropy(self.seed, "training", self.fits)
-        data, steps, batch_size = training_data.for_training(study, x, seed, steps_per_epoch, batch_size, shuffle)
+        resumes = any(isinstance(callback, Resume) for callback in callbacks or [])
+        data, steps, batch_size = training_data.for_training(
+            study, x, seed, steps_per_epoch, batch_size, shuffle, resumes
+        )
         online = isinstance(data, datasets.SimulatorDataset)
         checks.check_rate_callbacks(self.optimizer, callbacks)
         self._plan(epochs, steps, initial_epoch)
@@ -363,17 +369,20 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         if online:
             data = datasets.Epochs(data)
             added.append(EpochTeller(data))
-        history = super().fit(
-            data,
-            epochs=epochs,
-            steps_per_epoch=None if online else steps_per_epoch,
-            batch_size=batch_size if isinstance(data, dict) else None,
-            validation_data=training_data.for_validation(study, validation_data, seed),
-            callbacks=added + list(callbacks or []),
-            initial_epoch=initial_epoch,
-            shuffle=shuffle and isinstance(data, dict),
-            **kwargs,
-        )
+        asked = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "initial_epoch": initial_epoch}
+        asked["seed"] = str(data.dataset.seed if online else seed)
+        with resuming.resumed(self, added + with_directions(callbacks), data, asked) as watching:
+            history = super().fit(
+                data,
+                epochs=epochs,
+                steps_per_epoch=None if online else steps_per_epoch,
+                batch_size=batch_size if isinstance(data, dict) else None,
+                validation_data=training_data.for_validation(study, validation_data, seed),
+                callbacks=watching,
+                initial_epoch=initial_epoch,
+                shuffle=shuffle and isinstance(data, dict),
+                **kwargs,
+            )
         self.fits += 1
         if self.design.explores and not self.design.is_adaptive:
             self.starts_table = ranking.rank(self.study, repeat=self.fits)

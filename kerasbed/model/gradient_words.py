@@ -58,8 +58,8 @@ def no_way(segments: Segments, missing: Any) -> str:
         reason = "log_likelihood has no slope there either"
     return (
         f"{_what_jumps(segments, missing)}, and {reason}. Define a likelihood with a slope in the design, or write "
-        f"outcome with smooth keras.ops. {DISCRETE_CURE} gradient='reparameterization' goes on without what the jumps "
-        "tell."
+        f"outcome with smooth keras.ops. {DISCRETE_CURE} {checks.BLACK_BOX} gradient='reparameterization' goes on "
+        "without what the jumps tell."
     )
 
 
@@ -93,5 +93,6 @@ def refuse_scores(simulator: Simulator) -> NoReturn:
     name = type(simulator).__name__
     raise ValueError(
         f"{name}.outcome has no gradient in the design, and {name} has no log_likelihood(outcome, parameters, design), "
-        f"which score-function gradients need. Define it, or write outcome with smooth keras.ops. {DISCRETE_CURE}"
+        f"which score-function gradients need. Define it, or write outcome with smooth keras.ops. {DISCRETE_CURE} "
+        f"{checks.BLACK_BOX}"
     )

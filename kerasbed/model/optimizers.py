@@ -1,14 +1,13 @@
 """The optimizer that treats networks, the design and descending networks each in their way."""
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import keras
 from keras import ops
 
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, errors
 
 NETWORK_RATE = 2e-3
 DESIGN_RATE = 1e-1
@@ -158,14 +157,26 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
     def load_own_variables(self, store: Any) -> None:
         saved = self._saved
         if len(store.keys()) != len(saved):
-            warnings.warn(
+            errors.warn(
                 f"The file has {len(store.keys())} variables of an optimizer, but this one has {len(saved)}; it starts "
                 "anew, and the weights are loaded as they are.",
-                stacklevel=2,
+                errors.FileWarning,
             )
             return
         for number, variable in enumerate(saved):
             variable.assign(store[str(number)])
+
+    def plans(self) -> list[dict[str, Any] | None]:
+        """How the default rates are planned, one entry for each optimizer; None where the rate is the user's."""
+        schedules = [optimizer._learning_rate for optimizer in self.optimizers]
+        return [schedule.get_config() if isinstance(schedule, PlannedDecay) else None for schedule in schedules]
+
+    def bring_plans_back(self, plans: Sequence[Mapping[str, Any] | None]) -> None:
+        """Plan the default rates as `plans` told."""
+        for optimizer, plan in zip(self.optimizers, plans, strict=True):
+            if plan is not None and plan["steps"] is not None:
+                optimizer._learning_rate.plan(plan["start"], plan["steps"])
+        self._hold_plan()
 
     @property
     def has_schedules(self) -> bool:

@@ -14,11 +14,11 @@ log densities are log p(y | theta) p(theta) - log mean w, as long as enough draw
 from collections.abc import Callable
 
 import numpy as np
-from keras import tree
 from scipy import special
 
 from kerasbed import backend
 from kerasbed.backend import errors
+from kerasbed.backend.blocks import in_blocks, rows_of
 from kerasbed.networks.posterior import Posterior
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators import experiments
@@ -31,7 +31,6 @@ NUM_PAIRS = 512
 NUM_SHARE = 1024  # draws from which q(A(y) | y) is found
 POOL = 4096  # weighted draws for a data set, at least
 LEAST_EFFECTIVE = 200  # of them, for a corrected posterior
-ROWS = 2**16
 
 
 def is_possible(
@@ -67,11 +66,15 @@ def weighted_draws(
     Args:
         encoded, outcome, design: of the data set, with a leading axis of one.
     """
+
+    def weighted(base, encoded):
+        with backend.no_gradients():
+            draws, log_q = backend.to_numpy(posterior.sample_with_log_prob(*backend.cast((base, encoded))))
+        return draws, log_joint(simulator, outcome, draws, design) - log_q
+
     base = rng.standard_normal((num, posterior.base_dim))
-    with backend.no_gradients():
-        drawn = posterior.sample_with_log_prob(*backend.cast((base, np.repeat(encoded, num, axis=0))))
-        draws, log_q = backend.to_numpy(drawn)
-    return draws, np.nan_to_num(log_joint(simulator, outcome, draws, design) - log_q, nan=-np.inf, neginf=-np.inf)
+    draws, log_weights = in_blocks(weighted, base, np.repeat(encoded, num, axis=0))
+    return draws, np.nan_to_num(log_weights, nan=-np.inf, neginf=-np.inf)
 
 
 def is_enough(log_weights: np.ndarray) -> bool:
@@ -129,16 +132,14 @@ def possible_draws(
 
 
 def of_draws(simulator: Simulator, outcome: np.ndarray, draws: Parameters, design: np.ndarray | dict) -> np.ndarray:
-    """`is_possible` of draws for each data set, (datasets, num), a few data sets at a time."""
+    """`is_possible` of draws for each data set, (datasets, num), in blocks of draws."""
     count, num = next(iter(draws.values())).shape[:2]
-    rows = max(1, ROWS // num)
-    found = []
-    for start in range(0, count, rows):
-        piece = slice(start, start + rows)
-        lifted = tree.map_structure(lambda v, piece=piece: (v if len(v) == 1 else v[piece])[:, None], design)
-        parameters = {name: values[piece] for name, values in draws.items()}
-        found.append(is_possible(simulator, outcome[piece][:, None], parameters, lifted))
-    return np.concatenate(found)
+    flat = {name: values.reshape(-1, values.shape[-1]) for name, values in draws.items()}
+
+    def possible(parameters, rows):
+        return is_possible(simulator, outcome[rows], parameters, rows_of(design, rows))
+
+    return in_blocks(possible, flat, np.repeat(np.arange(count), num)).reshape(count, num)
 
 
 def warn_impossible(share: np.ndarray, left: np.ndarray, corrected: np.ndarray) -> None:

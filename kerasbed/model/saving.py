@@ -7,20 +7,23 @@ cost and of a target; `cost=` and `target=` bring those that are not registered.
 
 import contextlib
 import contextvars
-import json
+import sys
 import tempfile
+import traceback
 import types
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kerasbed.backend import errors, functions, versions
+from kerasbed.backend import build_limits, errors, functions, saved_state
 from kerasbed.callbacks import DesignHistory
+from kerasbed.model import archive, description
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
+
+KNOWN = {*errors.BETWEEN, *sys.stdlib_module_names, "h5py", "ml_dtypes", "optree", "namex"}
 
 _given: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("given", default=types.MappingProxyType({}))
 
@@ -39,6 +42,7 @@ def load(
     simulator: Simulator | None = None,
     cost: Callable | None = None,
     target: Callable | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
 
@@ -49,12 +53,16 @@ def load(
         simulator: the simulator it was trained for; not needed if its class is registered with Keras.
         cost: its function of designs, `DesignModel(..., cost=)`; not needed if that is registered with Keras.
         target: its function of the parameters or `kerasbed.targets.Discrete`, likewise.
+        custom_objects: {name: class or function of Keras' kind} that the file may name beside what is registered.
+
+    Files from elsewhere are looked at before anything of them is built: they may name classes of kerasbed, those
+    registered with Keras, and of Keras' own what computes, and declare no more than they store. See SECURITY.md.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds something other than a kerasbed model; the model was trained for a
-            simulator, cost or target that is neither given nor registered, or without the cost or target given; a
-            later kerasbed wrote it.
+        MissingFileError: there is no such file.
+        FileError: the file is damaged or holds something other than a kerasbed model, or names or declares what no such
+            model does; the model was trained for a simulator, cost or target that is neither given nor registered, or
+            without the cost or target given; a later kerasbed wrote it.
 
     Warns:
         FileWarning: the file is of an earlier kerasbed, which left out a cost that was not registered, or of another
@@ -69,38 +77,39 @@ def load(
         True
     """
     path = Path(path)
-    if not path.exists():
-        raise errors.MissingFileError(f"There is no file {path}.")
-    config = _read_config(path)
-    if config.get("registered_name", "") not in ("kerasbed>DesignModel", "kerasbed>PosteriorApproximator"):
-        what = config.get("registered_name") or config.get("class_name") or "an object without a class"
+    contents = archive.read(path)
+    with keras.saving.custom_object_scope(custom_objects or {}), _using(simulator=simulator, cost=cost, target=target):
+        description.check_file(contents.config, path)
+        try:
+            with build_limits.limited(contents.arrays, contents.entries, str(path)):
+                model = keras.saving.load_model(path)
+            _check_all_was_read(model, contents, path)
+        except errors.KerasbedError:
+            raise
+        except Exception as error:  # whatever Keras, BayesFlow or h5py make of a description that is none
+            raise _cannot_be_built(error, path) from (error if _is_of_the_user(error) else None)
+    return model
+
+
+def _check_all_was_read(model, contents, path):
+    """Keras leaves weights aside for which a model has no place."""
+    held = saved_state.number_of_entries(model)
+    if held != contents.entries:
         raise errors.FileError(
-            f"{path} is a Keras file that holds {what!r}, not a kerasbed DesignModel; load it with "
-            "keras.saving.load_model."
+            f"{path} stores {contents.entries:,} weights, but the model that it describes has {held:,}; its "
+            "description and its weights do not belong together."
         )
-    versions.check_readable(path, _written_by(config))
-    with _using(simulator=simulator, cost=cost, target=target):
-        return keras.saving.load_model(path)
 
 
-def _written_by(config) -> dict | None:
-    """The record of a model's file, or of an approximator's that holds the model."""
-    own = config["config"]
-    return own.get("model", {}).get("config", own).get("written_by")
+def _cannot_be_built(error, path) -> errors.FileError:
+    said = " ".join(str(error).split())[:300]
+    return errors.FileError(f"{path} holds no model that can be built: {type(error).__name__}: {said}")
 
 
-def _read_config(path) -> dict:
-    if not zipfile.is_zipfile(path):
-        raise errors.FileError(
-            f"{path} is not a .keras archive (it starts with {path.read_bytes()[:8]!r}): it is truncated, or was "
-            "written by something else than model.save(...)."
-        )
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            raise errors.FileError(f"{path} is a zip archive without config.json, so not a Keras model file.")
-        if (damaged := archive.testzip()) is not None:
-            raise errors.FileError(f"{path} is damaged: {damaged} fails its checksum. Save the model again.")
-        return json.loads(archive.read("config.json"))
+def _is_of_the_user(error) -> bool:
+    """Whether a function of the user's, such as a simulator's, is among those that were called."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] not in KNOWN for name in names)
 
 
 def copied(model: Any) -> Any:
@@ -111,7 +120,8 @@ def copied(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder, functions.kept():
         path = Path(folder) / "model.keras"
         model.save(path)
-        found = load(path, simulator=model.simulator)
+        with _using(simulator=model.simulator):
+            found = keras.saving.load_model(path)
     found.starts_table = None if model.starts_table is None else model.starts_table.copy()
     if model.design_history is not None:
         found.design_history = DesignHistory()
@@ -122,6 +132,7 @@ def copied(model: Any) -> Any:
 
 def model_from_config(cls: type, config: dict) -> Any:
     """Rebuild a model around the simulator of `load`, or a registered one."""
+    description.check_names(config)
     config = dict(config)
     saved, fits, _ = config.pop("simulator"), config.pop("fits"), config.pop("written_by", None)
     given = _given.get()

@@ -125,11 +125,11 @@ class Segments:
         """In float64, or in the process' float type where `outcome` brings numbers of its own in that type."""
         if self._program is None:
             try:
-                self._program = backend.value_and_gradient(self._projected, self._dtype)
+                self._program = backend.value_and_gradient(self._projected, self._dtype, once=True)
                 return self._program(*arguments)
             except Exception:  # said again below, if it has another reason
                 self._dtype = backend.simulation_dtype()
-                self._program = backend.value_and_gradient(self._projected, self._dtype)
+                self._program = backend.value_and_gradient(self._projected, self._dtype, once=True)
         return self._program(*arguments)
 
     def _projected(self, t, start, step, parameters, noise, scale):

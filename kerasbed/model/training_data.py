@@ -20,6 +20,7 @@ def for_training(
     steps_per_epoch: int | None,
     batch_size: int | None,
     shuffle: bool,
+    resumes: bool = False,
 ) -> tuple[Any, int | None, int]:
     """The data, the steps of an epoch (None: unknown) and the draws of a batch.
 
@@ -29,13 +30,14 @@ def for_training(
         seed: of what is drawn here.
         steps_per_epoch, batch_size: as asked for; None for the defaults.
         shuffle: whether every epoch of a dict of arrays has an order of its own.
+        resumes: whether that order must follow from the seed, for a training that may go on later.
     """
     if x is None or isinstance(x, datasets.SimulatorDataset):
         data = online(study, x, seed, steps_per_epoch, batch_size)
         return data, len(data), data.batch_size
     batch_size = batch_size or _batch_size(study)
     if isinstance(x, dict):
-        data = _arrays(study, x, seed, batch_size, shuffle)
+        data = _arrays(study, x, seed, batch_size, shuffle, resumes)
         return data, steps_per_epoch or -(-len(x[batch.NOISE]) // batch_size), batch_size
     x = backend.dicts_as_batches(x)
     return x, steps_per_epoch or _length(x), batch_size
@@ -104,11 +106,11 @@ def _batch_size(study):
     return POLICY_BATCH_SIZE if study.gradient == "reparameterization" else SCORED_BATCH_SIZE
 
 
-def _arrays(study, arrays, seed, batch_size, shuffle=False):
+def _arrays(study, arrays, seed, batch_size, shuffle=False, own_order=False):
     """A dict of arrays as Keras gets it."""
     providers = (study.objective, study.design)
     data = complete_draws(arrays, study.simulator, providers, study.seed, study.target)
-    return ArrayDataset(data, batch_size, shuffle, seed) if study.wide else data
+    return ArrayDataset(data, batch_size, shuffle, seed) if study.wide or own_order else data
 
 
 def _length(x: Any) -> int | None:

@@ -49,6 +49,8 @@ class Objective(keras.layers.Layer):
         (4.159, 4.159)
     """
 
+    described = "an objective, such as kb.objectives.BarberAgakov(network),"
+
     direction = "lower bound"
     needs_likelihood = False
 

@@ -162,9 +162,10 @@ def _with_averaged_scores(found, log_choice, counts):
     """The bound with the gradient of its expectation; see `objectives.posterior_terms`."""
     terms = found.terms()
     baseline = _baseline(terms.value, counts)
-    of_choices = (terms.value - baseline) * (log_choice - ops.stop_gradient(log_choice))
-    shown = ops.stop_gradient(found.values if found.bound is None else found.bound)
-    return shown + terms.scores(baseline) + of_choices
+    shown = ops.stop_gradient(found.values if found.bound is None else found.bound) + terms.scores(baseline)
+    if not ops.is_tensor(log_choice):  # nothing is chosen
+        return shown
+    return shown + (terms.value - baseline) * (log_choice - ops.stop_gradient(log_choice))
 
 
 def _shown(values, bound):

@@ -1,8 +1,8 @@
 r"""Scores of a contrastive bound, averaged over the parameters that may have made an outcome.
 
-Derivation. Let theta_0 be the true parameters, theta_1..L contrastive draws, p_l = p(y | theta_l, xi), p their mean over
-l = 0..L, and r_l = log p_l / p. Given y and the set of all theta, unordered, any of them may be the true ones, with
-probabilities w_l = p_l / sum p, and the set has density p(y | set) = p. So the bound E r_0 and its derivative are
+Derivation. Let theta_0 be the true parameters, theta_1..L contrastive draws, p_l = p(y | theta_l, xi), p their mean
+over l = 0..L, and r_l = log p_l / p. Given y and the set of all theta, unordered, any of them may be the true ones,
+with probabilities w_l = p_l / sum p, and the set has density p(y | set) = p. So the bound E r_0 and its derivative are
 
     E r_0 = E V,    V = sum_l w_l r_l,
     d E V = E [ V d log p + d V ],    d log p = sum_l w_l d log p_l    (Fisher's identity),
@@ -12,10 +12,10 @@ with y held fixed. The terms in V d log p cancel, and d log p, whose expectation
 
     d E V = E sum_l w_l (r_l - b) d log p_l.
 
-Against (r_0 - b) d log p_0 + d r_0, what depends on which of the theta was the true one is averaged out, which is most of
-the noise after few measurements; a fair sample of the terms (`objectives.largest_terms`) gives the same expectation. b
-is the mean V of the other draws of the batch. They share the contrastive draws, so that a term of order 1/L remains, as
-in the bound itself.
+Against (r_0 - b) d log p_0 + d r_0, what depends on which of the theta was the true one is averaged out, which is most
+of the noise after few measurements; a fair sample of the terms (`objectives.largest_terms`) gives the same expectation.
+b is the mean V of the other draws of the batch. They share the contrastive draws, so that a term of order 1/L remains,
+as in the bound itself.
 
 With weights v_l of the theta, as for draws around the true parameters, w_l is proportional to v_l p_l and p is their
 weighted mean; what is climbed is then no bound.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from kerasbed.backend.validation import any_seed, checked, positive_integer
+from kerasbed.backend.validation import any_seed, at_most, checked
 from kerasbed.plots.style import color_of, line_of, marker_of, own_axes
 from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator, design_shape, design_values
@@ -13,7 +13,7 @@ from kerasbed.simulators.simulator import Simulator, design_shape, design_values
 CURVE_POINTS = 200
 
 
-@checked(num_samples=positive_integer, seed=any_seed)
+@checked(num_samples=at_most(2**10), seed=any_seed)  # more lines than anyone can tell apart
 def realisations(
     simulator: Simulator,
     design: experiments.DesignOrValues,

@@ -57,6 +57,9 @@ def posterior(
     names = list(samples)[:2] if names is None else [names] if isinstance(names, str) else list(names)
     if not 1 <= len(names) <= 2 or set(names) - set(samples):
         raise ValueError(f"names are {names}, but one or two of {list(samples)} were expected.")
+    for argument, draws in (("reference", reference), ("truth", truth), ("prior", prior)):
+        if draws is not None and set(names) - set(draws):
+            raise ValueError(f"{argument} has coordinates {list(draws)}, but those of samples were expected, {names}.")
     count = len(samples[names[0]])
     panels, own = _panels(count, axes)
     for i, panel in enumerate(panels):

@@ -38,9 +38,13 @@ class OneLookGain:
         size: that number; None takes all particles with their weights.
         outcomes: simulated outcomes of each history, where they cannot be listed.
         rng: of the resamples and the noise.
+        stratified: whether noise of a continuous law has one draw in each of as many intervals of equal probability, in
+            random order for each entry (McKay et al., 1979): what it adds to the gain's error nearly vanishes.
     """
 
-    def __init__(self, posterior: Particles, size: int | None, outcomes: int, rng: np.random.Generator):
+    def __init__(
+        self, posterior: Particles, size: int | None, outcomes: int, rng: np.random.Generator, stratified: bool = False
+    ):
         self.simulator, self.rows = posterior.simulator, posterior.rows
         self.parameters, self.state = posterior.parameters, posterior.state
         self.log_weights = posterior.log_weights
@@ -50,7 +54,7 @@ class OneLookGain:
             self.state = np.take_along_axis(self.state, kept, axis=1)
             self.log_weights = np.full((self.rows, size), -np.log(size))
         self.listed = listed_outcomes(self.simulator)
-        self.outcomes, self.rng = outcomes, rng
+        self.outcomes, self.rng, self.stratified = outcomes, rng, stratified
         if self.listed is None:
             drawn = systematic(self.log_weights, outcomes, rng)
             self.of_outcomes = {n: np.take_along_axis(v, drawn[..., None], axis=1) for n, v in self.parameters.items()}
@@ -78,11 +82,19 @@ class OneLookGain:
             return compiled(_exact, self.simulator, dtype=keras.config.floatx())(designs, *beliefs, self.listed)
         if self.noise is None:
             shape = self.simulator.resolve_noise(_shape(designs))
-            self.noise = shape.draw(self.rows * self.outcomes, self.rng).reshape(self.rows, self.outcomes, *shape.shape)
+            self.noise = self._drawn(shape).reshape(self.rows, self.outcomes, *shape.shape)
         truths = {name: values[rows] for name, values in self.of_outcomes.items()}
         return compiled(_sampled, self.simulator, dtype=keras.config.floatx())(
             designs, *beliefs, truths, self.state_of_outcomes[rows], self.noise[rows]
         )
+
+    def _drawn(self, law):
+        """Base samples (rows * outcomes, *noise_shape)."""
+        if not (self.stratified and law.is_continuous):
+            return law.draw(self.rows * self.outcomes, self.rng)
+        order = np.tile(np.arange(self.outcomes)[:, None], (self.rows, 1, law.size))
+        uniform = (self.rng.permuted(order, axis=1) + self.rng.random(order.shape)) / self.outcomes
+        return law.transform(uniform.reshape(-1, law.size))
 
 
 def listed_outcomes(simulator: Simulator) -> np.ndarray | None:

@@ -282,9 +282,13 @@ class Policy(AdaptiveDesign):
 
     def frozen_copy(self) -> "Policy":
         """The same policy with the same weights, which stay fixed."""
+        return self.copied(trainable=False)
+
+    def copied(self, trainable: bool) -> "Policy":
+        """The same policy with weights of its own, which are the same now."""
         with functions.kept():
             config = keras.saving.serialize_keras_object(self)
-            config["config"] |= {"trainable": False}
+            config["config"] |= {"trainable": trainable}
             copy = keras.saving.deserialize_keras_object(config)
         copy.build()
         if self.outcome_shape is not None:

@@ -61,6 +61,10 @@ class Chart:
         lower, width = (np.stack(np.meshgrid(*p, indexing="ij"), -1).reshape(-1, self.dim) for p in parts)
         return lower, width
 
+    def complete(self, draws: Parameters, others: Parameters) -> dict[str, np.ndarray]:
+        """Draws (num, d) of this chart, with what it fixes taken from other draws of the prior."""
+        return dict(draws)
+
 
 class NormalChart(Chart):
     """Standard normal coordinates of the continuous parameters, the discrete ones given.

@@ -53,6 +53,8 @@ class AbstractPrior:
         (5,)
     """
 
+    described = "a kb.Prior"
+
     has_density = True
     has_transform = True
     branches: tuple = ()

@@ -16,7 +16,11 @@ from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.finite import Discrete, as_discrete, is_discrete
+from kerasbed.backend.new_laws import as_frozen
+from kerasbed.backend.validation import at_most
 from kerasbed.priors import densities
+
+MOST_DIMENSIONS = 2**20  # of one parameter
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def quantiles_of_normal(law: Any, z: np.ndarray) -> np.ndarray:
 def as_block(name: str, given: Any) -> Univariate | MultivariateNormal | Discrete:
     frozen: Any
     frozen, dim = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    frozen = as_frozen(frozen)
     if isinstance(frozen, type(stats.multivariate_normal())):
         if dim is not None:
             raise ValueError(f"Prior {name!r}: a multivariate_normal has its own dimension; pass it without ({dim}).")
@@ -122,11 +127,12 @@ def as_block(name: str, given: Any) -> Univariate | MultivariateNormal | Discret
     own = int(np.size(frozen.ppf(0.5)))
     if not np.all(np.isfinite(frozen.ppf(0.5))):
         raise ValueError(f"Prior {name!r}: {frozen.dist.name}{frozen.args} has no finite median; check its parameters.")
-    if dim is not None and (int(dim) != dim or dim < 1 or own not in (1, dim)):
+    dim = own if dim is None else at_most(MOST_DIMENSIONS)(f"the dimension of {name!r}", dim)
+    if own not in (1, dim):
         raise ValueError(
             f"Prior {name!r}: dimension {dim!r} was given, but the law has {own}; pass a positive integer."
         )
-    return Univariate(frozen, own if dim is None else int(dim))
+    return Univariate(frozen, dim)
 
 
 def _bounds(low, high):

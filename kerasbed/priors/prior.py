@@ -31,12 +31,15 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
     """A prior over named parameters.
 
     Args:
-        **marginals: name = frozen scipy.stats law, `(frozen, d)` for d independent ones, or `multivariate_normal`.
-            Discrete laws of finite support (bernoulli, binom, randint, rv_discrete) make discrete parameters.
+        marginals: name -> marginal, for names that are no Python words; the others by keyword.
+        **named: name = frozen scipy.stats law, `(frozen, d)` for d independent ones, or `multivariate_normal`. Discrete
+            laws of finite support (bernoulli, binom, randint, rv_discrete) make discrete parameters. SciPy's new
+            classes, such as `stats.Normal(mu=0, sigma=1)`, are taken where they have an older counterpart.
 
     Raises:
         TypeError: a marginal is not a frozen scipy.stats law.
-        ValueError: no marginal, a dimension that does not fit, or a discrete law with infinitely many values.
+        ValueError: no marginal, a name that comes twice, a dimension that does not fit, or a discrete law with
+            infinitely many values.
 
     Example:
         >>> prior = kb.Prior(rate=stats.lognorm(s=0.5), position=(stats.norm(), 3))
@@ -46,10 +49,19 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         (array([-2.983]), -2.983)
     """
 
-    def __init__(self, **marginals: Any):
-        if not marginals:
+    def __init__(self, marginals: Mapping[str, Any] | None = None, /, **named: Any):
+        given = {} if marginals is None else marginals
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise TypeError(
+                f"Prior got {marginals!r}, but marginals by name were expected, e.g. Prior(rate=stats.lognorm(0.5)) or "
+                'Prior({"rate": stats.lognorm(0.5)}).'
+            )
+        if twice := set(given) & set(named):
+            raise ValueError(f"Prior got {sorted(twice)} twice; give each parameter once.")
+        given = {**given, **named}
+        if not given:
             raise ValueError("Prior got no parameters; pass at least one, e.g. Prior(rate=stats.lognorm(0.5)).")
-        super().__init__({name: as_block(name, given) for name, given in marginals.items()})
+        super().__init__({name: as_block(name, marginal) for name, marginal in given.items()})
 
     @staticmethod
     def from_sampler(

@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasbed.backend import Seed, Tensor, errors
 from kerasbed.backend.finite import is_discrete
+from kerasbed.backend.new_laws import as_frozen
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.priors.joint import JointPrior
@@ -125,7 +126,7 @@ class HierarchicalPrior(JointPrior):
         return parents
 
     def _law(self, name, draws):
-        law = self.laws[name](*(draws[parent] for parent in self.parents[name]))
+        law = as_frozen(self.laws[name](*(draws[parent] for parent in self.parents[name])))
         if not callable(getattr(law, "ppf", None)) or not callable(getattr(law, "support", None)):
             raise TypeError(
                 f"The law of {name!r} returned {law!r}, but a frozen univariate scipy.stats law was expected."

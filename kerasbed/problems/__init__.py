@@ -6,6 +6,7 @@ from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.linear_gaussian import LinearGaussian
 from kerasbed.problems.linear_pendulum import LinearPendulum
 from kerasbed.problems.location_finding import LocationFinding
+from kerasbed.problems.lotka_volterra import LotkaVolterra
 from kerasbed.problems.michaelis_menten import MichaelisMenten
 from kerasbed.problems.pharmacokinetics import Pharmacokinetics
 from kerasbed.problems.prey_population import PreyPopulation
@@ -14,6 +15,7 @@ from kerasbed.problems.quadratic import Quadratic
 from kerasbed.problems.registry import REGISTRY, ReadyExperiment
 from kerasbed.problems.sequential_death_process import SequentialDeathProcess
 from kerasbed.problems.sir import SIR
+from kerasbed.problems.two_compartment import TwoCompartment
 
 __all__ = [
     "REGISTRY",
@@ -24,6 +26,7 @@ __all__ = [
     "LinearGaussian",
     "LinearPendulum",
     "LocationFinding",
+    "LotkaVolterra",
     "MichaelisMenten",
     "Pharmacokinetics",
     "PreyPopulation",
@@ -31,4 +34,5 @@ __all__ = [
     "Quadratic",
     "ReadyExperiment",
     "SequentialDeathProcess",
+    "TwoCompartment",
 ]

@@ -77,10 +77,10 @@ class Pharmacokinetics(GaussianSimulator):
         difference = ops.exp(-elimination * design) - ops.exp(-absorption * design)
         return self.dose / parameters["volume"] * absorption / (absorption - elimination) * difference
 
-    def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+    def scale(self, parameters: Mapping[str, Tensor], design: Tensor, mean: Any = None) -> Tensor:
         """Standard deviation in mg/l, (..., measurements)."""
-        relative = self.proportional_scale * self.mean(parameters, design)
-        return ops.sqrt(self.additive_scale**2 + ops.square(relative))
+        mean = self.mean(parameters, design) if mean is None else mean
+        return ops.sqrt(self.additive_scale**2 + ops.square(self.proportional_scale * mean))
 
     def get_config(self) -> dict[str, Any]:
         names = ("dose", "proportional_scale", "additive_scale")

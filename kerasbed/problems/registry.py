@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kerasbed import designs, objectives, policies
 from kerasbed.problems import (
@@ -12,10 +13,12 @@ from kerasbed.problems import (
     quadratic,
     sequential_death_process,
     sir,
+    two_compartment,
 )
 from kerasbed.problems.consecutive_reaction import ConsecutiveReaction
 from kerasbed.problems.death_process import DeathProcess
 from kerasbed.problems.location_finding import MEASUREMENTS, LocationFinding
+from kerasbed.problems.lotka_volterra import LotkaVolterra
 from kerasbed.problems.michaelis_menten import MichaelisMenten
 from kerasbed.simulators.simulator import Simulator
 
@@ -31,6 +34,7 @@ class ReadyExperiment:
         labels: names of the design and the outcome, with units.
         objective: makes what is learned by; None takes the default of `kb.DesignModel`.
         random: of a policy, makes its baseline, designs drawn from its space, from a seed.
+        cost, budget: what a design costs and what may be spent, as for `kb.DesignModel`.
 
     Example:
         >>> sorted(kb.problems.REGISTRY)[:3]
@@ -47,6 +51,8 @@ class ReadyExperiment:
     labels: tuple[str, str] = ("design", "outcome")
     objective: Callable[[], objectives.Objective] | None = None
     random: Callable[[int], designs.Design] | None = None
+    cost: Callable | None = None
+    budget: float | None = None
 
 
 def _adaptive(
@@ -62,6 +68,11 @@ def _adaptive(
         return policies.RandomPolicy(simulator().design, steps, seed=seed)
 
     return ReadyExperiment(simulator, policy, summary, labels, objective, random)
+
+
+def _dose_and_times(**options) -> designs.Product:
+    spaces: Any = two_compartment.TwoCompartment().design.spaces
+    return designs.Product(spaces=spaces, **options)
 
 
 REGISTRY = {
@@ -88,6 +99,12 @@ REGISTRY = {
         design=lambda **options: designs.Free((MEASUREMENTS, 2), **options),
         summary="thirty places in the plane at which to measure the signal of two hidden sources",
         labels=("coordinate (arb. units)", "log intensity"),
+    ),
+    "lotka-volterra": ReadyExperiment(
+        simulator=LotkaVolterra,
+        design=lambda **options: designs.Times(10, 0.0, 20.0, min_gap=0.5, **options),
+        summary="ten times at which to count a prey and its predator, whose numbers rise and fall in turns",
+        labels=("time", "log count"),
     ),
     "michaelis-menten": ReadyExperiment(
         simulator=MichaelisMenten,
@@ -134,5 +151,13 @@ REGISTRY = {
         ("share of the time left", "infected"),
         objectives.InfoNCE,
         policies.RecurrentEncoder,
+    ),
+    "two-compartment": ReadyExperiment(
+        simulator=two_compartment.TwoCompartment,
+        design=_dose_and_times,
+        summary="a dose, and six times at which to sample blood after it, within a budget",
+        labels=("time (h), dose (mg)", "concentration (mg/l)"),
+        cost=two_compartment.TwoCompartment.cost,
+        budget=two_compartment.BUDGET,
     ),
 }

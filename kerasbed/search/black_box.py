@@ -14,22 +14,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from kerasbed.backend import streams
+from kerasbed.acquisition.maximisers import METHODS
+from kerasbed.backend import errors as kinds
+from kerasbed.backend import locks, streams
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.backend.streams import draw_seed
-from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
+from kerasbed.backend.validation import as_given, checked, integer_seed, optional, positive_integer
 from kerasbed.base_samples import sobol
 from kerasbed.designs import Design
-from kerasbed.search import evaluation, picture, proposals, records
+from kerasbed.search import evaluation, picture, proposals, records, state_file
 from kerasbed.search.cube import SearchCube
-from kerasbed.search.records import Best, Proposal, Record, checked_errors
+from kerasbed.search.generator import Generator
+from kerasbed.search.records import Best, Proposal, Record, checked_errors, is_usable
+from kerasbed.search.store import Store, space_of
 
 # A learned noise below this fraction of the values' standard deviation is rounding or misfit: nothing to measure again.
 NEGLIGIBLE_NOISE = 0.02
+MOST_TOGETHER = 2**7  # designs that are chosen together
 
 
-class BlackBoxSearch:
-    """Maximise `evaluate(design values)` over a design space.
+class BlackBoxSearch(Generator):
+    """Maximise `evaluate(design values)` over a design space; also by `suggest` and `ingest` of the gest-api.
 
     Args:
         evaluate: design values (*shape), or a dict of those, -> value or (value, standard error). None for a search
@@ -46,10 +51,12 @@ class BlackBoxSearch:
         reach: see `SearchCube`.
         workers: evaluations that `run` makes at once, in threads.
         timeout: seconds after which `run` records an evaluation as failed.
-        path: where the state is saved after every change; None: only by `save`.
+        path: where the state is saved after every change; None: only by `save`. A search that was saved there goes on.
 
     Raises:
         TypeError, ValueError: arguments that do not fit.
+        FileError: `path` holds a search of another problem, or something else, which is left as it is.
+        LockedError: another process is running the search at `path`.
 
     Example:
         >>> space = kb.designs.Box((1,), 0.0, 1.0)
@@ -87,10 +94,12 @@ class BlackBoxSearch:
         timeout: float | None = None,
         path: str | Path | None = None,
     ):
-        self.evaluate, self.cube, self.path = evaluate, SearchCube(design, reach), path
+        self.evaluate, self.cube = evaluate, SearchCube(design, reach)
         if acquisition not in proposals.ACQUISITIONS:
             raise ValueError(f"acquisition is {acquisition!r}, but one of {proposals.ACQUISITIONS} was expected.")
-        if noise is not None and not (np.isfinite(noise) and noise >= 0.0):
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}, but one of {sorted(METHODS)} was expected.")
+        if noise is not None and not (is_usable(noise) and noise >= 0.0):
             raise ValueError(f"noise is {noise}, but a standard deviation, 0 or more, was expected; None learns it.")
         self.settings = {
             "batch_size": batch_size,
@@ -105,6 +114,12 @@ class BlackBoxSearch:
         self.workers, self.timeout = workers, timeout
         self.records: list[Record] = []
         self._fitted: tuple = ([], None)  # what a surrogate was fitted to, and the surrogate
+        self.store = Store(path)
+        with self.store.writing():
+            state = self.store.resume(self.settings, self._design_config, ["seed"] if seed is None else [])
+        if state is not None:
+            self.settings["seed"] = state["settings"]["seed"]
+            self._take(state, path)
 
     # -- ask and tell -------------------------------------------------------------------------------------------------
 
@@ -117,12 +132,19 @@ class BlackBoxSearch:
         """
         num = self.settings["batch_size"] if num is None else num
         spread = min(num, max(0, self.settings["initial"] - len(self.records)))
+        if num - spread > MOST_TOGETHER:
+            raise kinds.ArgumentError(
+                f"num is {num}, but at most {spread + MOST_TOGETHER} designs at once were expected, since they are "
+                "chosen together: tell their values, then ask for more."
+            )
         points = self._spread(spread)
         if num > spread:
             points = np.concatenate([points, self._model_points(num - spread, points)])
+        points = np.clip(points, 0.0, 1.0)
         new = [Record(id=len(self.records) + i, coordinates=point.tolist()) for i, point in enumerate(points)]
         return self._add(new)
 
+    @checked(values=as_given)  # NaN of an evaluation that failed
     def tell(
         self,
         points: Proposal | int | Sequence[Proposal | int | np.ndarray | dict],
@@ -152,11 +174,12 @@ class BlackBoxSearch:
             if record.id < 0:
                 record.id = len(self.records)
                 self.records.append(record)
-            reason = None if np.isfinite(value) else f"the value is {value}"
+            reason = None if is_usable(value) else f"the value is {value}"
             given = None if np.isnan(error) else float(error)
             self._record(record, evaluation.Outcome(float(value) if reason is None else None, given, reason))
-        self._autosave()
+        self.store.write(self._state())
 
+    @checked(budget=positive_integer)
     def run(self, budget: int, verbose: bool = False) -> Best:
         """Evaluate until `budget` evaluations have been made in all, failed ones included.
 
@@ -168,6 +191,11 @@ class BlackBoxSearch:
         """
         if self.evaluate is None:
             raise ValueError("This search has no evaluate function to run; use ask and tell, or give it one.")
+        with self.store.writing():
+            self._spend(self.evaluate, budget, verbose)
+        return self.best
+
+    def _spend(self, evaluate, budget, verbose):
         while True:
             waiting = [
                 Proposal(r.id, self.cube.to_design(r.coordinates)) for r in self.records if r.status == "pending"
@@ -180,13 +208,12 @@ class BlackBoxSearch:
                 batch = min(left, self.settings["batch_size"])
                 waiting = self.ask(batch) if again is None else self._repeat(again, batch)
             for index, outcome in evaluation.evaluate_all(
-                self.evaluate, [p.design for p in waiting], self.workers, self.timeout
+                evaluate, [p.design for p in waiting], self.workers, self.timeout
             ):
                 self._record(self.records[waiting[index].id], outcome)
-                self._autosave()
+                self.store.write(self._state())
             if verbose:
                 LOGGER.info(self._progress(budget))
-        return self.best
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -211,29 +238,61 @@ class BlackBoxSearch:
 
     # -- state --------------------------------------------------------------------------------------------------------
 
+    @property
+    def path(self) -> Path | None:
+        """Where the state is saved after every change, or None."""
+        return self.store.path
+
     def save(self, path: str | Path) -> None:
-        """Save the state as JSON, atomically; the state that was there is kept as `<path>.previous`."""
-        design = keras.saving.serialize_keras_object(self.cube.design)
-        records.write(path, {"settings": self.settings, "design": design, "records": records.as_dicts(self.records)})
+        """Save the state as JSON, atomically; the state that was there is kept as `<path>.previous`.
+
+        Raises:
+            FileError: `path` holds something else, which is left as it is.
+            LockedError: another process is writing to it.
+        """
+        if Path(path) == self.store.path:
+            self.store.write(self._state())
+            return
+        with locks.hold(path):
+            state_file.write(path, self._state())
 
     @classmethod
     def load(
         cls, path: str | Path, evaluate: Callable | None = None, design: Design | None = None, **options: Any
     ) -> "BlackBoxSearch":
-        """Resume a saved search.
+        """Resume a saved search; it goes on being saved to `path`.
 
         Args:
             path: given to `save`. evaluate: as at construction.
             design: the space, for one that Keras cannot rebuild; None: the saved one.
-            **options: `workers`, `timeout`, `path`.
+            **options: `workers`, `timeout`.
+
+        Raises:
+            MissingFileError: there is no such file.
+            FileError: it is damaged, or holds something else.
         """
-        state = records.read(path)
-        space = keras.saving.deserialize_keras_object(state["design"]) if design is None else design
+        state, checksum = state_file.read(path)
+        space = space_of(state, path) if design is None else design
         search = cls(evaluate, space, **state["settings"], **options)
-        search.records = [Record(**record) for record in state["records"]]
+        search._take(state, path)
+        search.store = Store(path, checksum)
         return search
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _take(self, state, path):
+        found = [Record(**record) for record in state["records"]]
+        if found and len(found[0].coordinates) != self.cube.dim:
+            raise kinds.FileError(
+                f"{path} has records of {len(found[0].coordinates)} coordinates, but the space has {self.cube.dim}."
+            )
+        self.records = found
+
+    def _state(self) -> dict:
+        return {"settings": self.settings, "design": self._design_config(), "records": records.as_dicts(self.records)}
+
+    def _design_config(self) -> dict:
+        return keras.saving.serialize_keras_object(self.cube.design)
 
     def _done(self):
         return [r for r in self.records if r.status == "done"]
@@ -307,7 +366,7 @@ class BlackBoxSearch:
 
     def _add(self, new):
         self.records.extend(new)
-        self._autosave()
+        self.store.write(self._state())
         return [Proposal(r.id, self.cube.to_design(r.coordinates)) for r in new]
 
     def _resolve(self, point) -> Record:
@@ -324,10 +383,6 @@ class BlackBoxSearch:
     def _record(self, record, outcome):
         record.status = "done" if outcome.reason is None else "failed"
         record.value, record.error, record.reason = outcome
-
-    def _autosave(self):
-        if self.path is not None:
-            self.save(self.path)
 
     def _progress(self, budget):
         done = self._done()

@@ -17,6 +17,7 @@ from kerasbed.designs.box import FreeSpace
 
 # exp(-14) is about 1e-6 of a box's width; a Free space is searched within 4 scales of its centre.
 REACH, FREE_REACH = 14.0, 4.0
+LARGEST_REACH = 700.0  # of which exp is a number
 
 
 class SearchCube:
@@ -32,6 +33,8 @@ class SearchCube:
             raise TypeError(
                 f"design is {type(design).__name__}, but a design space was expected: kb.designs.Box((2,), 0.0, 1.0)."
             )
+        if reach is not None and not 0.0 < reach <= LARGEST_REACH:
+            raise ValueError(f"reach is {reach}, but a positive number, at most {LARGEST_REACH:g}, was expected.")
         self.design = design
         self.reach = float(reach) if reach is not None else (FREE_REACH if isinstance(design, FreeSpace) else REACH)
         self.shape = tuple(design.unconstrained_shape)

@@ -17,10 +17,11 @@ References: Barber and Agakov (2003); Foster et al. (2019, 2020); Kleinegesse an
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from kerasbed import backend, eig
-from kerasbed.backend import functions, numerics, streams
+from kerasbed.backend import functions, locks, numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.designs import Design
@@ -32,6 +33,7 @@ from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
 from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
+from kerasbed.simulators.kept_outcomes import recorded
 from kerasbed.simulators.simulator import Simulator
 
 METHODS = ("posterior", "bracket", "likelihood")
@@ -61,6 +63,7 @@ class BlackBoxDesign:
 
 
 @checked(
+    budget=positive_integer,
     seed=optional(integer_seed),
     num_stored=positive_integer,
     num_outer=positive_integer,
@@ -81,6 +84,7 @@ def design_black_box(
     steps: int = 6000,
     batch_size: int = 256,
     exchangeable: bool | None = None,
+    path: str | Path | None = None,
     **options: Any,
 ) -> BlackBoxDesign:
     """Find the most informative design of a simulator whose `outcome` need not be differentiable.
@@ -97,10 +101,15 @@ def design_black_box(
         steps, batch_size: training of the networks.
         exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out, see
             `kerasbed.search.symmetry`. A posterior network then learns one order only, and the design found is sorted.
+        path: where the search is saved after every evaluation. What `outcome` returned is kept beside it, in the folder
+            `<path>.simulations`, so that a call that was stopped goes on when it is made again, and simulates nothing
+            twice. `outcome` must then depend on nothing but its arguments; a seed of None is taken to be 0.
         **options: of `BlackBoxSearch`: `batch_size` excepted.
 
     Raises:
         ValueError: an unknown method, or "bracket" without a likelihood.
+        FileError: `path` holds a search of another problem, simulations of another simulator, or something else.
+        LockedError: another process is at work there.
 
     Example:
         >>> found = kb.search.design_black_box(
@@ -109,12 +118,38 @@ def design_black_box(
         >>> found.method, found.design.round(1)
         ('bracket', array([0.5, 0.5]))
     """
-    seed = draw_seed() if seed is None else seed
+    seed = (draw_seed() if path is None else 0) if seed is None else seed
     method = method or ("bracket" if simulator.has_likelihood else "posterior")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, but one of {METHODS} was expected.")
     if method == "bracket" and not simulator.has_likelihood:
         raise ValueError("The simulator has no log_likelihood, which method='bracket' needs; use 'posterior'.")
+    asked = _Asked(budget, seed, method, num_stored, num_outer, num_inner, steps, batch_size, exchangeable, options)
+    if path is None:
+        return _found(simulator, design, asked)
+    simulations = Path(f"{path}.simulations")
+    with locks.hold(simulations):
+        asked.options["path"] = path
+        return _found(recorded(simulator, simulations), design, asked)
+
+
+class _Asked(NamedTuple):
+    """What `design_black_box` was asked for; see there."""
+
+    budget: int
+    seed: int
+    method: str
+    num_stored: int
+    num_outer: int
+    num_inner: int
+    steps: int
+    batch_size: int
+    exchangeable: bool | None
+    options: dict
+
+
+def _found(simulator, design, asked: _Asked) -> BlackBoxDesign:
+    budget, seed, method, num_stored, num_outer, num_inner, steps, batch_size, exchangeable, options = asked
     stored_seed, search_seed, fresh_seed = streams.integers(seed, 3)
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
     if exchangeable is None:

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerasbed.search.records import is_usable
+
+LONGEST_REASON = 2000  # characters of what a black box raises
+
 
 class Outcome(NamedTuple):
     """What one evaluation gave: a value with an optional standard error, or the reason why there is none."""
@@ -59,15 +63,15 @@ def call(evaluate: Callable, design: np.ndarray | dict) -> Outcome:
     try:
         return checked(evaluate(design))
     except Exception as problem:  # whatever a black box raises is a failed evaluation, not the end of the search
-        return Outcome(None, None, f"{type(problem).__name__}: {problem}")
+        return Outcome(None, None, f"{type(problem).__name__}: {problem}"[:LONGEST_REASON])
 
 
 def checked(result: Any) -> Outcome:
     value, error = result if isinstance(result, tuple) else (result, None)
     value = float(np.asarray(value).reshape(()))
-    if not np.isfinite(value):
+    if not is_usable(value):
         return Outcome(None, None, f"the value is {value}")
     error = None if error is None else float(np.asarray(error).reshape(()))
-    if error is not None and not (np.isfinite(error) and error >= 0.0):
+    if error is not None and not (is_usable(error) and error >= 0.0):
         return Outcome(None, None, f"the standard error is {error}")
     return Outcome(value, error, None)

@@ -54,8 +54,10 @@ class PosteriorRounds:
         options: dict,
     ):
         self.simulator, self.design, self.exchangeable = simulator, design, exchangeable
-        self.num_outer, self.options = num_outer, options
+        self.num_outer = num_outer
         self.stored_seed, self.draws_seed = seeds
+        self.store = BlackBoxSearch(None, design, **options).store  # of all rounds, which make one search
+        self.options = {name: value for name, value in options.items() if name != "path"}
         self.posterior: Any = None  # made of the first round's simulations
         self.evaluated: dict = {}  # a design and its simulations, by the values that the search asked for
 
@@ -98,6 +100,7 @@ class PosteriorRounds:
     def _search_again(self, search) -> BlackBoxSearch:
         """A search that knows the designs evaluated so far by what the network makes of them now."""
         again = BlackBoxSearch(self._evaluate, self.design, **self.options)
+        again.store = self.store
         if search is None:
             return again
         for record in search.records:

@@ -1,20 +1,13 @@
-"""What a black-box search knows: one record for each proposal, kept as JSON that survives a kill."""
+"""What a black-box search knows: one record for each proposal."""
 
-import functools
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kerasbed.backend import errors, files, versions
-
-FORMAT = "kerasbed black-box search, version 1"
+LARGEST_VALUE = 1e150  # beyond, a square is no number
 
 
 @dataclass
@@ -84,62 +77,17 @@ def table(records: list[Record], to_design: Callable) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write(path: str | Path, state: dict) -> None:
-    """Write the state whole or not at all; the one that was there is kept beside it, with the suffix `.previous`."""
-    path = Path(path)
-    content = {"format": FORMAT, "written_by": versions.written_by(), "checksum": _checksum(state), "state": state}
-    text = json.dumps(content, indent=1)
-    if path.is_file():
-        files.replace_atomically(_previous(path), functools.partial(shutil.copyfile, path))
-    files.write_text(path, text)
-
-
-def read(path: str | Path) -> dict:
-    """The state at `path`, or with a warning the previous one if the file is damaged.
-
-    Raises:
-        FileNotFoundError: there is neither.
-        ValueError: both are damaged.
-    """
-    path = Path(path)
-    if not path.exists() and not _previous(path).exists():
-        raise errors.MissingFileError(f"There is no search state at {path}; pass the path that was given to save().")
-    problems = []
-    for candidate in (path, _previous(path)):
-        try:
-            state = _read_one(candidate)
-        except (ValueError, KeyError, TypeError, OSError) as problem:
-            problems.append(f"{candidate}: {problem}")
-            continue
-        if problems:
-            errors.warn(f"{problems[0]}. The previous state, {candidate}, is used instead.", errors.FileWarning)
-        return state
-    raise errors.FileError("No complete search state was found: " + "; ".join(problems) + ". Start the search anew.")
-
-
-def _read_one(path: Path) -> dict:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["format"] != FORMAT:
-        raise errors.FileError(f"its format is {content['format']!r}, but {FORMAT!r} was expected")
-    if content["checksum"] != _checksum(content["state"]):
-        raise errors.FileError("its checksum does not match: the file was cut or changed")
-    return content["state"]
-
-
-def _checksum(state: dict) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _previous(path: Path) -> Path:
-    return path.with_name(path.name + ".previous")
-
-
 def as_dicts(records: list[Record]) -> list[dict]:
     return [asdict(record) for record in records]
 
 
+def is_usable(value: float) -> bool:
+    """Whether a value is a number that a model can be fitted to."""
+    return bool(abs(value) <= LARGEST_VALUE)
+
+
 def checked_errors(errors: float | Sequence[float] | np.ndarray, num: int) -> np.ndarray:
     errors = np.atleast_1d(np.asarray(errors, "float64"))
-    if errors.shape != (num,) or not np.all(np.isfinite(errors)) or np.any(errors < 0.0):
+    if errors.shape != (num,) or not np.all(errors <= LARGEST_VALUE) or np.any(errors < 0.0):
         raise ValueError(f"errors are {errors.tolist()}, but {num} finite standard errors, 0 or more, were expected.")
     return errors

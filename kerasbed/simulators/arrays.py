@@ -32,6 +32,11 @@ class ArrayDataset(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         self.order = np.arange(self.num) if self.rng is None else self.rng.permutation(self.num)
 
+    def skip(self, epochs: int) -> None:
+        """Go on where an earlier run was after some epochs."""
+        for _ in range(epochs):
+            self.on_epoch_end()
+
     def __len__(self) -> int:
         return -(-self.num // self.batch_size)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from kerasbed.backend import errors
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -30,6 +31,8 @@ def registered_simulator(saved: Mapping[str, Any]) -> Simulator | None:
         known = next(
             (kind for kind in keras.saving.get_custom_objects().values() if _is_at(kind, saved["class"])), None
         )
+    if known is not None and not (isinstance(known, type) and issubclass(known, Simulator)):
+        raise errors.FileError(f"The file names {str(saved['class'])[:60]!r} where a simulator was expected.")
     return None if known is None else known.from_config(saved["config"])
 
 

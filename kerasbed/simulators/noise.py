@@ -8,6 +8,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.new_laws import as_frozen
 
 
 class Noise:
@@ -19,7 +20,7 @@ class Noise:
     """
 
     def __init__(self, simulator: Any, shape: tuple[int, ...]):
-        self.simulator, self.law, self.shape = simulator, simulator.noise, tuple(shape)
+        self.simulator, self.law, self.shape = simulator, as_frozen(simulator.noise), tuple(shape)
 
     @property
     def size(self) -> int:

@@ -149,7 +149,8 @@ def _simulate(simulator, target, parameters, values, noise, probes):
         }
     chosen = {name: np.concatenate([leaf, parameters[name][:probes]]) for name, leaf in chosen.items()}
     designs = tree.map_structure(lambda leaf: pick(leaf, rows, same), values)
-    found = compiled("measure", simulator)(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
+    measure = compiled("measure", simulator, make=backend.compile_once)
+    found = measure(chosen, designs, pick(noise, other, same)).reshape(len(rows) + probes, -1)
     return found[: len(rows)].reshape(probes, REPEATS, -1), found[len(rows) :]
 
 

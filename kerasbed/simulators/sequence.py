@@ -163,12 +163,19 @@ class GaussianSequence(Sequence, GaussianSimulator):
     """A `Sequence` of a `GaussianSimulator`, which is one itself: mean and scale are (..., length, *outcome_shape)."""
 
     def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        mean, axis = self.single.mean(_for_each(parameters), design), leading_axes(parameters)
-        # A mean that does not see the design is one for all measurements.
-        return ops.repeat(mean, self.length, axis=axis) if mean.shape[axis] == 1 else mean
+        return self._of_all(self.single.mean(_for_each(parameters), design), parameters)
 
     def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        return self.single.scale(_for_each(parameters), design)
+        return self.mean_and_scale(parameters, design)[1]
+
+    def mean_and_scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = self.single.mean_and_scale(_for_each(parameters), design)
+        return self._of_all(mean, parameters), scale
+
+    def _of_all(self, mean, parameters):
+        """A mean that does not see the design is one for all measurements."""
+        axis = leading_axes(parameters)
+        return ops.repeat(mean, self.length, axis=axis) if mean.shape[axis] == 1 else mean
 
     @property
     def correlation(self) -> np.ndarray | None:

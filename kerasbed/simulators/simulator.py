@@ -6,7 +6,8 @@
 (batch, *shape), the noise (batch, *noise_shape), and the result (batch, *outcome_shape).
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from scipy import stats
 from kerasbed import backend
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
+from kerasbed.backend.new_laws import as_frozen
 from kerasbed.backend.validation import any_seed, checked, finite_values, positive_integer, positive_shape
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
+from kerasbed.priors.sampled import SampledPrior
+from kerasbed.simulators import bayesflow_parts
 from kerasbed.simulators.noise import JoinedNoise, Noise
 
 
@@ -49,6 +53,8 @@ class Simulator:
         >>> round(float(chance), 1)  # 1 - E[exp(-rate)] = 1 - 1 / 2^2
         0.8
     """
+
+    described = "an instance of a kb.Simulator subclass"
 
     prior: AbstractPrior
     noise = stats.norm()
@@ -132,6 +138,57 @@ class Simulator:
             members["noise"] = noise
         return type(name, (Simulator,), members)()
 
+    @staticmethod
+    @checked(noise_shape=positive_shape)
+    def from_bayesflow(
+        simulator: Any,
+        *,
+        outcome: str,
+        design: str = "design",
+        parameters: Sequence[str] | None = None,
+        prior: AbstractPrior | None = None,
+        noise: Any = None,
+        noise_shape: tuple[int, ...] = (1,),
+    ) -> "Simulator":
+        """An experiment from a BayesFlow simulator whose last part takes the design.
+
+        Such a simulator is NumPy with random numbers of its own, and so a black box: `kb.search.design_black_box` finds
+        its design. It carries gradients, for `kb.DesignModel`, where its last part is one function of a batch
+        (`LambdaSimulator(fn, is_batched=True)`) in `keras.ops` that takes the base samples as `noise`.
+
+        Args:
+            simulator: `bayesflow.make_simulator([prior, likelihood])`, or the likelihood alone beside a `prior`.
+            outcome: name of what is measured, among what the last part returns.
+            design: name of the argument of the last part that is the design; parts of a `Product` have their own names.
+            parameters: names of the parameters; None: all that the first part draws.
+            prior: `kerasbed.Prior` in place of the simulator's own draws, whose density is not known.
+            noise, noise_shape: base samples of the outcome; where the function does not take them they seed it.
+
+        Raises:
+            TypeError: it is no BayesFlow simulator.
+            ValueError: the parameters are not drawn before the last part.
+
+        Example:
+            >>> import bayesflow as bf
+            >>> def prior():
+            ...     return {"rate": np.random.lognormal()}
+            >>> def decay(rate, times):
+            ...     return {"activity": np.exp(-rate * times) + 0.05 * np.random.normal(size=times.shape)}
+            >>> sample = kb.Simulator.from_bayesflow(
+            ...     bf.make_simulator([prior, decay]), outcome="activity", design="times"
+            ... )
+            >>> sample.simulate(5, np.array([0.5, 1.0, 2.0]), seed=0)["outcome"].shape
+            (5, 3)
+        """
+        first, later, drawn = bayesflow_parts.split(simulator, parameters, prior is not None)
+        names = tuple(drawn) if parameters is None else tuple(parameters)
+        if prior is None:
+            sampler = bayesflow_parts.Drawn(first, names)
+            prior = SampledPrior(sampler, None, {}, None, {})
+        scalars = [name for name in prior.names if np.ndim(drawn.get(name, 1.0)) < 2 and prior.dims[name] == 1]
+        made = bayesflow_parts.Made(later, scalars, outcome, design)
+        return Simulator.from_functions(prior, made, noise=noise, noise_shape=noise_shape, name="BayesFlowSimulator")
+
     def get_config(self) -> dict:
         """Arguments of the constructor, saved with a model; a class registered with Keras is rebuilt from it."""
         return {}
@@ -163,7 +220,9 @@ class Simulator:
 
     def draw_noise(self, num: int, noise_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Base samples of the outcome, (num, *noise_shape)."""
-        return np.asarray(self.noise.rvs(size=(num, *noise_shape), random_state=rng)).reshape(num, *noise_shape)
+        return np.asarray(as_frozen(self.noise).rvs(size=(num, *noise_shape), random_state=rng)).reshape(
+            num, *noise_shape
+        )
 
     @checked(num_samples=positive_integer, seed=any_seed)
     def simulate(
@@ -266,7 +325,9 @@ class GaussianSimulator(Simulator):
 
     Methods to write:
         mean(parameters, design): (batch, *outcome_shape), leading axes broadcast.
-        scale(parameters, design): standard deviation; a number, (*outcome_shape) or like `mean`.
+        scale(parameters, design): standard deviation; a number, (*outcome_shape) or like `mean`. With a third argument
+            named `mean` it is given what `mean` returned, which is then computed once: `0.1 * mean` for an error in
+            proportion.
 
     Attributes to set on the class or instance:
         correlation: None for independent noise, or a (K, K) correlation matrix for outcomes of shape (K,).
@@ -284,6 +345,7 @@ class GaussianSimulator(Simulator):
         (2.1972, 2.1972)
     """
 
+    described = "an instance of a kb.GaussianSimulator subclass"
     correlation: np.ndarray | None = None
 
     def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
@@ -292,8 +354,15 @@ class GaussianSimulator(Simulator):
     def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         raise MissingMethodError(f"{type(self).__name__} must define scale(parameters, design).")
 
-    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
+    def mean_and_scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, with a mean that is computed once also where the scale depends on it."""
         mean = self.mean(parameters, design)
+        takes_mean = "mean" in inspect.signature(self.scale).parameters
+        scale: Any = self.scale
+        return mean, scale(parameters, design, mean=mean) if takes_mean else scale(parameters, design)
+
+    def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
+        mean, scale = self.mean_and_scale(parameters, design)
         if len(mean.shape) != len(noise.shape):
             raise ValueError(
                 f"{type(self).__name__}.mean returned shape {tuple(mean.shape)} for noise of shape "
@@ -303,11 +372,12 @@ class GaussianSimulator(Simulator):
         if self.correlation is not None:
             factor = ops.convert_to_tensor(self._factor()[0], dtype=noise.dtype)
             noise = ops.matmul(noise, ops.transpose(factor))
-        return mean + self.scale(parameters, design) * noise
+        return mean + scale * noise
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=outcome.dtype)
-        residual = (outcome - self.mean(parameters, design)) / scale
+        mean, scale = self.mean_and_scale(parameters, design)
+        scale = ops.convert_to_tensor(scale, dtype=outcome.dtype)
+        residual = (outcome - mean) / scale
         log_scale = ops.log(scale) + 0.5 * numerics.LOG_2PI
         if self.correlation is not None:
             _, whitener, log_det = self._factor()
@@ -325,9 +395,9 @@ class GaussianSimulator(Simulator):
         is a broadcast constant into a wrong one. A scale shared by all draws is divided out first, and correlation
         with it; correlated noise whose scale depends on the parameters takes the (M, N, K) array.
         """
-        mean = self.mean(parameters, design)
+        mean, scale = self.mean_and_scale(parameters, design)
         size = int(np.prod(mean.shape[1:]))
-        scale = ops.convert_to_tensor(self.scale(parameters, design), dtype=mean.dtype)
+        scale = ops.convert_to_tensor(scale, dtype=mean.dtype)
         shared = len(scale.shape) < len(mean.shape) or scale.shape[0] == 1
         if self.correlation is not None and not shared:
             return super().pairwise_log_likelihood(outcome, parameters, design)

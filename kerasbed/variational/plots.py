@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from kerasbed.backend.validation import checked, integer_seed, positive_integer
+from kerasbed.backend.validation import at_most, checked, integer_seed
 from kerasbed.variational import diagnostics
 from kerasbed.variational.result import VariationalFit, fresh_points
 
@@ -56,7 +56,7 @@ def plot_convergence(
     return panels
 
 
-@checked(num_samples=positive_integer, seed=integer_seed)
+@checked(num_samples=at_most(2**16), seed=integer_seed)
 def plot_base_samples(
     fit: VariationalFit, *, num_samples: int = 60, seed: int = 0, axes: Sequence[Axes] | np.ndarray | None = None
 ) -> Sequence[Axes] | np.ndarray:
@@ -125,7 +125,7 @@ def plot_study(table: pd.DataFrame, reference: float | None = None, axes: Axes |
     return axis
 
 
-@checked(num_samples=positive_integer, seed=integer_seed)
+@checked(num_samples=at_most(2**22), seed=integer_seed)
 def plot_importance_weights(
     fit: VariationalFit, *, num_samples: int = 10_000, seed: int = 0, axes: Axes | None = None
 ) -> Axes:

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import stat
 import zipfile
 
@@ -62,8 +63,10 @@ def test_every_writer_leaves_the_old_file_or_the_new_one(model, tmp_path):
     for name, (file, write, is_new) in writers(model).items():
         path = tmp_path / file
         path.write_bytes(b"old")
-        if name == "search":  # the state that was there is kept
-            path.with_name(path.name + ".previous").write_bytes(b"older")
+        if name == "search":  # the state that was there is kept, and nothing but a state is overwritten
+            path.unlink()
+            BlackBoxSearch(None, kb.designs.Box((1,), 0.0, 1.0, seed=0)).save(path)
+            shutil.copyfile(path, path.with_name(path.name + ".previous"))
         operations = assert_whole(tmp_path, path, lambda write=write, path=path: write(path), is_new)
         assert operations >= 3, name  # the file and its folder to the disk, the new name
     gc.collect()

@@ -34,3 +34,19 @@ def test_value_and_gradient_are_those_of_the_steps_written_out():
         step[index] = 1e-5
         slope = (by_hand(INPUTS + step) - by_hand(INPUTS - step)) / 2e-5
         np.testing.assert_allclose(gradient[index], slope, rtol=1e-7)
+
+
+def test_outputs_may_be_nested_and_loops_lie_within_loops():
+    def looped(x):
+        def outer(carry, row):
+            carry = scan(lambda total, entry: (total + entry, None), carry, row)[0]
+            return carry, {"sum": carry, "square": ops.square(carry)[None]}
+
+        found = scan(outer, ops.zeros((2,), dtype=x.dtype), x)[1]
+        return ops.sum(found["sum"][:, 0]) + ops.sum(found["square"][:, 0, 1])
+
+    value, gradient = backend.value_and_gradient(looped, "float64")(INPUTS)
+    sums = np.cumsum(INPUTS.sum(axis=1), axis=0)
+    assert abs(value - (sums[:, 0].sum() + (sums[:, 1] ** 2).sum())) < 1e-12
+    later = np.stack([4.0 - np.arange(4), 2.0 * np.cumsum(sums[::-1, 1])[::-1]], axis=-1)
+    np.testing.assert_allclose(gradient, np.broadcast_to(later[:, None], gradient.shape), rtol=1e-12)

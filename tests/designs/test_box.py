@@ -41,7 +41,11 @@ def test_free_samples_have_their_center_and_scale():
         ),
         (lambda: kb.designs.Box((0,), 0.0, 1.0), ValueError, "tuple of positive integers"),
         (lambda: kb.designs.Box((), 0.0, 1.0), ValueError, r"scalar design has shape \(1,\)"),
-        (lambda: kb.designs.Box("three", 0.0, 1.0), TypeError, "tuple of positive integers"),
+        (
+            lambda: kb.designs.Box("three", 0.0, 1.0),
+            TypeError,
+            "shape is 'three', but an integer or a list of integers",
+        ),
         (lambda: kb.designs.Free((2,), scale=0.0), ValueError, "must be positive"),
         (lambda: kb.designs.Box((2,), 0.0, 1.0, initial=[0.5, 2.0]), ValueError, "lies outside Box"),
         (lambda: kb.designs.Box((2,), 0.0, 1.0, initial=[0.5]), ValueError, r"has shape \(1,\), but this Box"),

@@ -126,10 +126,10 @@ def test_a_budget_is_kept_and_spent():
 
 BAD = [
     ({"cost": lambda d: ops.sum(d, axis=-1), "budget": 0.0}, "positive finite amount"),
-    ({"cost": distance_walked, "budget": float("nan")}, "positive finite amount"),
+    ({"cost": distance_walked, "budget": float("nan")}, "budget is nan, but a number or None"),
     ({"cost": distance_walked, "budget": float("inf")}, "positive finite amount"),
     ({"budget": 1.0}, "function of the design"),
-    ({"cost": 3.0}, "function of the design"),
+    ({"cost": 3.0}, "cost is 3.0, but a function or None"),
     ({"cost": lambda d: ops.sum(d, axis=-1) / 0.0}, "NaN or infinite"),
     ({"cost": lambda d: ops.sum(d), "budget": 1.0}, "one cost for each design"),
     ({"cost": lambda d: ops.log(d[:, 0]), "budget": 1.0}, "NaN or infinite"),

@@ -309,7 +309,7 @@ def test_errors_say_what_to_change():
     with pytest.raises(ValueError, match="components"):
         loop.gradient(W, components=("C4",))
     with pytest.raises(TypeError, match="GaussianSimulator"):
-        kb.eig.DoubleLoop.from_simulator(kb.Simulator(), 8, 8)
+        kb.eig.DoubleLoop.from_simulator(kb.problems.DeathProcess(), 8, 8)
 
 
 @pytest.mark.filterwarnings("error:The double-loop estimate is:UserWarning")

@@ -8,6 +8,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
+from tests import toys
 
 TWO_SENSORS = kb.problems.LinearGaussian()
 CORRELATED = kb.problems.LinearGaussian(noise_variances=[[1.0, 0.6], [0.6, 2.0]], prior_covariance=[2.0, 0.5])
@@ -162,6 +163,16 @@ def test_impossible_outcomes_give_an_infinite_upper_bound_and_say_so():
     assert estimate.upper == np.inf
     assert np.isfinite(estimate.lower)
     assert any("likelihood zero under all 20 inner draws" in str(w.message) for w in caught)
+
+
+@pytest.mark.one_backend
+def test_designs_of_different_sizes_are_compared():
+    """One and three readings of a straight line, whose EIGs are known."""
+    designs = [np.array([1.0]), np.array([-1.0, 0.5, 1.0])]
+    exact = [toys.linear_eig(np.stack([np.ones_like(x), x], axis=-1)) for x in designs]
+    table = kb.eig.compare(toys.Line(), designs, 1024, 8192, seed=0)
+    for column, truth in (("corrected", exact[1]), ("difference", exact[1] - exact[0])):
+        assert abs(table[column][1] - truth) < 4 * table[f"{column}_se"][1]
 
 
 def test_compare_pairs_the_draws():

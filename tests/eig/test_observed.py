@@ -158,10 +158,10 @@ def test_other_entries_refuse_them_too():
     simulator, design = toys.Polynomial(1), np.ones(2)
     with pytest.raises(ValueError, match="outcome has 2 NaN"):
         kb.reference.sample(simulator, 5, {"outcome": [[np.nan, np.nan]], "design": design})
-    with pytest.raises(ValueError, match="outcome has 2 masked"):
+    with pytest.raises(ValueError, match=r"outcome is masked_array.*without NaN or masked"):
         kb.variational.fit(simulator, design, np.ma.masked_all(2))
     for call in (kb.eig.bracket, kb.eig.laplace, kb.eig.grid, kb.eig.check_likelihood):
-        with pytest.raises(ValueError, match="design has 1 NaN or infinite"):
+        with pytest.raises(ValueError, match=r"design is .*nan.*without NaN"):
             call(simulator, np.array([np.nan, 1.0]))
 
 

@@ -192,6 +192,16 @@ def test_the_learned_design_is_the_default_condition(trained):
     np.testing.assert_allclose(named, trained.log_prob(theta, {"outcome": y}), rtol=1e-6)
 
 
+def test_what_simulate_gives_is_a_condition_as_it_comes(trained):
+    data = trained.simulator.simulate(3, trained.design, seed=0)
+    one, two = (trained.sample(4, conditions, seed=0) for conditions in (data, {"outcome": data["outcome"]}))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+    np.testing.assert_array_equal(
+        trained.log_prob(data["parameters"], data), trained.log_prob(data["parameters"], {"outcome": data["outcome"]})
+    )
+
+
 def test_a_design_outside_the_trained_region_warns(trained):
     far = -np.sign(trained.design.numpy()) * 0.9
     with pytest.warns(UserWarning, match=r"executed design differs.*extrapolation"):

@@ -7,7 +7,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
-from kerasbed.policies.greedy import _listed
+from kerasbed.policies.greedy_search import listed_choices
 from kerasbed.policies.one_look_gain import OneLookGain
 from kerasbed.policies.particles import Look, Particles, systematic
 
@@ -99,10 +99,10 @@ def test_the_best_design_is_found_and_told_the_same_twice():
 
 
 def test_all_choices_are_compared_where_they_can_be_listed():
-    assert sorted(_listed(kb.designs.Integer((1,), 3, 40).space)[:, 0]) == list(range(3, 41))
-    assert len(_listed(kb.designs.Subset(np.arange(6.0), size=2).space)) == 15
-    assert _listed(kb.designs.Integer((4,), 1, 300).space) is None
-    assert _listed(kb.designs.Box((1,), 0.0, 1.0).space) is None
+    assert sorted(listed_choices(kb.designs.Integer((1,), 3, 40).space)[:, 0]) == list(range(3, 41))
+    assert len(listed_choices(kb.designs.Subset(np.arange(6.0), size=2).space)) == 15
+    assert listed_choices(kb.designs.Integer((4,), 1, 300).space) is None
+    assert listed_choices(kb.designs.Box((1,), 0.0, 1.0).space) is None
     policy = kb.policies.GreedyPolicy(kb.designs.Choice((1,), [0.0, 1.0]), 2, particles=64, seed=0)
     made = Sides().simulate(8, policy, seed=0)
     np.testing.assert_array_equal(made["design"], 1.0)  # the other hand's toss says nothing

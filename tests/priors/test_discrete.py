@@ -179,7 +179,7 @@ def test_a_discrete_function_is_a_target_with_an_estimated_entropy():
     ("target", "message"),
     [
         (lambda: kb.targets.Discrete(is_middle, 1), "num_classes is 1"),
-        (lambda: kb.targets.Discrete("kind", 2), "a function of the parameters"),
+        (lambda: kb.targets.Discrete("kind", 2), "fn is 'kind', but a function"),
         (lambda: kb.targets.Discrete(lambda p: p["kind"] * 2.0, 3), "whole numbers"),
         (lambda: kb.targets.Discrete(lambda p: 0.0 * p["kind"], 2), "same value at every draw"),
     ],

@@ -78,7 +78,7 @@ def test_a_variational_fit_is_used_as_it_is():
 GOOD = {"x": np.random.default_rng(0).standard_normal(100)}
 MISUSED = [
     (lambda: kb.Prior.from_samples({}), ValueError, "no parameter"),
-    (lambda: kb.Prior.from_samples(GOOD["x"]), TypeError, "ndarray, but a dict"),
+    (lambda: kb.Prior.from_samples(GOOD["x"]), TypeError, "samples is array.*, but a dict"),
     (lambda: kb.Prior.from_posterior([1.0, 2.0]), TypeError, "list, but a dict"),
     (lambda: kb.Prior.from_samples({"x": ["a", "b"]}), ValueError, "no real numbers"),
     (lambda: kb.Prior.from_samples({"x": GOOD["x"] + 0j}), ValueError, "complex"),

@@ -199,7 +199,7 @@ def test_bad_input_is_named():
         search.tell([np.zeros(3)], [1.0])
     with pytest.raises(ValueError, match="one for each point"):
         search.tell(asked, [1.0])
-    with pytest.raises(ValueError, match="finite standard errors"):
+    with pytest.raises(ValueError, match=r"errors is \[0.1, nan\], but"):
         search.tell(asked, [1.0, 2.0], errors=[0.1, np.nan])
     assert all(record.status == "pending" for record in search.records)
     search.tell(asked[0], 1.0)

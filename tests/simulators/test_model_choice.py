@@ -238,7 +238,7 @@ class Three(Linear):
 
 
 def test_bad_choices_say_what_is_wrong():
-    with pytest.raises(TypeError, match=r"instances of kb\.Simulator"):
+    with pytest.raises(TypeError, match=r"instances of a kb\.Simulator subclass"):
         kb.ModelChoice([Linear, Bent()])
     with pytest.raises(ValueError, match="at least two"):
         kb.ModelChoice([Linear()])

@@ -216,11 +216,11 @@ def test_a_file_of_an_unregistered_simulator_says_what_to_pass(tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: kb.Sequence(3.0, 2), TypeError, "instance of kb.Simulator"),
+        (lambda: kb.Sequence(3.0, 2), TypeError, "instance of a kb.Simulator"),
         (lambda: kb.Sequence(toys.Line(), 0), ValueError, "length"),
         (lambda: kb.Sequence(toys.Line(), 2).simulate(3, X), ValueError, "designs.Sequence.*length=2"),
         (lambda: kb.Sequence(toys.Line(), 2).simulate(3, X[0]), ValueError, "shape of one measurement"),
-        (lambda: kb.designs.Sequence(3.0, 2), TypeError, "design of one measurement"),
+        (lambda: kb.designs.Sequence(3.0, 2), TypeError, "single is 3.0, but a design space"),
         (lambda: kb.designs.Sequence(kb.designs.Box((1,), 0, 1, initial=[0.5]), 2), ValueError, "initial="),
         (lambda: kb.designs.Sequence(kb.designs.Box((1,), 0, 1), 2.5), ValueError, "length"),
         (lambda: kb.designs.Sequence(kb.designs.Box((1,), 0, 1), 2).check([[0.5]]), ValueError, "each of 2"),

@@ -138,6 +138,54 @@ def test_what_is_not_defined_says_so():
     with pytest.raises(NotImplementedError, match="must define outcome"):
         Empty().simulate(2, [0.0])
     with pytest.raises(NotImplementedError, match="no log_likelihood"):
-        Empty().log_likelihood(None, None, None)
+        Empty().log_likelihood(np.zeros((1, 1)), {"a": np.zeros((1, 1))}, np.zeros((1, 1)))
     with pytest.raises(ValueError, match="set noise_shape"):
         Empty().resolve_noise_shape({"time": (1,)})
+
+
+class Proportional(kb.GaussianSimulator):
+    """An error in proportion to a mean that counts how often it is computed."""
+
+    prior, calls = kb.Prior(a=stats.norm()), 0
+
+    def mean(self, parameters, design):
+        type(self).calls += 1
+        return ops.exp(parameters["a"] * design)
+
+    def scale(self, parameters, design, mean):
+        return 0.1 * mean
+
+
+class Apart(Proportional):
+    """The same law, with a mean that is computed for the scale again."""
+
+    def scale(self, parameters, design):
+        return 0.1 * self.mean(parameters, design)
+
+
+def of_all_kinds(simulator, design):
+    """Outcome, likelihood, pairs, information: all that asks for a mean and a scale."""
+    draws = simulator.simulate(4, design, seed=0)
+    pairs = backend.compile_function(simulator.pairwise_log_likelihood, compiled=False)
+    own = backend.compile_function(simulator.log_likelihood, compiled=False)
+    given = draws["outcome"], draws["parameters"], design[None]
+    return draws["outcome"], own(*given), pairs(*given)
+
+
+@pytest.mark.parametrize("lift", [lambda s: s, lambda s: kb.Sequence(s, 2)], ids=["one", "sequence"])
+def test_a_scale_may_take_the_mean_which_is_then_computed_once(lift, monkeypatch):
+    design = np.array([[0.5, 1.0], [0.2, 2.0]])
+    design = design if isinstance(lift(Apart()), kb.Sequence) else design[0]
+    calls = []
+    for kind in (Apart, Proportional):
+        monkeypatch.setattr(kind, "calls", 0)
+        calls.append((of_all_kinds(lift(kind()), design), kind.calls))
+    for apart, together in zip(calls[0][0], calls[1][0], strict=True):
+        np.testing.assert_allclose(together, apart, rtol=1e-12)
+    assert calls[0][1] == 2 * calls[1][1]
+
+
+@pytest.mark.one_backend
+def test_laplace_takes_the_same_information_from_both_forms():
+    one, two = (kb.eig.laplace(kind(), np.array([0.5, 1.0]), seed=0).value for kind in (Apart, Proportional))
+    assert one == pytest.approx(two, rel=1e-9)

@@ -38,6 +38,11 @@ class TrainingRecord(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._seen.append((self._epoch, batch + 1, (logs or {}).get("eig", np.nan)))
 
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """What has come by now needs no waiting for: numbers, which `kerasbed.callbacks.Resume` can keep."""
+        told = next((i for i, seen in enumerate(self._seen) if seen[0] == epoch), len(self._seen))
+        self._seen[told:] = [(of, batch, float(ops.convert_to_numpy(eig))) for of, batch, eig in self._seen[told:]]
+
     @property
     def steps(self) -> int:
         """Steps that were tried."""

@@ -1,0 +1,84 @@
+"""A Keras model that no error and no Ctrl-C empties.
+
+Keras takes a model's variables away while a loop runs on JAX and hands their values from program to program, each of
+which may overwrite what it was given (JAX calls that donating). What a program returned is lost where a later batch of
+the same call fails, or where Ctrl-C comes while it runs: the model then holds arrays that are deleted. So no program
+here is given the state to overwrite, which costs a copy of the weights for every call of many steps, and
+`jax_state_sync` knows the last state at every moment at which the variables are empty.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from kerasbed.backend.selection import NAME
+
+if NAME == "jax":
+    import jax
+elif NAME == "torch":
+    import torch
+
+# What a mixin is mixed into, for type checkers only: it has every attribute of a Keras model.
+KerasModel = keras.Model if TYPE_CHECKING else object
+
+
+def as_batch(data: Any) -> Any:
+    """A bare dict, as a torch DataLoader or tf.data yields it, is a batch without targets."""
+    return (data,) if isinstance(data, dict) else data
+
+
+class KeptState(KerasModel):
+    """What `fit`, `evaluate` and `predict` do with a model's variables. Mix in before `keras.Model`."""
+
+    @contextlib.contextmanager
+    def _weights_kept(self) -> Iterator[None]:
+        """Context after whose error or Ctrl-C the variables have the values of the last call that ended."""
+        try:
+            yield
+        except BaseException:
+            if NAME == "jax":
+                self.jax_state_sync()
+            raise
+
+    def _get_jax_state(self, purge_model_variables=False, **chosen):
+        """Keras' state; where the variables are emptied, `jax_state_sync` knows their values before they are."""
+        state = super()._get_jax_state(**chosen)
+        if purge_model_variables:
+            self._jax_state = dict(zip([name for name, wanted in chosen.items() if wanted], state, strict=True))
+            self._jax_state_synced = False
+            self._purge_model_variables(**chosen)
+        return state
+
+    def make_test_function(self, force: bool = False):
+        if self.test_function is not None and not force:
+            return
+        if NAME == "jax":
+            self.test_function = self._make_function(self._program_of(self.test_step))
+        elif NAME == "torch" and self.steps_per_execution > 1:
+            self.test_function = self._tested_batches
+        else:
+            super().make_test_function(force=force)
+
+    def _tested_batches(self, batches):
+        """torch: the logs after several batches."""
+        with torch.no_grad():
+            for data in batches:
+                logs = self.test_step(as_batch(data))
+        return logs
+
+    def make_predict_function(self, force: bool = False):
+        if NAME != "jax" or (self.predict_function is not None and not force):
+            return super().make_predict_function(force=force)
+
+        def predict_step(state, data):
+            outputs, others = self.predict_step(state, data)
+            return outputs, (state[0], others)
+
+        self.predict_function = self._make_function(self._program_of(predict_step), concatenate_outputs=True)
+        return self.predict_function
+
+    def _program_of(self, step):
+        """JAX: `(state, batch) -> (what is told, state)`, compiled unless steps run eagerly; the state given stays."""
+        return step if self.run_eagerly or not self.jit_compile else jax.jit(step)

@@ -1,0 +1,84 @@
+"""What makes two problems the same: names and shapes, and the numbers that a few simulated looks give.
+
+A record holds them, so that it is not continued with another simulator, prior or space by mistake. Draws are NumPy's
+and simulated in float64, the same on every machine and backend to rounding; code is not compared.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from kerasbed.designs import Space
+from kerasbed.simulators.sequence import Sequence
+from kerasbed.simulators.simulator import Simulator
+
+LOOKS, PROBED = 512, 8  # simulated, and compared
+RELATIVE = 1e-3
+
+
+@dataclass
+class Pilot:
+    """Simulated looks at designs drawn over the space.
+
+    Attributes:
+        parameters: {name: (n, d)}.
+        designs: (n, *shape), or a dict of those.
+        outcomes: (n, *outcome_shape).
+    """
+
+    parameters: dict[str, np.ndarray]
+    designs: Any
+    outcomes: np.ndarray
+
+
+def pilot(simulator: Simulator, space: Space) -> Pilot:
+    """`LOOKS` looks, each of an experiment of its own."""
+    designs = space.sample(LOOKS, 0)
+    looks = tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[:, None], designs)
+    made = Sequence(simulator, 1).simulate(LOOKS, looks, seed=0, per_draw=True)
+    return Pilot(made["parameters"], designs, made["outcome"][:, 0])
+
+
+def described(simulator: Simulator, space: Space, target: Collection[str] | None, made: Pilot) -> dict[str, Any]:
+    """A problem in plain numbers and texts."""
+    leaves = {f"design {i}": leaf for i, leaf in enumerate(tree.flatten(made.designs))}
+    probes = {f"parameter {name}": values for name, values in made.parameters.items()} | leaves
+    probes["outcome"] = made.outcomes
+    return {
+        "simulator": type(simulator).__name__,
+        "space": space.kind,
+        "parameters": dict(simulator.prior.dims),
+        "target": None if target is None else list(target),
+        "outcome_shape": list(made.outcomes.shape[1:]),
+        "probes": {name: _numbers(values[:PROBED]) for name, values in probes.items()},
+    }
+
+
+def _numbers(values):
+    flat = np.asarray(values, "float64").ravel()
+    return [float(value) if np.isfinite(value) else None for value in flat]
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two problems differ, in words; nothing where they are the same."""
+    names = ("simulator", "space", "parameters", "target", "outcome_shape")
+    found = [f"{name}: {then.get(name)!r} there, {now[name]!r} here" for name in names if then.get(name) != now[name]]
+    if found:
+        return found
+    probes = then.get("probes", {})
+    for name, values in now["probes"].items():
+        if not _agree(probes.get(name, []), values):
+            what = "the noise or the law of the outcome" if name == "outcome" else f"the law of {name}"
+            found.append(what)
+    return found
+
+
+def _agree(then, now) -> bool:
+    one, two = (np.array([np.nan if v is None else v for v in values], "float64") for values in (then, now))
+    if one.shape != two.shape:
+        return False
+    scale = np.nanmax(np.abs(two), initial=0.0)
+    return bool(np.allclose(one, two, rtol=RELATIVE, atol=1e-6 * scale, equal_nan=True))

@@ -1,0 +1,113 @@
+r"""Likelihoods of a history's looks under many parameter values, by programs whose shapes never change.
+
+    log p(y_1 .. y_t | theta, xi) = sum_s log p(y_s | theta, xi_s)
+
+A new look is one call of one program. A whole history is summed in blocks of `BLOCK` looks, the last one filled up, so
+that no length of it compiles anything and memory does not grow with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops, tree
+
+from kerasbed.backend import Tensor
+from kerasbed.backend.loops import scan
+from kerasbed.backend.programs import compiled
+from kerasbed.simulators import looks
+from kerasbed.simulators.simulator import Simulator
+
+BLOCK = 16  # looks of a history that are summed at once
+
+
+class Measured(NamedTuple):
+    """What was run and what came of it: design (*shape) or a dict of those, outcome (*outcome_shape)."""
+
+    design: Any
+    outcome: np.ndarray
+
+
+class Likelihoods:
+    """Of one simulator.
+
+    Args:
+        simulator: `kerasbed.Simulator` of one look, with a likelihood; with or without a state.
+    """
+
+    def __init__(self, simulator: Simulator):
+        self.simulator, self.is_stateful = simulator, looks.is_stateful(simulator)
+        self._one, self._block = compiled(_of_one, simulator), compiled(_of_block, simulator)
+        self._start = compiled("initial_state", simulator) if self.is_stateful else None
+
+    def start(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+        """States before the first look, (P, s); a zero where experiments have none."""
+        rows = len(next(iter(parameters.values())))
+        if self._start is None:
+            return np.zeros((rows, 1))
+        found = self._start(dict(parameters))
+        return np.array(np.broadcast_to(found, (rows, found.shape[-1])))
+
+    def one(
+        self, parameters: Mapping[str, np.ndarray], look: Measured, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log likelihoods (P,) of one look under parameters {name: (P, d)}, and the states after it."""
+        log_p, after = self._one(dict(parameters), look.design, look.outcome, state)
+        return _without_nan(log_p), after
+
+    def all(self, parameters: Mapping[str, np.ndarray], history: Sequence[Measured]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of all looks of a history together, in their order."""
+        state = self.start(parameters)
+        total = np.zeros(len(state))
+        for first in range(0, len(history), BLOCK):
+            some = history[first : first + BLOCK]
+            filled = [*some, *[some[-1]] * (BLOCK - len(some))]
+            designs = tree.map_structure(lambda *leaves: np.stack(leaves), *[look.design for look in filled])
+            counts = (np.arange(BLOCK) < len(some)).astype("float64")
+            log_p, state = self._block(
+                dict(parameters), designs, np.stack([look.outcome for look in filled]), counts, state
+            )
+            total = total + log_p
+        return _without_nan(total), state
+
+
+def _without_nan(log_p):
+    """As possible as a likelihood that is no number: not at all."""
+    return np.where(np.isnan(log_p), -np.inf, log_p)
+
+
+def _of_one(
+    simulator: Any, parameters: Mapping[str, Tensor], design: Any, outcome: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    design = tree.map_structure(lambda leaf: leaf[None], design)
+    rows = ops.zeros_like(state[:, 0])
+    if not looks.is_stateful(simulator):
+        return rows + simulator.log_likelihood(outcome[None], parameters, design), state
+    log_p, after = simulator.log_likelihood(outcome[None], parameters, design, state)
+    return rows + log_p, after + ops.zeros_like(state)
+
+
+def _of_block(
+    simulator: Any, parameters: Mapping[str, Tensor], designs: Any, outcomes: Tensor, counts: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sums over the looks that count: a 1 in `counts`, (BLOCK,); the others must come last."""
+    if looks.is_stateful(simulator):
+        return _chain(simulator, parameters, designs, outcomes, counts, state)
+    spread = {name: values[None] for name, values in parameters.items()}
+    designs = tree.map_structure(lambda leaf: leaf[:, None], designs)
+    log_p = simulator.log_likelihood(outcomes[:, None], spread, designs) + ops.zeros_like(state[None, :, 0])
+    return ops.sum(ops.where(counts[:, None] > 0.5, log_p, 0.0), axis=0), state
+
+
+def _chain(simulator, parameters, designs, outcomes, counts, state):
+    def follow(carry, look):
+        total, before = carry[:, 0], carry[:, 1:]
+        design = tree.map_structure(lambda leaf: leaf[None], look["design"])
+        log_p, after = simulator.log_likelihood(look["outcome"][None], parameters, design, before)
+        after, counted = after + ops.zeros_like(before), look["counts"] > 0.5
+        total = total + ops.where(counted, log_p + ops.zeros_like(total), 0.0)
+        return ops.concatenate([total[:, None], ops.where(counted, after, before)], axis=-1), None
+
+    carry = ops.concatenate([ops.zeros_like(state[:, :1]), state], axis=-1)
+    carry = scan(follow, carry, {"design": designs, "outcome": outcomes, "counts": counts})[0]
+    return carry[:, 0], carry[:, 1:]

@@ -1,0 +1,178 @@
+"""Measurements as users type them: checked, and told in words where something is wrong. Nothing is guessed.
+
+A DataFrame, a dict of arrays, or a list of dicts has a design and an outcome by these names, or by those of their
+entries as the table shows them ("design 1", "design 2", the parts of a dict). "trial" says which recommended trial was
+run; "status" "abandoned" that it was not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kerasbed.backend import errors
+from kerasbed.backend.validation import finite_values, positive_integer
+from kerasbed.lab.trials import ABANDONED, labels
+
+DESIGN, OUTCOME, TRIAL, STATUS, ID = "design", "outcome", "trial", "status", "_id"
+DERIVED = "recommended", "gain", "by"  # columns of the table that follow from others
+
+
+@dataclass
+class Entry:
+    """One row: the trial it is of, if it says so, design (*shape) and outcome; both None where it was abandoned."""
+
+    trial: int | None
+    design: Any
+    outcome: np.ndarray | None
+
+
+class Reader:
+    """Reads measurements of one experiment.
+
+    Args:
+        shape: of a design, or a dict of those.
+        outcome_shape: of an outcome.
+    """
+
+    def __init__(self, shape: Any, outcome_shape: tuple[int, ...]):
+        self.shape, self.outcome_shape = shape, outcome_shape
+        self.design_labels, self.outcome_labels = labels(shape, DESIGN), labels(outcome_shape, OUTCOME)
+
+    def entries(self, given: Any) -> list[Entry]:
+        """Rows of a DataFrame, a dict, or a list of dicts.
+
+        Raises:
+            HistoryError: columns are missing or unknown, entries are no numbers, NaN or infinite, or lengths differ.
+        """
+        if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(g, Mapping) for g in given):
+            return [entry for row in given for entry in self.entries(row)]
+        frame: Any = given
+        if isinstance(given, pd.DataFrame):
+            given = {str(name): frame[name].to_numpy() for name in frame.columns}
+        if not isinstance(given, Mapping):
+            raise errors.HistoryError(
+                f"Measurements are {type(given).__name__}, but a DataFrame, a dict {{'design': ..., 'outcome': ...}} "
+                "or a list of dicts was expected."
+            )
+        own = {*self.design_labels, *self.outcome_labels}
+        given = {name: values for name, values in given.items() if name in own or not _is_derived(str(name))}
+        self._check_names(given)
+        return self._rows(given)
+
+    def _check_names(self, given):
+        known = {DESIGN, OUTCOME, TRIAL, STATUS, ID, *self.design_labels, *self.outcome_labels}
+        known |= set(self.shape) if isinstance(self.shape, dict) else set()
+        unknown = [name for name in given if name not in known]
+        missing = []
+        if not self._is_abandoned(given):
+            missing += [] if DESIGN in given else [n for n in self._design_names() if n not in given]
+            missing += [] if OUTCOME in given else [n for n in self.outcome_labels if n not in given]
+            missing = [] if TRIAL in given and set(missing) == set(self._design_names()) else missing
+        if unknown or missing:
+            raise errors.HistoryError(
+                f"Measurements have the columns {[str(name) for name in given]}"
+                + (f", of which {unknown} are unknown" if unknown else "")
+                + (f"; {missing} are missing" if missing else "")
+                + f". Expected were {self.design_labels} and {self.outcome_labels}, or arrays 'design' and 'outcome'; "
+                "'trial' and 'status' may be added. Nothing was recorded."
+            )
+
+    def _design_names(self):
+        return list(self.shape) if isinstance(self.shape, dict) else self.design_labels
+
+    def _is_abandoned(self, given) -> bool:
+        return STATUS in given and set(np.ravel(given[STATUS]).tolist()) == {ABANDONED}
+
+    def _rows(self, given) -> list[Entry]:
+        trials = self._trials(given.get(TRIAL, given.get(ID)))
+        status = np.ravel(given.get(STATUS, [])).tolist()
+        if ABANDONED in status:
+            return self._mixed(given, status, trials)
+        outcomes = self._values(given, OUTCOME, self.outcome_labels, self.outcome_shape)
+        designs: Any = self._designs(given)
+        counts = {len(outcomes), *([len(trials)] if trials else []), *([len(designs)] if designs else [])}
+        if len(counts) > 1:
+            raise errors.HistoryError(
+                f"Measurements have {len(designs or [])} designs, {len(outcomes)} outcomes and {len(trials or [])} "
+                "trial numbers, but one of each was expected for every measurement. Nothing was recorded."
+            )
+        trials, designs = trials or [None] * len(outcomes), designs or [None] * len(outcomes)
+        return [Entry(*row) for row in zip(trials, designs, outcomes, strict=True)]
+
+    def _mixed(self, given, status, trials) -> list[Entry]:
+        """Rows of which some were abandoned."""
+        if trials is None or len(trials) != len(status):
+            raise errors.HistoryError(
+                "Abandoned trials are told by their numbers, but there is no column 'trial' beside 'status'."
+            )
+        found = []
+        for i, (one, trial) in enumerate(zip(status, trials, strict=True)):
+            if one == ABANDONED:
+                found.append(Entry(trial, None, None))
+            else:
+                found += self._rows({name: [_at(values, i)] for name, values in given.items() if name != STATUS})
+        return found
+
+    def _trials(self, values) -> list | None:
+        return None if values is None else [positive_integer("trial", value) for value in np.ravel(values).tolist()]
+
+    def _designs(self, given) -> list | None:
+        if not isinstance(self.shape, dict):
+            missing = DESIGN not in given and any(name not in given for name in self.design_labels)
+            return None if missing else list(self._values(given, DESIGN, self.design_labels, self.shape))
+        parts = given.get(DESIGN, given)
+        if not isinstance(parts, Mapping) or not set(self.shape) <= set(parts):
+            return None
+        columns = {name: self._values(parts, name, [name], part) for name, part in self.shape.items()}
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            raise errors.HistoryError(f"The parts of the design have {sorted(lengths)} rows; pass equally many.")
+        return [{name: values[i] for name, values in columns.items()} for i in range(lengths.pop())]
+
+    def _values(self, given, name, columns, shape) -> np.ndarray:
+        """Rows (n, *shape) of one array, or of the columns of its entries."""
+        if name not in given:
+            parts = [_numbers(given[column], column).ravel() for column in columns]
+            if len({len(part) for part in parts}) > 1:
+                raise errors.HistoryError(f"The columns {columns} have different lengths; pass equally long ones.")
+            return np.stack(parts, axis=-1).reshape(-1, *shape)
+        values, shape = _numbers(given[name], name), tuple(shape)
+        if values.shape == shape:
+            return values[None]
+        if values.ndim == 1 + len(shape) and values.shape[1:] == shape:
+            return values
+        if int(np.prod(shape)) == 1 and values.ndim <= 1:
+            return values.reshape(-1, *shape)
+        raise errors.HistoryError(
+            f"{name} has shape {values.shape}, but {shape}, or (measurements, {', '.join(map(str, shape))}), was "
+            "expected. Nothing was recorded."
+        )
+
+
+def _is_derived(name) -> bool:
+    return name in DERIVED or name.startswith(f"{DERIVED[0]} ")
+
+
+def _at(values, i):
+    if isinstance(values, Mapping):
+        return {name: _at(part, i) for name, part in values.items()}
+    return np.asarray(values)[i]
+
+
+def _numbers(values, name) -> np.ndarray:
+    """Finite numbers.
+
+    Raises:
+        HistoryError: others; the message says which.
+    """
+    if isinstance(values, Mapping):
+        raise errors.HistoryError(f"{name} is a dict with {list(values)}, but numbers were expected.")
+    try:
+        return finite_values(values, name)
+    except ValueError as error:
+        raise errors.HistoryError(
+            f"{error} A measurement that failed has no outcome: tell it by lab.abandon(trial). Nothing was recorded."
+        ) from None

@@ -1,0 +1,124 @@
+r"""A policy after a history: what is left of its measurements, to be trained on from what is known by then.
+
+With the encoder's state s_t after the t measurements that were made, the remaining decisions are
+
+    u_{t+1}, .., u_T   emitted from s_t, s_{t+1}, .. as before,
+
+so that a rollout of T - t measurements under the posterior as prior is a rollout of the policy that has this history in
+front. The state is computed from the history within the rollout, since it changes with the encoder's weights.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kerasbed import backend
+from kerasbed.backend import Tensor, batch, errors
+from kerasbed.policies import histories, rollout
+from kerasbed.policies.adaptive import AdaptiveDesign
+from kerasbed.policies.policy import Policy
+
+
+class ContinuedPolicy(AdaptiveDesign):
+    """What is left of a policy after a history; its weights are the policy's.
+
+    Args:
+        policy: `kerasbed.policies.Policy`, set up.
+        history: {"design": (1, t, *shape), "outcome": (1, t, *outcome_shape)} after whole decisions, fewer than it
+            makes.
+
+    Raises:
+        HistoryError: the history does not fit, or nothing is left.
+    """
+
+    def __init__(self, policy: Policy, history: Mapping[str, Any]):
+        rows, made, designs, outcome = histories.checked_history(policy, history)
+        if rows != 1 or made % policy.per_step or made >= policy.length:
+            raise errors.HistoryError(
+                f"The history has {rows} experiments of {made} measurements, but one of fewer than {policy.length}, "
+                f"after whole decisions of {policy.per_step}, was expected."
+            )
+        super().__init__(policy.single, policy.length - made, seed=policy.seed)
+        self.policy, self.made = policy, made
+        self.steps, self.per_step = policy.steps - made // policy.per_step, policy.per_step
+        self.looks = tree.map_structure(lambda leaf: np.asarray(leaf[0]), {"design": designs, "outcome": outcome})
+        self.look, self.emit, self.encoder = policy.look, policy.emit, _Continued(self)
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.built:
+            self.find_range()
+            self.built = True
+
+    # -- what the policy is ---
+
+    @property
+    def outcome_shape(self) -> tuple[int, ...] | None:
+        return self.policy.outcome_shape
+
+    @property
+    def unconstrained(self) -> keras.Variable:
+        """The static sequence of the whole policy."""
+        return self.policy.unconstrained
+
+    @property
+    def placed_variables(self) -> list:
+        return self.policy.placed_variables
+
+    @property
+    def network_variables(self) -> list:
+        return self.policy.network_variables
+
+    @property
+    def explores(self) -> bool:
+        return self.policy.explores
+
+    @property
+    def progress(self) -> Tensor:
+        """The part of the planned training that is done."""
+        return self.policy.progress
+
+    def plan(self, done: int, planned: int | None) -> None:
+        self.policy.plan(done, planned)
+
+    def advance(self) -> None:
+        self.policy.advance()
+
+    def clock(self) -> dict[str, Tensor]:
+        """That of the remaining decisions, which keep their numbers and times."""
+        return tree.map_structure(lambda leaf: leaf[self.made // self.per_step :], self.policy.clock())
+
+    # -- measuring ---
+
+    def measure(
+        self, simulator: Any, draws: Mapping[str, Any], held: bool = False
+    ) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+        """A rollout of what is left; see `AdaptiveDesign.measure`."""
+        if batch.DESIGN in draws:
+            outcome = simulator.measure(draws[batch.PARAMETERS], draws[batch.DESIGN], draws[batch.NOISE])
+            return draws[batch.DESIGN], ops.stop_gradient(outcome) if held else outcome
+        made = rollout.roll_out(self, simulator, draws, held)
+        return made.design, made.outcome
+
+    def measure_with_scores(
+        self, simulator: Any, draws: Mapping[str, Any]
+    ) -> tuple[Tensor | dict[str, Tensor], Tensor, Tensor]:
+        """See `Policy.measure_with_scores`."""
+        return rollout.roll_out(self, simulator, draws, held=True)
+
+
+class _Continued:
+    """The policy's encoder, whose first state is that after the history."""
+
+    def __init__(self, owner: ContinuedPolicy):
+        self.owner, self.update = owner, owner.policy.encoder.update
+
+    def start(self, rows: Tensor) -> Tensor:
+        policy, looks = self.owner.policy, self.owner.looks
+        dtype = keras.backend.standardize_dtype(rows.dtype)
+        given = tree.map_structure(lambda leaf: backend.to_tensor(leaf, dtype), looks)
+        features = policy.look.of(policy.single, given["design"], given["outcome"])
+        state = policy.encoder.after(features[None], self.owner.made)
+        return policy.encoder.start(rows) + state
