@@ -13,16 +13,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch, errors
-from kerasbed.policies import histories, rollout
-from kerasbed.policies.adaptive import AdaptiveDesign
+from kerasbed.backend import Tensor, errors
+from kerasbed.policies import histories
 from kerasbed.policies.policy import Policy
+from kerasbed.policies.rolled_out import RolledOut
 
 
-class ContinuedPolicy(AdaptiveDesign):
+class ContinuedPolicy(RolledOut):
     """What is left of a policy after a history; its weights are the policy's.
 
     Args:
@@ -89,24 +89,6 @@ class ContinuedPolicy(AdaptiveDesign):
     def clock(self) -> dict[str, Tensor]:
         """That of the remaining decisions, which keep their numbers and times."""
         return tree.map_structure(lambda leaf: leaf[self.made // self.per_step :], self.policy.clock())
-
-    # -- measuring ---
-
-    def measure(
-        self, simulator: Any, draws: Mapping[str, Any], held: bool = False
-    ) -> tuple[Tensor | dict[str, Tensor], Tensor]:
-        """A rollout of what is left; see `AdaptiveDesign.measure`."""
-        if batch.DESIGN in draws:
-            outcome = simulator.measure(draws[batch.PARAMETERS], draws[batch.DESIGN], draws[batch.NOISE])
-            return draws[batch.DESIGN], ops.stop_gradient(outcome) if held else outcome
-        made = rollout.roll_out(self, simulator, draws, held)
-        return made.design, made.outcome
-
-    def measure_with_scores(
-        self, simulator: Any, draws: Mapping[str, Any]
-    ) -> tuple[Tensor | dict[str, Tensor], Tensor, Tensor]:
-        """See `Policy.measure_with_scores`."""
-        return rollout.roll_out(self, simulator, draws, held=True)
 
 
 class _Continued:

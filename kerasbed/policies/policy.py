@@ -22,15 +22,15 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch, errors, functions, streams
+from kerasbed.backend import Tensor, errors, functions, streams
 from kerasbed.backend.programs import compiled
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.space import Space
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.looks import LookFeatures
-from kerasbed.policies import histories, rollout
-from kerasbed.policies.adaptive import AdaptiveDesign
+from kerasbed.policies import histories
 from kerasbed.policies.encoders import Encoder, PooledEncoder
+from kerasbed.policies.rolled_out import RolledOut
 
 HIDDEN = 128
 SPREAD = 0.7  # of the coordinates at the start
@@ -41,7 +41,7 @@ SMALL = 0.1  # of the last layer's initial weights
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class Policy(AdaptiveDesign):
+class Policy(RolledOut):
     """Proposes each design from the history of designs and outcomes, by one pass through a network.
 
     Args:
@@ -201,26 +201,6 @@ class Policy(AdaptiveDesign):
         return ops.reshape(u, (-1, self.per_step, *self.single.unconstrained_shape))
 
     # -- measuring ---
-
-    def measure(
-        self, simulator: Any, draws: Mapping[str, Any], held: bool = False
-    ) -> tuple[Tensor | dict[str, Tensor], Tensor]:
-        """A rollout: designs (rows, T, *shape) and outcomes (rows, T, *outcome_shape); see `AdaptiveDesign.measure`."""
-        if batch.DESIGN in draws:
-            outcome = simulator.measure(draws[batch.PARAMETERS], draws[batch.DESIGN], draws[batch.NOISE])
-            return draws[batch.DESIGN], ops.stop_gradient(outcome) if held else outcome
-        made = rollout.roll_out(self, simulator, draws, held)
-        return made.design, made.outcome
-
-    def measure_with_scores(
-        self, simulator: Any, draws: Mapping[str, Any]
-    ) -> tuple[Tensor | dict[str, Tensor], Tensor, Tensor]:
-        """Designs, outcomes, and the log probability (rows,) of the choices; none but the last carries a gradient
-        through outcomes or choices."""
-        if batch.DESIGN in draws:
-            design, outcome = self.measure(simulator, draws, held=True)
-            return design, outcome, ops.zeros((batch.num_draws(draws),), dtype=outcome.dtype)
-        return rollout.roll_out(self, simulator, draws, held=True)
 
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
         """The design to measure at next, (n, *shape); (n, per_step, *shape) where a decision is of several.
