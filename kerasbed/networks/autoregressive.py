@@ -19,16 +19,16 @@ References: Bishop (1994), mixture density networks; Uria, Murray and Larochelle
 from collections.abc import Sequence
 from typing import Any
 
-import bayesflow as bf
 import keras
 import numpy as np
-from bayesflow.utils import layer_kwargs, weighted_mean
+from bayesflow.utils import layer_kwargs
 from keras import ops
 from scipy import special
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, positive_shape
+from kerasbed.networks.by_density import ByDensity
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.mixture import Mixture, normal_score, quantile
 
@@ -38,7 +38,7 @@ MOST_LOG_SCALE = 10.0  # scales stay within e^-10 and e^10, so that none of them
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class AutoregressiveMixture(bf.networks.InferenceNetwork):
+class AutoregressiveMixture(ByDensity):
     """An inference network whose every coordinate is a mixture of Gaussians given the coordinates before it.
 
     The default network of a single continuous parameter, and of `DesignModel.fit_posterior`. It is slower to sample
@@ -133,17 +133,6 @@ class AutoregressiveMixture(bf.networks.InferenceNetwork):
             log_q = log_q + law.log_density(value) if density else log_q
             drawn = ops.concatenate([drawn, value[..., None]], axis=-1)
         return (drawn, log_q) if density else drawn
-
-    def compute_metrics(
-        self,
-        x: Tensor,
-        conditions: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-        stage: str = "training",
-        **kwargs: Any,
-    ) -> dict[str, Tensor]:
-        """What BayesFlow's approximators train on: the mean of -log q."""
-        return {"loss": weighted_mean(-self.log_prob(x, conditions), sample_weight)}
 
     def get_config(self) -> dict:
         own = {"components": self.components, "widths": list(self.widths), "activation": self.activation}

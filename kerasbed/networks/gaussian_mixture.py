@@ -28,16 +28,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import bayesflow as bf
 import keras
 import numpy as np
-from bayesflow.utils import layer_kwargs, weighted_mean
+from bayesflow.utils import layer_kwargs
 from keras import ops
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.special import normal_quantile
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, positive_shape
+from kerasbed.networks.by_density import ByDensity
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.mixture import Mixture, implicit_gradient
 
@@ -98,7 +98,7 @@ class Components(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class GaussianMixture(bf.networks.InferenceNetwork):
+class GaussianMixture(ByDensity):
     """An inference network of Gaussians with full covariances, made for many draws from each of many posteriors.
 
     The default of `DesignModel.fit_posterior` for a policy.
@@ -254,17 +254,6 @@ class GaussianMixture(bf.networks.InferenceNetwork):
         drawn, part = self._drawn(z, law)
         found = self._arranged(_with_gradient(drawn, law), part)
         return (found, self.log_density(found, law)) if density else found
-
-    def compute_metrics(
-        self,
-        x: Tensor,
-        conditions: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-        stage: str = "training",
-        **kwargs: Any,
-    ) -> dict[str, Tensor]:
-        """What BayesFlow's approximators train on: the mean of -log q."""
-        return {"loss": weighted_mean(-self.log_prob(x, conditions), sample_weight)}
 
     def get_config(self) -> dict:
         own = {"components": self.components, "widths": list(self.widths), "exchangeable": self.exchangeable}
