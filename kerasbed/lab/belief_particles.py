@@ -20,7 +20,7 @@ import numpy as np
 
 from kerasbed.backend import errors, streams
 from kerasbed.lab.beliefs import Belief, log_sum, points_of
-from kerasbed.policies.particles import can_move, systematic
+from kerasbed.policies.particles import systematic
 from kerasbed.simulators.simulator import Simulator
 
 EFFECTIVE = 0.5  # share of the particles
@@ -45,7 +45,7 @@ class ParticleBelief(Belief):
         self.parameters = {name: np.array(values, "float64") for name, values in self.parameters.items()}
         self.log_weights = np.full(particles, -np.log(particles))
         self.state = self.likelihoods.start(self.parameters)
-        self.can_move = can_move(simulator.prior)
+        self.can_move = simulator.prior.is_density
         self.acceptance = np.nan
 
     def _learn(self, log_p, state, total):

@@ -47,8 +47,8 @@ class Experiment(Loop):
         stop_when: when `stopped` says so: a dict of some of "gain" (nats), "gain_per_cost", "total_cost",
             "width" ({name: width of the central 95%}) and "mass" ({name: (low, high, probability)}), or a function of
             posterior draws {name: (num, d)} -> bool.
-        method: "enumeration", "grid", "particles" or "amortised"; default the most exact that applies.
-        particles: their number, where there are any.
+        method: "enumeration", "grid", "particles", "variational" or "amortised"; default the most exact that applies.
+        particles: their number, or that of a fit's draws, where there are any.
         seed: of all that is drawn; None draws one and keeps it. A record keeps that of its start.
 
     Raises:

@@ -60,15 +60,31 @@ class Likelihoods:
         state = self.start(parameters)
         total = np.zeros(len(state))
         for first in range(0, len(history), BLOCK):
-            some = history[first : first + BLOCK]
-            filled = [*some, *[some[-1]] * (BLOCK - len(some))]
-            designs = tree.map_structure(lambda *leaves: np.stack(leaves), *[look.design for look in filled])
-            counts = (np.arange(BLOCK) < len(some)).astype("float64")
-            log_p, state = self._block(
-                dict(parameters), designs, np.stack([look.outcome for look in filled]), counts, state
-            )
+            log_p, state = self._block(dict(parameters), filled(history[first : first + BLOCK]), state)
             total = total + log_p
         return _without_nan(total), state
+
+
+def filled(history: Sequence[Measured]) -> dict[str, Any]:
+    """Looks as the arrays that programs take, their number filled up to a multiple of `BLOCK` by the last one.
+
+    Returns:
+        {"design": (n, *shape) or a dict of those, "outcome": (n, *outcome_shape), "counts": (n,)}, 1 for what counts.
+    """
+    fill = -len(history) % BLOCK
+    rows = [*history, *[history[-1]] * fill]
+    return {
+        "design": tree.map_structure(lambda *leaves: np.stack(leaves), *[look.design for look in rows]),
+        "outcome": np.stack([look.outcome for look in rows]),
+        "counts": (np.arange(len(rows)) < len(history)).astype("float64"),
+    }
+
+
+def of_history(simulator: Any, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> Tensor:
+    """Log likelihoods (P,) of what `filled` gives, as tensors that gradients pass through."""
+    rows = ops.zeros_like(next(iter(parameters.values()))[:, :1])
+    state = rows + simulator.initial_state(parameters) if looks.is_stateful(simulator) else rows
+    return _of_block(simulator, parameters, data, state)[0]
 
 
 def _without_nan(log_p):
@@ -88,18 +104,18 @@ def _of_one(
 
 
 def _of_block(
-    simulator: Any, parameters: Mapping[str, Tensor], designs: Any, outcomes: Tensor, counts: Tensor, state: Tensor
+    simulator: Any, parameters: Mapping[str, Tensor], data: Mapping[str, Any], state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums over the looks that count: a 1 in `counts`, (BLOCK,); the others must come last."""
+    """Sums over the looks that count, which come first; and the states after them."""
     if looks.is_stateful(simulator):
-        return _chain(simulator, parameters, designs, outcomes, counts, state)
+        return _chain(simulator, parameters, data, state)
     spread = {name: values[None] for name, values in parameters.items()}
-    designs = tree.map_structure(lambda leaf: leaf[:, None], designs)
-    log_p = simulator.log_likelihood(outcomes[:, None], spread, designs) + ops.zeros_like(state[None, :, 0])
-    return ops.sum(ops.where(counts[:, None] > 0.5, log_p, 0.0), axis=0), state
+    designs = tree.map_structure(lambda leaf: leaf[:, None], data["design"])
+    log_p = simulator.log_likelihood(data["outcome"][:, None], spread, designs) + ops.zeros_like(state[None, :, 0])
+    return ops.sum(ops.where(data["counts"][:, None] > 0.5, log_p, 0.0), axis=0), state
 
 
-def _chain(simulator, parameters, designs, outcomes, counts, state):
+def _chain(simulator, parameters, data, state):
     def follow(carry, look):
         total, before = carry[:, 0], carry[:, 1:]
         design = tree.map_structure(lambda leaf: leaf[None], look["design"])
@@ -109,5 +125,5 @@ def _chain(simulator, parameters, designs, outcomes, counts, state):
         return ops.concatenate([total[:, None], ops.where(counted, after, before)], axis=-1), None
 
     carry = ops.concatenate([ops.zeros_like(state[:, :1]), state], axis=-1)
-    carry = scan(follow, carry, {"design": designs, "outcome": outcomes, "counts": counts})[0]
+    carry = scan(follow, carry, dict(data))[0]
     return carry[:, 0], carry[:, 1:]

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from kerasbed.lab import sources, trials
+from kerasbed.lab import trials
 from kerasbed.lab.beliefs import Belief
 from kerasbed.lab.session import Session
 from kerasbed.plots.style import color_of, line_of, marker_of
@@ -40,7 +40,7 @@ def followed(session: Session) -> tuple[dict[str, np.ndarray], np.ndarray]:
             belief = session.learned(belief, looks[:count])
         for name in names:
             quantiles[name].append(belief.quantiles(name, LEVELS))
-        nats.append(information(belief) if told and session.method != sources.METHODS[-1] else np.nan)
+        nats.append(information(belief) if told and session.method != "amortised" else np.nan)
     return {name: np.array(found) for name, found in quantiles.items()}, np.array(nats)
 
 

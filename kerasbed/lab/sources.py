@@ -12,13 +12,13 @@ from kerasbed.lab.belief_amortised import AmortisedBelief
 from kerasbed.lab.belief_grid import GridBelief, Unresolved, nodes_of
 from kerasbed.lab.belief_particles import ParticleBelief
 from kerasbed.lab.belief_table import TableBelief
+from kerasbed.lab.belief_variational import VariationalBelief
 from kerasbed.lab.beliefs import Belief
 from kerasbed.lab.likelihoods import Measured
 from kerasbed.model.design_model import DesignModel
 from kerasbed.priors.atlas import charts, continuous_coordinates, count_values, is_finite
 from kerasbed.simulators.simulator import Simulator
 
-METHODS = ("enumeration", "grid", "particles", "amortised")
 MOST_VALUES, MOST_DIM, MOST_GRIDS = 2**17, 3, 256
 AMORTISED_DRAWS = 4096
 
@@ -110,7 +110,7 @@ def _applicable(source) -> list[str]:
             found += ["enumeration"] if count_values(prior) <= MOST_VALUES else []
         elif prior.has_density and _fits_a_grid(prior):
             found += ["grid"]
-        found += ["particles"]
+        found += ["particles", *(["variational"] if prior.is_density else [])]
     return found + (["amortised"] if source.has_posterior else [])
 
 
@@ -151,4 +151,6 @@ def _empty(source, method, seed, particles, target) -> Belief:
         return GridBelief(source.simulator, seed, turned=target is None)
     if method == "particles":
         return ParticleBelief(source.simulator, seed, particles)
+    if method == "variational":
+        return VariationalBelief(source.simulator, seed, particles)
     return AmortisedBelief(source.model, source.simulator, seed, AMORTISED_DRAWS)

@@ -20,7 +20,6 @@ from scipy import special
 
 from kerasbed.backend import Tensor, errors
 from kerasbed.backend.programs import compiled
-from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import looks
 from kerasbed.simulators.simulator import Simulator
 
@@ -67,7 +66,7 @@ class Particles:
     @property
     def can_move(self) -> bool:
         """Whether particles can be moved within the posterior."""
-        return can_move(self.simulator.prior)
+        return self.simulator.prior.is_density
 
     def effective_size(self) -> np.ndarray:
         """Effective number of particles of each history, (n,)."""
@@ -160,11 +159,6 @@ class Particles:
 
     def _likelihood(self, parameters, look, state):
         return compiled(_likelihood, self.simulator)(parameters, look.design, look.outcome, state)
-
-
-def can_move(prior: AbstractPrior) -> bool:
-    """Whether Metropolis steps within a prior's support are possible."""
-    return prior.has_density and not prior.discrete
 
 
 def systematic(log_weights: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

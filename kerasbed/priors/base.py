@@ -103,6 +103,11 @@ class AbstractPrior:
         return dict(self._discrete)
 
     @property
+    def is_density(self) -> bool:
+        """Whether the law is a known density in coordinates that are all continuous, in which draws can be moved."""
+        return self.has_density and not self.discrete
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.dims)
 

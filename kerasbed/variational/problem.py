@@ -20,7 +20,34 @@ from kerasbed.variational.elbo import NegativeELBO
 from kerasbed.variational.families import Family
 
 
-class Problem:
+class PosedProblem:
+    """What `kerasbed.variational.fitting.fit_problem` fits: an objective and the data that it is given.
+
+    Attributes:
+        objective: `NegativeELBO`.
+        data: dict of arrays, for the objective's log likelihood.
+    """
+
+    def __init__(self, objective: NegativeELBO, data: dict[str, Any]):
+        self.objective, self.data = objective, data
+
+    @property
+    def family(self) -> Family:
+        """The objective's, bound to its coordinates."""
+        return self.objective.family
+
+    def with_outcome(self, outcome: ArrayLike | None) -> "PosedProblem":
+        """The same problem with another outcome, where it is one of an outcome.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if outcome is None:
+            return self
+        raise ValueError("This fit has a plain log_likelihood, which holds its own data; call fit with another one.")
+
+
+class Problem(PosedProblem):
     """A variational problem, compiled once; see `kerasbed.variational.fitting` for the arguments.
 
     Attributes:
@@ -56,17 +83,14 @@ class Problem:
         if self.simulator is None:
             self.objective = _objective(family, prior, width, functools.partial(_without_data, likelihood))
         else:
-            self.objective = _kept_objective(family, prior, width, self.simulator)
-        self.family = self.objective.family
+            likelihood = functools.partial(_simulator_likelihood, self.simulator, family.is_conditional)
+            self.objective = kept_objective(family, prior, self.simulator, likelihood, width)
 
     def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
-        if outcome is None:
+        if outcome is None or self.simulator is None:
+            super().with_outcome(outcome)
             return self
-        if self.simulator is None:
-            raise ValueError(
-                "This fit has a plain log_likelihood, which holds its own data; call fit with another one."
-            )
         problem = copy.copy(self)
         outcome = self._for_family(self._checked_outcome(outcome), self.family)
         problem.data = self.data | {"outcome": outcome}
@@ -142,12 +166,27 @@ def _objective(family, prior, width, log_likelihood):
     return NegativeELBO(family.bound(Coordinates(prior, family.standardised), width), log_likelihood)
 
 
-def _kept_objective(family, prior, width, simulator) -> NegativeELBO:
-    """That of a simulator's likelihood, with its programs, kept by the simulator for as long as nothing has changed."""
-    likelihood = functools.partial(_simulator_likelihood, simulator, family.is_conditional)
+def kept_objective(
+    family: Family,
+    prior: AbstractPrior,
+    simulator: Simulator,
+    log_likelihood: Callable,
+    width: int | None = None,
+    purpose: str = "variational fit",
+) -> NegativeELBO:
+    """That of a simulator's likelihood, with its programs, kept by the simulator for as long as nothing has changed.
+
+    Args:
+        family: not bound yet.
+        prior: of the parameters.
+        simulator: what the likelihood asks, and who keeps the programs.
+        log_likelihood: ({name: (S, d)}, data) tensors -> (S,).
+        width: of the inputs of a conditional family.
+        purpose: tells apart likelihoods of one simulator.
+    """
     held = programs.Same(prior), *(programs.state_of(part) for part in (simulator, prior, family))
-    key = "variational fit", type(family), width, held
-    return programs.of(simulator).get(key, lambda: _objective(family, prior, width, likelihood))
+    key = purpose, type(family), width, held
+    return programs.of(simulator).get(key, lambda: _objective(family, prior, width, log_likelihood))
 
 
 def _simulator_likelihood(simulator, several, parameters, data):

@@ -34,6 +34,15 @@ class Line(kb.GaussianSimulator):
         return self.noise_scale
 
 
+class Curve(kb.BernoulliSimulator):
+    """Yes or no; the posterior of threshold and slope is curved."""
+
+    prior, noise_shape = kb.Prior(threshold=stats.norm(), slope=stats.lognorm(0.7, scale=3.0)), (1,)
+
+    def probability(self, parameters, design):
+        return 0.05 + 0.9 * ops.sigmoid(parameters["slope"] * (design - parameters["threshold"]))
+
+
 class Plane(kb.GaussianSimulator):
     """A plane in four coefficients, too many for a grid; its design has three entries."""
 

@@ -9,8 +9,9 @@ from kerasbed.backend import programs
 from kerasbed.lab.belief_grid import GridBelief
 from kerasbed.lab.belief_particles import ParticleBelief
 from kerasbed.lab.belief_table import TableBelief
+from kerasbed.lab.belief_variational import VariationalBelief
 from kerasbed.lab.likelihoods import BLOCK, Likelihoods, Measured
-from tests.lab.experiments import THRESHOLDS, Line, Listed, Plane, normal_posterior
+from tests.lab.experiments import THRESHOLDS, Curve, Line, Listed, Plane, normal_posterior
 
 
 def looks(count, scale=0.5, seed=0):
@@ -23,6 +24,13 @@ def looks(count, scale=0.5, seed=0):
 def exact_line(history, scale=0.5):
     x, y = (np.concatenate(part) for part in zip(*history, strict=True))
     return normal_posterior(np.stack([np.ones_like(x), x], axis=1), y, scale)
+
+
+def evidence_of_line(history, scale=0.5):
+    x, y = (np.concatenate(part) for part in zip(*history, strict=True))
+    features = np.stack([np.ones_like(x), x], axis=1)
+    covariance = features @ features.T + scale**2 * np.eye(len(x))
+    return stats.multivariate_normal(np.zeros(len(x)), covariance).logpdf(y)
 
 
 def moments(belief, names=("level", "slope")):
@@ -171,3 +179,45 @@ def test_each_model_of_a_choice_has_a_grid():
     assert weights[model == 1].sum() == pytest.approx(exact[1], abs=0.02)
     drawn = belief.sample(2000, np.random.default_rng(0))
     assert drawn["model"].mean() == pytest.approx(exact[1], abs=4 * 0.5 / np.sqrt(2000) + 0.02)
+
+
+@pytest.mark.parametrize("count", [3, BLOCK + 2])
+def test_a_variational_fit_is_exact_where_the_posterior_is_normal(count):
+    """Weights are equal but for the rule's error; a second history of as many blocks compiles nothing."""
+    simulator, history = Line(), looks(count)
+    belief = VariationalBelief(simulator, 0, 512)
+    for look in history:
+        belief.see(look)
+    mean, covariance = exact_line(history)
+    found, spread = moments(belief)
+    assert belief.effective_size == pytest.approx(512, rel=1e-4)
+    deviation = np.sqrt(np.diag(covariance))
+    assert np.all(np.abs(found - mean) < 4.0 * deviation / np.sqrt(512))
+    np.testing.assert_allclose(np.diag(spread), np.diag(covariance), rtol=4.0 * np.sqrt(2.0 / 512))
+    error = np.sqrt(1.0 / belief.effective_size - 1.0 / 512)  # of the mean of the weights
+    assert belief.log_evidence == pytest.approx(evidence_of_line(history), abs=4.0 * error)
+    compiled = programs.of(simulator).compilations
+    again = VariationalBelief(simulator, 1, 512)
+    for look in looks(count, seed=1):
+        again.see(look)
+    assert programs.of(simulator).compilations == compiled
+
+
+@pytest.mark.filterwarnings("ignore::kerasbed.errors.PoorFitWarning")  # the tails that weights make up for
+def test_what_a_variational_fit_misses_is_made_up_for_by_weights():
+    """A threshold and a slope after ten answers: the evidence and the mean of a grid."""
+    rng, simulator = np.random.default_rng(3), Curve()
+    history = [
+        Measured(x, (rng.random(1) < 0.05 + 0.9 * special.expit(3.0 * x)).astype(float))
+        for x in rng.uniform(-1, 1, (10, 1))
+    ]
+    belief, grid = VariationalBelief(simulator, 0, 4096), GridBelief(simulator, 0)
+    for look in history:
+        belief.see(look)
+        grid.see(look)
+    names = ("threshold", "slope")
+    (mean, covariance), (exact, _) = moments(belief, names), moments(grid, names)
+    error = np.sqrt(np.diag(covariance) / belief.effective_size)
+    assert 400 < belief.effective_size < 4095
+    assert np.all(np.abs(mean - exact) < 4.0 * error)
+    assert belief.log_evidence == pytest.approx(grid.log_evidence, abs=4.0 / np.sqrt(belief.effective_size))

@@ -69,7 +69,9 @@ def test_running_measurements_count():
     assert list(lab.running) == [1, 2]
 
 
-@pytest.mark.parametrize(("simulator", "method"), [(Listed, "enumeration"), (Line, "grid"), (Line, "particles")])
+@pytest.mark.parametrize(
+    ("simulator", "method"), [(Listed, "enumeration"), (Line, "grid"), (Line, "particles"), (Line, "variational")]
+)
 def test_order_lateness_and_undo_do_not_matter(simulator, method):
     """Never recommended, abandoned, late, undone: the draws of the plain order, bit for bit."""
     places = np.array([[-0.9], [0.5], [0.9], [0.1]])
