@@ -68,8 +68,9 @@ def _parser(with_lab):
         from kerasbed.lab.commands import add_arguments
 
         add_arguments(lab, _seed)
-    run = commands.add_parser("run", help="learn the design of a ready experiment", allow_abbrev=False)
-    run.add_argument("problem", choices=sorted(summaries()), help="which experiment; `kerasbed list` tells them apart")
+    run = commands.add_parser("run", help="learn the design of a ready experiment, or of your own", allow_abbrev=False)
+    told = "which experiment: a name that `kerasbed list` shows, or a Python file that defines simulator and design"
+    run.add_argument("problem", type=_experiment, help=told)
     run.add_argument("--backend", choices=packages, help="default: KERAS_BACKEND, else an installed one")
     run.add_argument(
         "--epochs", type=_positive, default=50, help=f"of {STEPS_PER_EPOCH} steps each (default %(default)s)"
@@ -92,6 +93,18 @@ def _integer(text, low, what):
     if value < low:
         raise argparse.ArgumentTypeError(f"got {text!r}, but {what} was expected")
     return value
+
+
+def _experiment(text):
+    """A ready experiment, or a Python file."""
+    if text.endswith(".py"):
+        if not Path(text).is_file():
+            raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    elif text not in summaries():
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (a Python file, mymodel.py, or one of {', '.join(sorted(summaries()))})"
+        )
+    return text
 
 
 def _positive(text):

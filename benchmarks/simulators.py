@@ -6,7 +6,7 @@
 Every part runs in a process of its own, O1 and O2 on each backend. O1 solutions at defaults against SciPy's, on time
 grids that are stated; O2 the EIG of two compartments and its gradient in times and dose, against differences of a
 closed form; O3 how long a model of a hundred steps takes to build on JAX, and what a step costs beside one that is
-written by hand.
+written by hand; O4 the first code of four people with simulators of their own, to its end.
 """
 
 import parts
@@ -19,9 +19,15 @@ PARTS = {
     "O3": Part("costs", "building", ("O3", "O3/two compartments", "O3/Lotka-Volterra")),
     "O3/step": Part("costs", "step", ("O3/step", "O3/step, gradient")),
     "O3/unrolled": Part("costs", "unrolled", ("O3/unrolled",)),
+    "O4": Part(
+        "strangers",
+        "first_results",
+        ("O4", "O4/pharmacologist", "O4/psychologist", "O4/bayesflow_user", "O4/slow_program"),
+        ALL,
+    ),
 }
 # What must be there whatever the parts above become.
-REQUIRED = ("O1", "O2", "O3")
+REQUIRED = ("O1", "O2", "O3", "O4")
 
 if __name__ == "__main__":
     parts.main(__file__, "simulators_cases", PARTS, REQUIRED, "simulators", __doc__)

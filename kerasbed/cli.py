@@ -16,9 +16,8 @@ import keras
 
 from kerasbed import backend
 from kerasbed.backend import errors
-from kerasbed.lab import commands, folder
+from kerasbed.lab import commands, folder, scripts
 from kerasbed.lab.run import learn_and_report
-from kerasbed.problems import REGISTRY
 from kerasbed_command import STEPS_PER_EPOCH, main
 
 __all__ = ["main"]
@@ -47,7 +46,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str], refuse: Callable[
 
 
 def _learn(options, arguments) -> int:
-    asked = {"problem": options.problem, "backend": backend.NAME, "seed": options.seed}
+    experiment, told = scripts.experiment_named(options.problem)
+    asked = told | {"backend": backend.NAME, "seed": options.seed}
     asked |= {"epochs": options.epochs, "steps_per_epoch": STEPS_PER_EPOCH}
     say = functools.partial(print, flush=True)
     with folder.opened(options.out, asked, options.resume, options.overwrite) as run:
@@ -55,7 +55,7 @@ def _learn(options, arguments) -> int:
             say(f"the run in {options.out} has ended; --overwrite begins anew")
             return 0
         try:
-            learn_and_report(REGISTRY[options.problem], options.out, options.epochs, STEPS_PER_EPOCH, options.seed, say)
+            learn_and_report(experiment, options.out, options.epochs, STEPS_PER_EPOCH, options.seed, say)
         except KeyboardInterrupt:
             again = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
             say(f"\nstopped; go on with: kerasbed {' '.join(map(shlex.quote, again))} --resume")

@@ -19,7 +19,7 @@ LAYERS = (
 RANKS = {room: rank for rank, layer in enumerate(LAYERS.split(" | ")) for room in layer.split()}
 BACKENDS = ("jax", "tensorflow", "torch")
 MOST_ENTRIES = 26  # of the package's folder
-MOST_ARROWS = 105  # distinct (room, room): 90, and those of the rooms of policies, of equations and of the laboratory
+MOST_ARROWS = 104  # distinct (room, room): 90, and those of the rooms of policies, of equations and of the laboratory
 
 
 @dataclass(frozen=True)

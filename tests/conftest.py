@@ -39,20 +39,19 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is slow, and on all backends but one what none of them changes, unless all is asked for."""
+    """Leave out what is slow unless all is asked for, and on all backends but one what none of them changes."""
     chosen, others = [], []
     for item in items:
-        (chosen if config.getoption("--all") or _is_quick(item) else others).append(item)
+        wanted = config.getoption("--all") or not item.get_closest_marker("slow")
+        (chosen if wanted and _is_of_this_backend(item) else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
     items[:] = chosen
 
 
-def _is_quick(item) -> bool:
+def _is_of_this_backend(item) -> bool:
     only = item.get_closest_marker("one_backend")
-    return not item.get_closest_marker("slow") and (
-        only is None or keras.backend.backend() == (only.args[0] if only.args else "jax")
-    )
+    return only is None or keras.backend.backend() == (only.args[0] if only.args else "jax")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """The `kerasbed` command."""
 
 import csv
+import io
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import kerasbed as kb
 import kerasbed_command
 from kerasbed import backend, cli
 from kerasbed.lab import folder, run
+from kerasbed.lab.progress import Progress
 from kerasbed.model import resuming
 from kerasbed.problems import REGISTRY
 from tests import toys
@@ -179,6 +181,78 @@ def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
     assert "difference of lower bounds" in gain
 
 
+OWN = """
+import kerasbed as kb
+from keras import ops
+from scipy import stats
+
+
+class Decay(kb.GaussianSimulator):
+    prior = kb.Prior(rate=stats.lognorm(0.5))
+    noise_shape = (2,)
+
+    def mean(self, parameters, design):
+        return ops.exp(-parameters["rate"] * design)
+
+    def scale(self, parameters, design):
+        return 0.05
+
+
+simulator = Decay()
+design = kb.designs.Times(2, 0.0, 10.0, min_gap=0.5)
+labels = ("time (h)", "activity")
+"""
+
+
+def test_an_experiment_of_a_file_is_run_and_goes_on_only_as_it_was(small, tmp_path, capsys):
+    file, out = tmp_path / "decay.py", tmp_path / "out"
+    file.write_text(OWN)
+    asked = ["run", str(file), "--epochs", "2", "--out", str(out)]
+    assert cli.main(asked) == 0
+    told = capsys.readouterr().out
+    assert f"{file} on jax, seed 0, 2 epochs" in told
+    assert "epoch 2 of 2, EIG at least" in told
+    assert sorted(path.name for path in out.iterdir()) == sorted([*run.FILES, folder.FILE])
+    assert len(_rows(out / "design.csv")) == 2
+    file.write_text(OWN + "budget = 1.0")
+    assert cli.main([*asked, "--resume"]) == 2
+    assert "holds another run: code is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            OWN.replace("simulator =", "simulators ="),
+            "let it define simulator, a kb.Simulator",
+        ),
+        (OWN + "design = 3.0", "defines design as 3.0; let it define design, a policy or a design space such as"),
+    ],
+)
+def test_a_file_that_defines_no_experiment_says_what_is_missing(tmp_path, capsys, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    assert cli.main(["run", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_progress_is_one_line_on_a_terminal_and_ten_in_a_file():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, lines in ((Terminal(), 1), (io.StringIO(), 10)):
+        shown = Progress(stream)
+        shown.set_params({"epochs": 50})
+        shown.on_train_begin()
+        for epoch in range(50):
+            shown.on_epoch_begin(epoch)
+            shown.on_epoch_end(epoch, {"eig": 1.5})
+        shown.on_train_end()
+        assert stream.getvalue().count("\n") == lines
+        assert "epoch 50 of 50, EIG at least 1.500 nats, 0 s spent, 0 s left" in stream.getvalue()
+
+
 def test_backend_runs_in_a_process_of_its_own(tmp_path, capfd):
     """The command is run again, on the other backend; a file in the way of --out ends it early, with its exit code."""
     in_the_way = tmp_path / "file"
@@ -196,6 +270,7 @@ def test_backend_runs_in_a_process_of_its_own(tmp_path, capfd):
         ([], "required"),
         (["run"], "required"),
         (["run", "michaelis"], "invalid choice: 'michaelis'"),
+        (["run", "nothing.py"], "there is no file 'nothing.py'"),
         (["run", "michaelis-menten", "--epochs", "0"], "got '0', but a positive integer was expected"),
         (["run", "michaelis-menten", "--epochs", "many"], "got 'many', but a positive integer was expected"),
         (["run", "michaelis-menten", "--seed", "-1"], "an integer of at least 0 was expected"),

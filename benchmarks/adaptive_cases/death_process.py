@@ -8,7 +8,7 @@ Histories of a probability below `LEAST` are left out, which their probability m
 less than what they weigh times the gain that is left.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import special, stats
@@ -42,15 +42,15 @@ def _negative_entropy(p, axis) -> np.ndarray:
     return special.xlogy(p, p).sum(axis=axis)
 
 
-def exact_gain(policy: Any) -> tuple[float, float]:
+def exact_gain(decide: Callable[[Mapping | None], np.ndarray]) -> tuple[float, float]:
     """The gain in nats, and the probability of the histories that were left out.
 
     Args:
-        policy: has `next_design({"design": (n, t, 1), "outcome": (n, t, 1)})`, or None for t = 0, -> (n, 1).
+        decide: the next times, (n, 1) or one for all, after {"design": (n, t, 1), "outcome": (n, t, 1)}, None at first.
     """
     designs, outcomes, joint, gain = np.zeros((1, 0, 1)), np.zeros((1, 0, 1)), PRIOR[None] / PRIOR.sum(), 0.0
     for look in range(LOOKS):
-        found = [_following(policy, *part) for part in _pieces(designs, outcomes, joint)]
+        found = [_following(decide, *part) for part in _pieces(designs, outcomes, joint)]
         gain += sum(part[0] for part in found)
         if look + 1 < LOOKS:
             designs, outcomes, joint = (np.concatenate([part[i] for part in found]) for i in (1, 2, 3))
@@ -62,10 +62,10 @@ def _pieces(*arrays):
         yield tuple(array[first : first + ROWS] for array in arrays)
 
 
-def _following(policy, designs, outcomes, joint):
+def _following(decide, designs, outcomes, joint):
     """Gain of the next look, weighted by its histories, and the histories after it that are likely enough."""
     rows, past = designs.shape[:2]
-    times = policy.next_design({"design": designs, "outcome": outcomes} if past else None)
+    times = decide({"design": designs, "outcome": outcomes} if past else None)
     times = np.broadcast_to(np.reshape(times, (-1, 1)), (rows, 1)).astype("float64")
     law = _law(times[:, 0])
     mass = joint.sum(axis=1)

@@ -24,6 +24,7 @@ from kerasbed.eig.nested_bounds import BLOCK_ENTRIES, Contributions
 from kerasbed.eig.nested_terms import summarise
 from kerasbed.eig.policy_comparison import compare_policies
 from kerasbed.eig.rollouts import is_policy, refuse_policy
+from kerasbed.eig.step_check import check_steps
 from kerasbed.simulators.simulator import Simulator
 
 
@@ -84,7 +85,8 @@ def compare(
         ValueError: no designs, too few draws, or a likelihood that does not match `outcome`.
 
     Warns:
-        SaturatedWarning, UnreliableWarning: as `bracket`.
+        SaturatedWarning, UnreliableWarning: as `bracket`; of every design, where the steps of differential equations
+            are too long there.
 
     Example:
         Differences of paired draws are known better than the values themselves.
@@ -104,6 +106,8 @@ def compare(
         table = compare_policies(simulator, designs, num_outer, num_inner, seed, method=method, **sizes)
     else:
         check_likelihood(simulator, designs[0])
+        for design in designs[1:]:
+            check_steps(simulator, design)
         table = compared(Contributions(simulator, num_outer, num_inner, block), designs, seed)
     table.attrs["seed"] = seed
     return table

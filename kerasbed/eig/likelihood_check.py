@@ -27,6 +27,7 @@ from kerasbed.eig.imitation_check import against_imitation, check_all
 from kerasbed.eig.leading_axes import check_leading_axes
 from kerasbed.eig.neighbour_check import check_contrasts, neighbours
 from kerasbed.eig.rollouts import refuse_policy
+from kerasbed.eig.step_check import check_steps
 from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.simulator import Simulator
 
@@ -47,6 +48,9 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
     Raises:
         ValueError: no likelihood, leading axes that do not broadcast, a scale that is not positive, a likelihood that
         disagrees with the simulated outcomes, or numbers that float64 cannot tell apart.
+
+    Warns:
+        UnreliableWarning: steps of differential equations are too long at this design.
 
     Example:
         >>> class Counter(kb.Simulator):
@@ -83,6 +87,7 @@ def check_likelihood(simulator: Simulator, design: np.ndarray | dict[str, np.nda
         for i, theta in enumerate(singles)
     ]
     check_all(simulator, [pair for pair in found if pair is not None])
+    check_steps(simulator, design, seed)
     for partners in neighbours(simulator, singles, fresh, own, values):
         check_contrasts(simulator, singles, partners, fresh, own, values, rng)
 

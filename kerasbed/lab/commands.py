@@ -5,7 +5,6 @@ A record knows where its problem is written down: the name of a ready one, or a 
 """
 
 import argparse
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 from kerasbed.backend import errors
 from kerasbed.lab.experiment import Experiment
 from kerasbed.lab.record import Record
+from kerasbed.lab.scripts import names_in
 from kerasbed.problems import REGISTRY
 
 COMMANDS = {
@@ -156,9 +156,7 @@ def _problem(source) -> tuple[Any, ...]:
         ready = REGISTRY[source["problem"]]
         design: Any = ready.design(seed=0)
         return ready.simulator(), design.single if design.is_adaptive else design
-    if not Path(source["python"]).exists():
-        raise errors.MissingFileError(f"There is no file {source['python']}; name it by --python where it was moved.")
-    names = runpy.run_path(source["python"])
+    names = names_in(source["python"])
     if "model" in names:
         return (names["model"],)
     if not {"simulator", "space"} <= set(names):

@@ -1,6 +1,5 @@
 """Learn a policy and write down what came of it: what it gains over random designs, some experiments, pictures."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from kerasbed import plots
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
+from kerasbed.lab.progress import Progress
 from kerasbed.model.design_model import DesignModel
 from kerasbed.model.resuming import Resume
 from kerasbed.plots.style import COLORS
@@ -37,9 +37,9 @@ def learn_and_report_policy(
         epochs, steps: size of the training, in epochs of `steps` steps.
         say: what is called with each line of the result.
     """
-    verbose = 1 if sys.stdout.isatty() else 2
     with kept_on_interrupt(model, folder):
-        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=[Resume(folder)], verbose=verbose)
+        callbacks = [Resume(folder), Progress()]
+        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
     say("comparing the learned policy with random designs")
     estimates = compared_with_random(model, experiment)
     for name, estimate in estimates.items():

@@ -1,6 +1,5 @@
 """Learn a design and write down what came of it: numbers, tables, the model and pictures."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.lab import policy_run
 from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
+from kerasbed.lab.progress import Progress
 from kerasbed.model.design_model import DesignModel
 from kerasbed.model.resuming import Resume
 from kerasbed.problems import ReadyExperiment
@@ -68,9 +68,9 @@ def learn_and_report(
         policy_run.learn_and_report_policy(model, experiment, folder, epochs, steps, say)
         return model
     start = design.numpy()
-    verbose = 1 if sys.stdout.isatty() else 2
     with kept_on_interrupt(model, folder):
-        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=[Resume(folder)], verbose=verbose)
+        callbacks = [Resume(folder), Progress()]
+        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
     say("comparing the learned design with the starting one")
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)

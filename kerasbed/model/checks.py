@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import tree
@@ -14,7 +15,7 @@ from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
 from kerasbed.networks.scaling import finite_rows
-from kerasbed.objectives import Objective
+from kerasbed.objectives import BarberAgakov, Objective
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.sequence import Sequence as Lifted
@@ -45,9 +46,18 @@ def check_kinds(simulator: Any, design: Any, objective: Any) -> None:
         raise TypeError(f"design is {design!r}, but a design space was expected, e.g. kb.designs.Box((3,), 0.0, 1.0).")
     if objective is not None and not isinstance(objective, Objective):
         raise TypeError(
-            f"objective is {objective!r}, but one of kb.objectives was expected, e.g. "
+            f"objective is {objective!r}, but one of kb.objectives or a network of BayesFlow was expected, e.g. "
             "kb.objectives.BarberAgakov(network)."
         )
+
+
+def as_objective(objective: Any) -> Any:
+    """A network of BayesFlow as the bound that it learns, `BarberAgakov`; anything else as it is."""
+    if isinstance(objective, bf.networks.InferenceNetwork):
+        return BarberAgakov(objective, name="objective")
+    if isinstance(objective, bf.networks.SummaryNetwork):
+        return BarberAgakov(summary_network=objective, name="objective")
+    return objective
 
 
 def set_target(

@@ -8,6 +8,7 @@ carries it to the device; `estimates.py` says what a model tells of the EIG, `am
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+import bayesflow as bf
 import keras
 import numpy as np
 from keras import ops
@@ -54,7 +55,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         design: design space, e.g. `kerasbed.designs.Box((3,), low=0.0, high=10.0)`; or a policy of `kerasbed.policies`,
             beside a simulator of one measurement.
         objective: EIG bound; default `kerasbed.objectives.BarberAgakov()`, for a policy where there is a likelihood
-            `kerasbed.objectives.PriorContrastive()`.
+            `kerasbed.objectives.PriorContrastive()`. A BayesFlow inference or summary network stands for
+            `BarberAgakov` with it.
         seed: seed of the pilot run and of the data that `fit` makes itself; None draws one and keeps it.
         gradient: how the design's gradient passes the outcome: "reparameterization" through a differentiable outcome;
             "score" through the likelihood, for counts and choices, summed exactly where the simulator has an
@@ -102,7 +104,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         self,
         simulator: Simulator,
         design: Design,
-        objective: objectives.Objective | None = None,
+        objective: objectives.Objective | bf.networks.InferenceNetwork | bf.networks.SummaryNetwork | None = None,
         *,
         seed: int | None = None,
         gradient: str = "auto",
@@ -121,6 +123,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     ):
         super().__init__(name=name, autocast=False, **kwargs)
         backend.check_precision()
+        objective = checks.as_objective(objective)
         checks.check_kinds(simulator, design, objective)
         if design.is_adaptive:
             simulator = lifted(simulator, design.length)

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbed import backend
+from kerasbed.backend import refinement
 from kerasbed.backend.loops import scan
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.ode import methods, schedule
@@ -73,6 +74,7 @@ def solve(
         (array([ 7.59, 13.66], dtype=float32), array([ 7.59, 13.66]))
     """
     advance = methods.named(method)
+    steps_per_interval *= refinement.factor()
     events = sorted(events, key=lambda event: _is_mark(event[1]))  # those that act come first, in the order given
     moments, changes = [moment for moment, _ in events], [change for _, change in events if not _is_mark(change)]
     dtype = float_type(state, times, args, start, moments, changes)

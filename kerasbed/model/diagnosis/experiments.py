@@ -13,7 +13,7 @@ import numpy as np
 from kerasbed import backend
 from kerasbed.backend import number_range, numerics, streams
 from kerasbed.backend.programs import compiled
-from kerasbed.eig import reliability
+from kerasbed.eig import reliability, step_check
 from kerasbed.eig.study import Study
 from kerasbed.model.diagnosis.findings import ALARM, ALARMING, GOOD, OPEN, Finding
 from kerasbed.simulators import experiments, pairs
@@ -195,6 +195,17 @@ def _judged(exact, simulated) -> Finding:
         "Make the model anew, which finds the range of the simulator as it is now; or subtract a constant in outcome()."
     )
     return Finding("number range", ALARM, told, remedy, worst, np.nan, number_range.TOLERANCE)
+
+
+def equations(study: Study) -> list[Finding]:
+    """Whether the steps of differential equations are short enough at the learned design; nothing without them."""
+    simulator = study.simulator
+    share = step_check.share_changed(simulator, study.design, study.seed)
+    if share is None:
+        return []
+    limit = step_check.MOST
+    verdict, remedy = (ALARM, step_check.REMEDY) if share > limit else (GOOD, "")
+    return [Finding("equations", verdict, step_check.told(share), remedy, share, np.nan, limit)]
 
 
 def edges(study: Study) -> tuple[Finding, np.ndarray]:

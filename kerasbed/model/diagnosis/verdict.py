@@ -58,6 +58,7 @@ def diagnose(
     if study.design.placed_variables:
         findings.append(training.signal(study.design, optimizer, at_edge))
     findings += [edge] if edge is not None else []
+    findings += [] if study.design.is_adaptive else experiments.equations(study)
     findings += _by_experiments(study, record, total, thorough or total >= LONG)
     return Diagnosis(tuple(findings), time.process_time() - began)
 

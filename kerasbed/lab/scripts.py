@@ -1,0 +1,78 @@
+"""Experiments of the user's own in a Python file, which is run as the script that it is."""
+
+import hashlib
+import runpy
+from pathlib import Path
+from typing import Any
+
+from kerasbed.backend import errors
+from kerasbed.designs import Design
+from kerasbed.policies import RandomPolicy
+from kerasbed.problems import REGISTRY, ReadyExperiment
+from kerasbed.simulators.simulator import Simulator
+
+ENDING = ".py"
+EXPECTED = {Simulator: "a kb.Simulator", Design: "a policy or a design space such as kb.designs.Box((2,), 0.0, 1.0)"}
+
+
+def names_in(path: str | Path) -> dict[str, Any]:
+    """What a file defines, after running it.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise errors.MissingFileError(f"There is no file {path}; name one that defines the experiment.")
+    return runpy.run_path(str(path))
+
+
+def experiment_named(name: str) -> tuple[ReadyExperiment, dict[str, str]]:
+    """The ready experiment of a name, or that of a file; and what tells it from others.
+
+    A file defines `simulator` and `design`; it may define `objective`, `cost`, `budget` and `labels`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileError: it does not define what was expected.
+    """
+    if not name.endswith(ENDING):
+        return REGISTRY[name], {"problem": name}
+    found = experiment_of(names_in(name), name)
+    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return found, {"problem": str(Path(name).resolve()), "code": digest[:16]}
+
+
+def experiment_of(names: dict[str, Any], file: str) -> ReadyExperiment:
+    """The experiment that a file's names make.
+
+    Args:
+        names: what the file defines.
+        file: its name, for messages.
+
+    Raises:
+        FileError: `simulator` or `design` is missing, or is something else.
+    """
+    simulator, design = (_of_kind(names, *part, file) for part in (("simulator", Simulator), ("design", Design)))
+    objective = names.get("objective")
+    return ReadyExperiment(
+        simulator=lambda: simulator,
+        design=lambda **options: _with(design, options),
+        summary=file,
+        labels=names.get("labels", ("design", "outcome")),
+        objective=None if objective is None else lambda: objective,
+        random=(lambda seed: RandomPolicy(design.single, design.length, seed=seed)) if design.is_adaptive else None,
+        cost=names.get("cost"),
+        budget=names.get("budget"),
+    )
+
+
+def _of_kind(names, name, kind, file) -> Any:
+    if not isinstance(names.get(name), kind):
+        found = f"defines {name} as {names[name]!r}" if name in names else f"does not define {name}"
+        raise errors.FileError(f"{file} {found}; let it define {name}, {EXPECTED[kind]}.")
+    return names[name]
+
+
+def _with(design, options) -> Any:
+    """The same space with another seed, or fixed; a policy as it is, which has its networks."""
+    return design if design.is_adaptive else type(design).from_config(design.get_config() | options)
