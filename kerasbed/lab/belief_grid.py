@@ -20,7 +20,8 @@ Beside discrete parameters, and in a choice among models, each of their values h
 (`kerasbed.lab.grid_patch`), with its probability in the weights.
 
 Draws are nodes with a uniform offset within their cell, shrunk towards the mean so that variances are right (Sheppard's
-correction).
+correction). Quantiles and masses of continuous parameters are those of such draws, at evenly chosen nodes: read off the
+nodes themselves they would jump by the weight of a node, a tenth of the posterior.
 """
 
 import itertools
@@ -28,7 +29,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kerasbed.lab.beliefs import Belief, log_sum
+from kerasbed.backend import streams
+from kerasbed.lab.beliefs import Belief, evenly, log_sum
 from kerasbed.lab.grid_patch import LEAST, Patch
 from kerasbed.priors.atlas import charts
 from kerasbed.simulators.simulator import Simulator
@@ -38,6 +40,7 @@ MOST_NODES, FEWEST_NODES = 2**16, 14  # of all grids together; on each axis
 MOST_PARTS, BISECTIONS = 60, 14  # of a look that is taken in by and by
 MOST_WIDER = 6
 TOLERATED = 0.02  # relative difference of the evidence between both halves of the nodes
+SPREAD = 2**14  # draws that quantiles and masses are read off
 NEGLIGIBLE = np.log(1e-8)  # share of the posterior of a grid that need not follow
 
 
@@ -70,6 +73,7 @@ class GridBelief(Belief):
         self.patches = [Patch(chart, nodes_of(chart.dim, len(found)), turned) for chart in found]
         ends = np.cumsum([0, *map(len, self.patches)])
         self.parts = list(itertools.starmap(slice, itertools.pairwise(ends.tolist())))
+        self._drawn: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
         self.is_even = np.concatenate([patch.is_even for patch in self.patches])
         self._lay()
         for patch, part in self._pairs():
@@ -167,7 +171,31 @@ class GridBelief(Belief):
 
     def sample(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draws {name: (num, d)}."""
-        chosen = self.chosen(num, rng)
+        return self._within(self.chosen(num, rng), rng)
+
+    def quantiles(self, name: str, levels: Sequence[float]) -> np.ndarray:
+        """See `Belief`."""
+        if name in self.simulator.prior.discrete:
+            return super().quantiles(name, levels)
+        return np.quantile(self._spread()[name], levels, axis=0)
+
+    def mass(self, name: str, low: float, high: float) -> float:
+        """See `Belief`."""
+        if name in self.simulator.prior.discrete:
+            return super().mass(name, low, high)
+        values = self._spread()[name]
+        return float(np.mean(np.all((values >= low) & (values <= high), axis=1)))
+
+    def _spread(self):
+        """Draws {name: (SPREAD, d)} at evenly chosen nodes, the same at every call."""
+        if self._drawn is None or self._drawn[0] is not self.log_weights:
+            rng = streams.of(self.seed, "lab quantiles")
+            self._drawn = self.log_weights, self._within(evenly(self.log_weights, SPREAD, rng), rng)
+        return self._drawn[1]
+
+    def _within(self, chosen, rng):
+        """Draws {name: (num, d)} within the cells of chosen nodes."""
+        num = len(chosen)
         found = {name: values[chosen] for name, values in self.parameters.items()}
         prior = self.simulator.prior
         others = prior.sample(num, rng) if prior.branches else {}

@@ -53,7 +53,8 @@ class VariationalBelief(Belief):
         objective = kept_objective(family, prior, self.simulator, likelihood, purpose="lab")
         seed = streams.integer(self.seed, "lab draws", len(self.history)) % 2**31
         start = None if self.fit is None else self.sample(START, streams.of(seed, "lab start"))
-        self.fit = fit_problem(PosedProblem(objective, data), initial=start, num_samples=draws, seed=seed)
+        problem = PosedProblem(objective, data)
+        self.fit = fit_problem(problem, initial=start, num_samples=draws, seed=seed)
         base = fresh_points(self.fit.family, draws, seed)
         self.parameters = {name: values[0] for name, values in self.fit.draws_of(base).items()}
         log_weights = self.fit.log_weights(draws, seed)

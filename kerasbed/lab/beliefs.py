@@ -114,6 +114,13 @@ def points_of(parameters: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[
     return {name: values[chosen] for name, values in parameters.items()}
 
 
+def evenly(log_weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices (count,) of points by systematic resampling."""
+    ends = np.cumsum(np.exp(log_weights))
+    heights = ends[-1] * (np.arange(count) + rng.random()) / count
+    return np.minimum(np.searchsorted(ends, heights, side="right"), len(ends) - 1)
+
+
 def log_sum(log_weights: np.ndarray) -> float:
     """log of the sum of exp(log_weights), (P,): in a fifth of the time that SciPy's takes for some ten thousand."""
     top = log_weights.max(initial=-np.inf)

@@ -65,10 +65,11 @@ class Chooser:
 
     def gain(self, belief: Belief, running: Sequence[Any], design: Any, index: int) -> PointEstimate:
         """What a design is expected to teach, in nats, by fresh draws."""
-        if (table := self._table_of(belief)) is not None and (place := self._place(design)) is not None:
+        if (table := self._table_of(belief)) is not None:
             rng = streams.of(self.seed, "lab runs", index)
             rows = clouds.of_belief(belief, running, len(belief.log_weights), rng).log_weights
-            return PointEstimate(float(table(rows)[place]), 0.0, f"exact sum over {len(belief.log_weights)} points")
+            gains = table(rows) if (place := self._place(design)) is not None else self._table_at(design, belief)(rows)
+            return PointEstimate(float(gains[place or 0]), 0.0, f"exact sum over {len(belief.log_weights)} points")
         designs = tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[None, None], design)
         found = []
         for repeat in range(REPEATS):
@@ -107,6 +108,12 @@ class Chooser:
                 f"continuous ones, and at most {MOST} probabilities; leave target out, or take fewer designs or values."
             )
         return None
+
+    def _table_at(self, design, belief) -> TableGain:
+        """That of a design which is not listed, as one that a policy has chosen."""
+        one = tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[None], design)
+        outcomes: Any = listed_outcomes(belief.simulator)
+        return TableGain(belief, one, outcomes, self._codes(belief))
 
     def _codes(self, belief):
         if self.target is None:

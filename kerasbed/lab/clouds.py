@@ -15,7 +15,7 @@ import numpy as np
 from keras import tree
 
 from kerasbed.backend.programs import compiled
-from kerasbed.lab.beliefs import Belief, log_sum, points_of
+from kerasbed.lab.beliefs import Belief, evenly, log_sum, points_of
 from kerasbed.lab.likelihoods import Measured
 from kerasbed.simulators import looks
 from kerasbed.simulators.simulator import Simulator
@@ -98,10 +98,3 @@ def _shape(design) -> Any:
     if isinstance(design, dict):
         return {name: _shape(part) for name, part in design.items()}
     return np.shape(design)
-
-
-def evenly(log_weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices (count,) of points by systematic resampling."""
-    ends = np.cumsum(np.exp(log_weights))
-    heights = ends[-1] * (np.arange(count) + rng.random()) / count
-    return np.minimum(np.searchsorted(ends, heights, side="right"), len(ends) - 1)

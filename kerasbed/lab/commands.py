@@ -15,6 +15,7 @@ from kerasbed.backend import errors
 from kerasbed.lab.experiment import Experiment
 from kerasbed.lab.record import Record
 from kerasbed.lab.scripts import names_in
+from kerasbed.lab.trials import labels
 from kerasbed.problems import REGISTRY
 
 COMMANDS = {
@@ -80,14 +81,19 @@ def _told(lab, options, say):
         say(repr(lab))
         if len(lab.table()):
             say(lab.table().to_string(index=False, float_format="{:.4g}".format))
-        for name in lab.session.source.simulator.prior.names:
-            for low, middle, high in lab.belief.quantiles(name, (0.025, 0.5, 0.975)).T:
-                say(f"{name}: {middle:.4g}, central 95% from {low:.4g} to {high:.4g}")
+        for name, dim in lab.session.source.simulator.prior.dims.items():
+            found = lab.belief.quantiles(name, (0.025, 0.5, 0.975)).T
+            for label, (low, middle, high) in zip(labels((dim,), name), found, strict=True):
+                say(f"{label}: {middle:.4g}, central 95% from {low:.4g} to {high:.4g}")
 
 
 def _add(lab, options):
+    told = [f"--{name}" for name in ("csv", "abandoned", "outcome") if getattr(options, name) not in (None, False)]
+    beside = [f"--{name}" for name in ("design", "trial") if getattr(options, name) is not None]
+    if len(told) > 1 or (told == ["--csv"] and beside) or (told == ["--abandoned"] and "--design" in beside):
+        raise errors.HistoryError(f"{' and '.join(told + beside)} do not go together; tell one thing at a time.")
     if options.csv is not None:
-        lab.add_measurements(pd.read_csv(options.csv))
+        lab.add_measurements(_csv(options.csv))
     elif options.abandoned:
         lab.abandon(_trial(lab, options.trial))
     elif options.outcome is None:
@@ -100,6 +106,13 @@ def _add(lab, options):
         if options.design is not None:
             given |= _named(reader.design_labels, options.design)
         lab.add_measurements(given)
+
+
+def _csv(path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors, and texts in another encoding
+        raise errors.FileError(f"{path} is no table of comma-separated values in UTF-8: {error}") from error
 
 
 def _named(names, values) -> dict[str, float]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from kerasbed.backend import errors
@@ -39,8 +38,8 @@ class Experiment(Loop):
     Args:
         experiment: a trained `kerasbed.DesignModel`; or a `kerasbed.Simulator` of one measurement, beside a space.
         space: of one measurement's design, or a policy that chooses it; none beside a model, which brings its own.
-        path: of the record, a JSON file that is replaced after every call; one that exists is continued. None keeps
-            the session in memory.
+        path: of the record, a JSON file that is replaced after every call; one that exists is continued. A table is
+            kept beside it, of the same name with .csv. None keeps the session in memory.
         target: names of the parameters that matter; the others are nuisance. Needs listed outcomes and discrete
             parameters, or up to three continuous ones. Default all.
         cost: of one measurement: a number, or a function of its design; default 1.
@@ -52,14 +51,14 @@ class Experiment(Loop):
         seed: of all that is drawn; None draws one and keeps it. A record keeps that of its start.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ArgumentError: a number or rule that is none.
+        ArgumentError: an argument is of the wrong kind, or a number, rule or parameter that is none.
         MissingMethodError: neither a likelihood nor a posterior network.
-        FileError: the record is of another problem, or damaged beyond repair.
+        FileError: the record is of another problem, or damaged beyond repair; its name does not end in .json; or
+            another file has the name of its table.
         LockedError: another process has the record.
 
     Warns:
-        FileWarning: the record is damaged, and its copy is used.
+        FileWarning: the record is damaged, and its copy is used; or it was removed, and its copy is kept.
 
     Example:
         >>> class Response(kb.BernoulliSimulator):
@@ -97,6 +96,8 @@ class Experiment(Loop):
         source = sources.source_of(experiment, space)
         names = [target] if isinstance(target, str) else None if target is None else list(target)
         self.cost, self.rules = cost, stopping.checked_rules(stop_when, source.simulator.prior.dims)
+        if not callable(cost):
+            stopping.cost_of(cost, None)
         super().__init__(Session(source, path, names, method, particles, seed))
 
     @classmethod
@@ -162,8 +163,7 @@ class Experiment(Loop):
         )
 
     def _cost_of(self, design) -> float:
-        cost: Any = self.cost
-        return float(np.sum(np.asarray(cost(design)))) if callable(cost) else float(cost)
+        return stopping.cost_of(self.cost, design)
 
     @checked(most=positive_integer)
     def how_many(
@@ -171,13 +171,15 @@ class Experiment(Loop):
     ) -> Planned:
         """How many measurements a question takes, by sessions that are simulated from what is known now.
 
+        Sessions choose by what is learned of all parameters, and nats are of all of them, whatever `target` is.
+
         Args:
             nats: what is to be learned.
             width: {name: width}: how wide the central 95% of a parameter's posterior may be.
             most: measurements that are simulated at most.
 
         Raises:
-            ArgumentError: neither is asked for, or a name is no parameter.
+            ArgumentError: neither is asked for, a name is no parameter, or a number is not positive.
             MissingMethodError: there is no likelihood.
         """
         simulator, width = self.session.source.simulator, dict(width or {})
@@ -186,6 +188,10 @@ class Experiment(Loop):
             raise errors.ArgumentError(
                 f"{told}, but nats=... or width={{name: ...}} with names of {list(simulator.prior.dims)} was expected."
             )
+        for name, value in width.items():
+            stopping.check_positive(f"width[{name!r}]", value)
+        if nats is not None:
+            stopping.check_positive("nats", nats)
         self._check_likelihood("simulated sessions")
         source = self.session.source
         sessions = Sessions(simulator, source.space, self.session.policy, self.belief.history, self.seed)

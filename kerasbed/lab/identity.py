@@ -1,7 +1,8 @@
 """What makes two problems the same: names and shapes, and the numbers that a few simulated looks give.
 
 A record holds them, so that it is not continued with another simulator, prior or space by mistake. Draws are NumPy's
-and simulated in float64, the same on every machine and backend to rounding; code is not compared.
+and simulated in float64, the same on every machine and backend to rounding; code is not compared. Draws alone do not
+tell laws of few values apart, which densities and likelihoods do where they are known.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,11 +13,18 @@ import numpy as np
 from keras import tree
 
 from kerasbed.designs import Space
+from kerasbed.lab.likelihoods import Likelihoods, Measured
 from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import Simulator
 
 LOOKS, PROBED = 512, 8  # simulated, and compared
 RELATIVE = 1e-3
+WORDS = {
+    "outcome": "the noise or the law of the outcome",
+    "prior": "the prior's density",
+    "likelihood": "the likelihood",
+}
+LATER = "prior", "likelihood"  # which the first records did not hold
 
 
 @dataclass
@@ -47,6 +55,7 @@ def described(simulator: Simulator, space: Space, target: Collection[str] | None
     leaves = {f"design {i}": leaf for i, leaf in enumerate(tree.flatten(made.designs))}
     probes = {f"parameter {name}": values for name, values in made.parameters.items()} | leaves
     probes["outcome"] = made.outcomes
+    probes |= _known_laws(simulator, made)
     return {
         "simulator": type(simulator).__name__,
         "space": space.kind,
@@ -55,6 +64,20 @@ def described(simulator: Simulator, space: Space, target: Collection[str] | None
         "outcome_shape": list(made.outcomes.shape[1:]),
         "probes": {name: _numbers(values[:PROBED]) for name, values in probes.items()},
     }
+
+
+def _known_laws(simulator, made) -> dict[str, np.ndarray]:
+    """Log densities of the parameters probed, and log likelihoods of the looks probed together."""
+    parameters, found = {name: values[:PROBED] for name, values in made.parameters.items()}, {}
+    if simulator.prior.has_density:
+        found["prior"] = simulator.prior.log_prob(parameters)
+    if simulator.has_likelihood:
+        rows = [
+            tree.map_structure(lambda leaf, i=i: np.asarray(leaf[i], "float64"), made.designs) for i in range(PROBED)
+        ]
+        history = [Measured(design, outcome) for design, outcome in zip(rows, made.outcomes, strict=False)]
+        found["likelihood"] = Likelihoods(simulator).all(parameters, history)[0]
+    return found
 
 
 def _numbers(values):
@@ -70,9 +93,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         return found
     probes = then.get("probes", {})
     for name, values in now["probes"].items():
-        if not _agree(probes.get(name, []), values):
-            what = "the noise or the law of the outcome" if name == "outcome" else f"the law of {name}"
-            found.append(what)
+        if name in probes or name not in LATER:
+            found += [] if _agree(probes.get(name, []), values) else [WORDS.get(name, f"the law of {name}")]
     return found
 
 

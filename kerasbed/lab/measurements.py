@@ -14,10 +14,11 @@ import pandas as pd
 
 from kerasbed.backend import errors
 from kerasbed.backend.validation import finite_values, positive_integer
-from kerasbed.lab.trials import ABANDONED, labels
+from kerasbed.lab.trials import ABANDONED, MEASURED, labels
 
 DESIGN, OUTCOME, TRIAL, STATUS, ID = "design", "outcome", "trial", "status", "_id"
 DERIVED = "recommended", "gain", "by"  # columns of the table that follow from others
+STATUSES = MEASURED, ABANDONED, f"{MEASURED}, set aside", ""  # that a row may have
 
 
 @dataclass
@@ -67,10 +68,11 @@ class Reader:
         known |= set(self.shape) if isinstance(self.shape, dict) else set()
         unknown = [name for name in given if name not in known]
         missing = []
-        if not self._is_abandoned(given):
-            missing += [] if DESIGN in given else [n for n in self._design_names() if n not in given]
+        if set(_statuses(given)) != {ABANDONED}:
+            missing += [] if DESIGN in given else self._missing_of_design(given)
             missing += [] if OUTCOME in given else [n for n in self.outcome_labels if n not in given]
-            missing = [] if TRIAL in given and set(missing) == set(self._design_names()) else missing
+            named = TRIAL in given or ID in given
+            missing = [] if named and set(missing) == set(self.design_labels) else missing
         if unknown or missing:
             raise errors.HistoryError(
                 f"Measurements have the columns {[str(name) for name in given]}"
@@ -80,53 +82,67 @@ class Reader:
                 "'trial' and 'status' may be added. Nothing was recorded."
             )
 
-    def _design_names(self):
-        return list(self.shape) if isinstance(self.shape, dict) else self.design_labels
-
-    def _is_abandoned(self, given) -> bool:
-        return STATUS in given and set(np.ravel(given[STATUS]).tolist()) == {ABANDONED}
+    def _missing_of_design(self, given) -> list[str]:
+        """Labels of what a design has and was not told, by themselves or by the name of their part."""
+        parts = self.shape if isinstance(self.shape, dict) else {DESIGN: self.shape}
+        found = [labels(part, name) for name, part in parts.items() if name not in given]
+        return [label for own in found for label in own if label not in given]
 
     def _rows(self, given) -> list[Entry]:
-        trials = self._trials(given.get(TRIAL, given.get(ID)))
-        status = np.ravel(given.get(STATUS, [])).tolist()
+        trials, status = _trials(given.get(TRIAL, given.get(ID))), _statuses(given)
+        if unknown := [one for one in status if one not in STATUSES]:
+            raise errors.HistoryError(
+                f"status is {unknown[0]!r}, but {MEASURED!r} or {ABANDONED!r} was expected; leave out what is still "
+                "running. Nothing was recorded."
+            )
         if ABANDONED in status:
             return self._mixed(given, status, trials)
         outcomes = self._values(given, OUTCOME, self.outcome_labels, self.outcome_shape)
         designs: Any = self._designs(given)
-        counts = {len(outcomes), *([len(trials)] if trials else []), *([len(designs)] if designs else [])}
-        if len(counts) > 1:
+        told = {"designs": designs, "trial numbers": trials, "statuses": status if np.ndim(given.get(STATUS)) else []}
+        counts = {name: len(values) for name, values in told.items() if values}
+        if set(counts.values()) - {len(outcomes)}:
             raise errors.HistoryError(
-                f"Measurements have {len(designs or [])} designs, {len(outcomes)} outcomes and {len(trials or [])} "
-                "trial numbers, but one of each was expected for every measurement. Nothing was recorded."
+                f"Measurements have {len(outcomes)} outcomes and {counts}, but one of each was expected for every "
+                "measurement. Nothing was recorded."
             )
         trials, designs = trials or [None] * len(outcomes), designs or [None] * len(outcomes)
         return [Entry(*row) for row in zip(trials, designs, outcomes, strict=True)]
 
     def _mixed(self, given, status, trials) -> list[Entry]:
         """Rows of which some were abandoned."""
+        status = status * len(trials or []) if not np.ndim(given[STATUS]) else status
         if trials is None or len(trials) != len(status):
             raise errors.HistoryError(
-                "Abandoned trials are told by their numbers, but there is no column 'trial' beside 'status'."
+                f"Abandoned trials are told by their numbers, but beside {len(status)} entries of 'status' there are "
+                f"{len(trials or [])} of 'trial'. Nothing was recorded."
             )
         found = []
         for i, (one, trial) in enumerate(zip(status, trials, strict=True)):
-            if one == ABANDONED:
-                found.append(Entry(trial, None, None))
+            if one != ABANDONED:
+                found += self._rows(
+                    {name: _row(values, i, len(status), name) for name, values in given.items() if name != STATUS}
+                )
+            elif trial is None:
+                raise errors.HistoryError(f"Row {i} was abandoned, but names no trial. Nothing was recorded.")
             else:
-                found += self._rows({name: [_at(values, i)] for name, values in given.items() if name != STATUS})
+                found.append(Entry(trial, None, None))
         return found
-
-    def _trials(self, values) -> list | None:
-        return None if values is None else [positive_integer("trial", value) for value in np.ravel(values).tolist()]
 
     def _designs(self, given) -> list | None:
         if not isinstance(self.shape, dict):
             missing = DESIGN not in given and any(name not in given for name in self.design_labels)
             return None if missing else list(self._values(given, DESIGN, self.design_labels, self.shape))
         parts = given.get(DESIGN, given)
-        if not isinstance(parts, Mapping) or not set(self.shape) <= set(parts):
+        if DESIGN in given and (not isinstance(parts, Mapping) or set(parts) != set(self.shape)):
+            told = f"a dict with {list(parts)}" if isinstance(parts, Mapping) else type(parts).__name__
+            raise errors.HistoryError(
+                f"design is {told}, but a dict with {list(self.shape)}, each an array, was expected. Nothing was "
+                "recorded."
+            )
+        if self._missing_of_design(parts):
             return None
-        columns = {name: self._values(parts, name, [name], part) for name, part in self.shape.items()}
+        columns = {name: self._values(parts, name, labels(part, name), part) for name, part in self.shape.items()}
         lengths = {len(values) for values in columns.values()}
         if len(lengths) > 1:
             raise errors.HistoryError(f"The parts of the design have {sorted(lengths)} rows; pass equally many.")
@@ -156,10 +172,33 @@ def _is_derived(name) -> bool:
     return name in DERIVED or name.startswith(f"{DERIVED[0]} ")
 
 
-def _at(values, i):
+def _trials(values) -> list | None:
+    """Numbers of trials, None where a row names none; None where there is no such column."""
+    if values is None:
+        return None
+    found = np.ravel(np.asarray(values, "object")).tolist()
+    return [None if pd.isna(value) else positive_integer("trial", value) for value in found]
+
+
+def _statuses(given) -> list:
+    """What rows say of themselves; empty where nothing."""
+    found = np.ravel(np.asarray(given.get(STATUS, []), "object")).tolist()
+    return ["" if pd.isna(one) else one for one in found]
+
+
+def _row(values, i, count, name) -> Any:
+    """The i-th row of a column, or of a dict of columns, as a column of its own.
+
+    Raises:
+        HistoryError: it has another number of rows.
+    """
     if isinstance(values, Mapping):
-        return {name: _at(part, i) for name, part in values.items()}
-    return np.asarray(values)[i]
+        return {part: _row(column, i, count, f"{name} {part}") for part, column in values.items()}
+    if np.ndim(values) == 0 or len(values) != count:
+        raise errors.HistoryError(
+            f"{name} has {np.size(values)} entries beside {count} of 'status'; pass one for each. Nothing was recorded."
+        )
+    return np.asarray(values)[i : i + 1]
 
 
 def _numbers(values, name) -> np.ndarray:

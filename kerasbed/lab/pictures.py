@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kerasbed.lab import trials
 from kerasbed.lab.beliefs import Belief
@@ -60,6 +61,7 @@ def session_picture(session: Session, labels: tuple[str, str] = ("design", "outc
     _posteriors(panels[1], quantiles)
     _nats(panels[2], nats, session)
     for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False)
     return panels
@@ -68,18 +70,18 @@ def session_picture(session: Session, labels: tuple[str, str] = ("design", "outc
 def _measured(panel: Any, looks, labels):
     """Entries of designs and outcomes; those of one kind look alike."""
     for i, label in enumerate(labels):
-        rows = np.array([trials.entries(look[i]) for look in looks]).reshape(len(looks), -1)
-        for column, values in enumerate(rows.T):
+        rows = [trials.entries(look[i]) for look in looks]
+        for column, values in enumerate(zip(*rows, strict=True)):
             told = f"_{label}" if column else label
             panel.plot(1 + np.arange(len(looks)), values, linestyle="", color=color_of(i), label=told, **marker_of(i))
     panel.set(xlabel="measurement", ylabel=" and ".join(labels))
 
 
 def _posteriors(panel: Any, quantiles):
-    series = [(name, found[..., i]) for name, found in quantiles.items() for i in range(found.shape[-1])]
-    for index, (name, found) in enumerate(series):
+    series = [(name, i, found[..., i]) for name, found in quantiles.items() for i in range(found.shape[-1])]
+    for index, (name, entry, found) in enumerate(series):
         low, middle, high = found.T
-        told = name if quantiles[name].shape[-1] == 1 else f"{name} {index + 1}"
+        told = name if quantiles[name].shape[-1] == 1 else f"{name} {entry + 1}"
         panel.plot(np.arange(len(found)), middle, label=told, **line_of(index))
         panel.fill_between(np.arange(len(found)), low, high, color=color_of(index), alpha=0.2)
     panel.set(xlabel="measurements", ylabel="posterior median and central 95%")
@@ -88,6 +90,8 @@ def _posteriors(panel: Any, quantiles):
 def _nats(panel: Any, nats, session):
     panel.plot(np.arange(len(nats)), nats, color=color_of(0), label="learned so far", **marker_of(0))
     gains = [session.trials[number].gain for number in trials.counted(session.trials)]
+    if session.source.simulator.has_likelihood and session.policy is None:
+        gains.append(session.choice(session.trials, session.next_number).gain)  # of the one to come
     known = [(i, gain) for i, gain in enumerate(gains) if gain is not None]
     if known:
         panel.plot(

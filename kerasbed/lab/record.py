@@ -13,13 +13,15 @@
 
 Numbers have all their digits. The checksum is of the text above it. The file reaches the disk before a call returns; a
 copy beside it (`run7.backup.json`) is what a damaged file is repaired from, and the damaged one is kept under another
-name. The table (`run7.csv`) is made anew from the record each time and never read.
+name. The table (`run7.csv`) is made anew from the record each time and never read; a file of that name that is no such
+table is not overwritten.
 """
 
 import hashlib
 import json
 import os
 import secrets
+import shutil
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from kerasbed.backend.versions import VERSION
 FORMAT = 1
 HEAD = ("problem", "settings")
 CHECKSUM = '"checksum": "'
+TABLE_HEAD = b"trial,status,"  # what tables begin with
 _open: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # records of this process by their paths
 
 
@@ -55,11 +58,18 @@ class Record:
         path: of the JSON file; its folder must exist.
 
     Raises:
+        FileError: the name does not end in .json, from which those of the copy and the table are made.
         LockedError: another process has it.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(os.path.realpath(path))
+        if self.path.suffix != ".json":
+            raise errors.FileError(
+                f"path is {str(path)!r}, but the name of a JSON file was expected, e.g. "
+                f"{str(self.path.with_suffix('.json'))!r}: the copy and the table beside it have its name with other "
+                "endings."
+            )
         if (other := _open.get(self.path)) is not None:
             other.close()
         self._lock: locks.Lock | None = locks.hold(self.path)
@@ -92,19 +102,39 @@ class Record:
         The copy of a record that was removed is kept under another name.
 
         Raises:
-            FileError: it is damaged and so is its copy, or a later kerasbed wrote it.
+            FileError: it is damaged and so is its copy, a later kerasbed wrote it, or a new one would overwrite a
+                table of the user's own.
 
         Warns:
-            FileWarning: it is damaged, and the copy is used.
+            FileWarning: it is damaged, and the copy is used; or there is nothing but a copy, and a new one is started.
         """
         if not self.path.exists():
+            self._check_table()
             if self.backup.exists():
-                os.replace(self.backup, self._aside("removed"))
+                aside = self._aside("removed")
+                os.replace(self.backup, aside)
+                errors.warn(
+                    f"There is no record {self.path}, but there was one, whose copy is kept as {aside.name}: a new one "
+                    f"is started. To go on with the old one, rename {aside.name} to {self.path.name}.",
+                    errors.FileWarning,
+                )
             return None
         try:
             return _parsed(self.path)
         except _Damaged as damage:
             return self._repaired(str(damage))
+
+    def _check_table(self):
+        """A new record's table replaces none that was not made by one."""
+        if not self.table.is_file():
+            return
+        with open(self.table, "rb") as file:
+            is_own = file.read(len(TABLE_HEAD)) == TABLE_HEAD
+        if not is_own:
+            raise errors.FileError(
+                f"{self.table} exists already and would be overwritten by the table of the record {self.path.name}; "
+                "rename it, or give the record another name."
+            )
 
     def _repaired(self, damage) -> Content:
         try:
@@ -115,7 +145,8 @@ class Record:
                 "restore one of them from a backup. Nothing was changed."
             ) from None
         aside = self._aside("damaged")
-        os.replace(self.path, aside)
+        if self.path.is_file():
+            shutil.copyfile(self.path, aside)  # no moment without a record
         write_text(self.path, self.backup.read_text(encoding="utf-8"))
         errors.warn(
             f"The record {self.path} is damaged ({damage}): the state of its copy {self.backup.name} is used, "

@@ -10,6 +10,7 @@ does not gain keeps its old weights.
 """
 
 import copy
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def with_weights(policy: Policy, path: Path) -> Policy:
 
     Raises:
         MissingFileError: there is no such file.
-        FileError: the weights are of another policy.
+        FileError: the weights are of another policy, or damaged.
     """
     if not path.exists():
         raise errors.MissingFileError(
@@ -163,8 +164,14 @@ def with_weights(policy: Policy, path: Path) -> Policy:
             "lab.undo() until the refinement is taken back."
         )
     own = policy.copied(trainable=True)
-    with np.load(path) as held:
-        values = [held[str(i)] for i in range(len(held.files))]
+    try:
+        with open(path, "rb") as file, np.load(file) as held:
+            values = [held[str(i)] for i in range(len(held.files))]
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise errors.FileError(
+            f"The refined policy's weights {path} are damaged ({error}); restore the file from a backup, or call "
+            "lab.undo() until the refinement is taken back."
+        ) from error
     if [v.shape for v in values] != [tuple(v.shape) for v in own.variables]:
         raise errors.FileError(f"{path} holds the weights of another policy; pass the one that the record is of.")
     for variable, value in zip(own.variables, values, strict=True):

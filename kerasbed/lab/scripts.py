@@ -2,6 +2,7 @@
 
 import hashlib
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ EXPECTED = {Simulator: "a kb.Simulator", Design: "a policy or a design space suc
 
 
 def names_in(path: str | Path) -> dict[str, Any]:
-    """What a file defines, after running it.
+    """What a file defines, after running it; it imports what lies beside it.
 
     Raises:
         MissingFileError: there is no such file.
+        FileError: it fails.
     """
     if not Path(path).is_file():
         raise errors.MissingFileError(f"There is no file {path}; name one that defines the experiment.")
-    return runpy.run_path(str(path))
+    if (folder := str(Path(path).resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return runpy.run_path(str(path))
+    except Exception as error:
+        raise errors.FileError(
+            f"{path} failed by {type(error).__name__}: {error}; see where by `python {path}`, and repair it."
+        ) from error
 
 
 def experiment_named(name: str) -> tuple[ReadyExperiment, dict[str, str]]:

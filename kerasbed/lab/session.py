@@ -41,6 +41,7 @@ class Session:
         particles: int,
         seed: int | None,
     ):
+        sources.check_target(source, target)
         self.source, self.target, self.method = source, target, sources.method_of(source, method)
         self.pilot = identity.pilot(source.simulator, source.space)
         problem = identity.described(source.simulator, source.space, target, self.pilot)
@@ -117,12 +118,13 @@ class Session:
         self._check_running(abandoned)
         past = [look.outcome for look in trials.measured(self.trials)]
         doubts = [self.doubts.of(row, past) for row in rows if row.outcome is not None]
+        lost = [{"trial": number} for number in abandoned]
         if found:
             belief, found = self._explained(found, doubts)
-            self._commit("add", found)
+            self._commit("add", found + lost)
             self._belief = belief
-        if abandoned:
-            self._commit("abandon", [{"trial": number} for number in abandoned])
+        elif lost:
+            self._commit("abandon", lost)
         for entry, doubt in zip(found, doubts, strict=True):
             if doubt:
                 end = "is set aside, as nothing explains it" if "set_aside" in entry else "counts as it is"
@@ -141,6 +143,10 @@ class Session:
 
     def abandon(self, numbers: Sequence[int]) -> None:
         """Trials that will have no outcome."""
+        if not numbers:
+            raise errors.HistoryError(
+                "No trial was named, so none was abandoned; pass its number. Nothing was recorded."
+            )
         self._check_running(numbers)
         self._commit("abandon", [{"trial": number} for number in numbers])
 

@@ -55,18 +55,18 @@ def source_of(experiment: Any, space: Any) -> Source:
     """What was given, in its parts.
 
     Raises:
-        TypeError: it is no experiment.
+        ArgumentError: it is no experiment.
     """
     if isinstance(experiment, DesignModel):
         if space is not None:
-            raise TypeError(f"space is {space!r}, but a model brings its own design; leave it out.")
+            raise errors.ArgumentError(f"space is {space!r}, but a model brings its own design; leave it out.")
         policy = experiment.design if experiment.design.is_adaptive else None
         simulator: Any = experiment.simulator
         if policy is not None:
             return Source(simulator.single, policy.single, policy, experiment)
         return Source(simulator, experiment.design.space, None, experiment)
     if not isinstance(experiment, Simulator):
-        raise TypeError(
+        raise errors.ArgumentError(
             f"Experiment got {experiment!r}, but a trained kb.DesignModel, or a kb.Simulator of one measurement and "
             "the space of its design, was expected."
         )
@@ -76,11 +76,23 @@ def source_of(experiment: Any, space: Any) -> Source:
     if isinstance(space, Design):
         return Source(experiment, space.space)
     if not isinstance(space, Space):
-        raise TypeError(
+        raise errors.ArgumentError(
             f"space is {space!r}, but a design space of one measurement was expected, e.g. kb.designs.Box((1,), 0, 1), "
             "or a policy."
         )
     return Source(experiment, space)
+
+
+def check_target(source: Source, target: Sequence[str] | None) -> None:
+    """Whether what matters are parameters, and some.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if target is not None and (not target or set(target) - set(source.simulator.prior.dims)):
+        raise errors.ArgumentError(
+            f"target is {target}, but names of {list(source.simulator.prior.dims)} were expected, or None for all."
+        )
 
 
 def method_of(source: Source, asked: str | None) -> str:

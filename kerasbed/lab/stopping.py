@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kerasbed.backend.errors import ArgumentError
-from kerasbed.lab.beliefs import Belief
+from kerasbed.lab.beliefs import Belief, plain
 
 CENTRAL = (0.025, 0.975)
 RULES = ("gain", "gain_per_cost", "total_cost", "width", "mass")
@@ -37,16 +37,59 @@ def checked_rules(rules: Any, dims: Mapping[str, int]) -> dict[str, Any]:
             f"stop_when is {rules!r}, but a dict of some of {list(RULES)}, or a function of posterior draws, was "
             'expected, e.g. {"gain_per_cost": 0.05} or {"width": {"threshold": 0.2}}.'
         )
-    for rule in ("width", "mass"):
-        if unknown := set(rules.get(rule, {})) - set(dims):
+    for rule in {"width", "mass"} & set(rules):
+        if not isinstance(rules[rule], Mapping):
+            raise ArgumentError(f"stop_when[{rule!r}] is {rules[rule]!r}, but a dict by parameters was expected.")
+        if unknown := set(rules[rule]) - set(dims):
             raise ArgumentError(f"stop_when[{rule!r}] names {sorted(unknown)}, but the parameters are {list(dims)}.")
+    for name, value in rules.get("width", {}).items():
+        check_positive(f"stop_when['width'][{name!r}]", value)
     for name, value in rules.get("mass", {}).items():
-        if np.shape(value) != (3,):
-            raise ArgumentError(f"stop_when['mass'][{name!r}] is {value!r}, but (low, high, probability) was expected.")
+        if not _is_statement(value):
+            raise ArgumentError(
+                f"stop_when['mass'][{name!r}] is {value!r}, but (low, high, probability) with low < high and a "
+                "probability above 0 and at most 1 was expected."
+            )
     for rule in set(rules) - {"width", "mass"}:
-        if not isinstance(rules[rule], numbers.Real) or not rules[rule] > 0.0:
-            raise ArgumentError(f"stop_when[{rule!r}] is {rules[rule]!r}, but a positive number was expected.")
+        check_positive(f"stop_when[{rule!r}]", rules[rule])
     return dict(rules)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is no positive number.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0.0:
+        raise ArgumentError(f"{name} is {value!r}, but a positive number was expected.")
+
+
+def _is_statement(value) -> bool:
+    if np.shape(value) != (3,) or not all(isinstance(part, numbers.Real) for part in value):
+        return False
+    low, high, probability = value
+    return low < high and 0.0 < probability <= 1.0
+
+
+def cost_of(cost: Any, design: Any) -> float:
+    """What one measurement costs.
+
+    Args:
+        cost: a number, or a function of a design.
+
+    Raises:
+        ArgumentError: it is negative or no number.
+    """
+    found = cost(design) if callable(cost) else cost
+    try:
+        value = float(np.sum(np.asarray(found, "float64")))
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0.0 <= value < np.inf:
+        told = f"cost at the design {plain(design)}" if callable(cost) else "cost"
+        raise ArgumentError(f"{told} is {found!r}, but a number of at least 0 was expected.")
+    return value
 
 
 def reached(
@@ -82,7 +125,7 @@ def reached(
 def _by_gain(rules, price, value) -> str | None:
     if "gain" in rules and (found := value()) < rules["gain"]:
         return f"the next measurement is expected to teach {found:.4g} nats, less than {rules['gain']:.4g}"
-    if "gain_per_cost" in rules and (found := value() / price()) < rules["gain_per_cost"]:
+    if "gain_per_cost" in rules and (cost := price()) > 0.0 and (found := value() / cost) < rules["gain_per_cost"]:
         return f"the next measurement teaches {found:.4g} nats for its cost, less than {rules['gain_per_cost']:.4g}"
     return None
 

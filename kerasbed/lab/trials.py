@@ -3,7 +3,8 @@
 A session is a list of events, which only grows and of which `undo` takes the last away; trials follow from it. A trial
 has a number, in the order in which trials were recommended or, where nobody had recommended them, told. Its outcome may
 come at any time. The posterior takes measurements in the order of their numbers, so that it does not depend on the
-order in which they came.
+order in which they came. What was measured and what was abandoned may be told in one call, whose entries then have an
+outcome or none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def following(trials: Mapping[int, Trial], event: Mapping[str, Any]) -> dict[int
     for entry in event["trials"]:
         number = int(entry["trial"])
         trial = found.get(number, Trial(number))
-        if event["call"] == "add":
+        if event["call"] == "add" and "outcome" in entry:
             if trial.status == MEASURED:  # by nearness alone: what was taken for it was another one
                 other = max(found) + 1
                 found[other] = replace(trial, number=other, recommended=None, gain=None, by="", near=False)

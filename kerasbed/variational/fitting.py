@@ -16,7 +16,7 @@ from kerasbed.priors.base import AbstractPrior, Parameters
 from kerasbed.simulators.simulator import Simulator
 from kerasbed.variational import diagnostics, optimization
 from kerasbed.variational.families import Family
-from kerasbed.variational.problem import Problem
+from kerasbed.variational.problem import PosedProblem, Problem
 from kerasbed.variational.result import VariationalFit, fresh_points
 
 _DEFAULT_POINTS = 1024
@@ -102,7 +102,7 @@ def fit(
 
 
 def fit_problem(
-    problem: Problem,
+    problem: PosedProblem,
     base_samples: rules.BaseSamples | ArrayLike | None = None,
     weights: ArrayLike | None = None,
     optimizer: str | keras.optimizers.Optimizer | None = None,

@@ -46,6 +46,14 @@ class PosedProblem:
             return self
         raise ValueError("This fit has a plain log_likelihood, which holds its own data; call fit with another one.")
 
+    def standardise(self, inputs: ArrayLike) -> np.ndarray:
+        """Inputs of other data sets on the scale of the fitted ones, where the family is conditional.
+
+        Raises:
+            ValueError: it is not.
+        """
+        raise ValueError("inputs were given, but this family is not conditional; leave them out.")
+
 
 class Problem(PosedProblem):
     """A variational problem, compiled once; see `kerasbed.variational.fitting` for the arguments.
@@ -152,9 +160,8 @@ class Problem(PosedProblem):
         return outcome[0]
 
     def standardise(self, inputs: ArrayLike) -> np.ndarray:
-        """Inputs of other data sets on the scale of the fitted ones."""
         if self.scaling is None:
-            raise ValueError("inputs were given, but this family is not conditional; leave them out.")
+            return super().standardise(inputs)
         centre, scale = self.scaling
         inputs = np.asarray(inputs, "float64")
         if inputs.ndim != 2 or inputs.shape[1] != len(centre):

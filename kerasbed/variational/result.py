@@ -16,7 +16,7 @@ from kerasbed.priors.draws import Draws
 from kerasbed.variational import diagnostics
 from kerasbed.variational.families import Family
 from kerasbed.variational.optimization import Run
-from kerasbed.variational.problem import Problem
+from kerasbed.variational.problem import PosedProblem
 
 _MOMENT_POINTS = 2**14
 
@@ -52,7 +52,7 @@ class VariationalFit:
         array([1.])
     """
 
-    def __init__(self, problem: Problem, run: Run, fresh: np.ndarray, fit_problem: Callable):
+    def __init__(self, problem: PosedProblem, run: Run, fresh: np.ndarray, fit_problem: Callable):
         self.problem, self.objective, self.data = problem, problem.objective, problem.data
         self._fit_problem = fit_problem  # what `refit` calls; it makes this object, so it comes from there
         self.family, self.coordinates = self.objective.family, self.objective.coordinates

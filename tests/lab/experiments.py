@@ -55,6 +55,21 @@ class Plane(kb.GaussianSimulator):
         return 0.5
 
 
+class Apart(kb.GaussianSimulator):
+    """A plane read at a place in two coordinates, at a time: a design in parts, and two outcomes."""
+
+    prior, noise_shape = kb.Prior(gain=stats.lognorm(0.5), shift=stats.norm()), (2,)
+
+    def mean(self, parameters, design):
+        place = design["place"]
+        read = parameters["gain"] * place[..., :1] + parameters["shift"] * place[..., 1:]
+        return ops.concatenate([read, read * design["time"]], axis=-1)
+
+    def scale(self, parameters, design):
+        return 0.3
+
+
+PARTS = kb.designs.Product(place=kb.designs.Box((2,), -1.0, 1.0), time=kb.designs.Box((1,), 0.0, 2.0))
 STIMULI = kb.designs.Choice((1,), options=np.linspace(-2.0, 2.0, 17))
 PLACES = kb.designs.Box((1,), -1.0, 1.0)
 

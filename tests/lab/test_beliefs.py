@@ -72,6 +72,22 @@ def test_a_grid_follows_a_posterior_of_any_width():
         assert np.all(np.abs(deviations.std(axis=0) - 1.0) < 4.0 / np.sqrt(2 * 4000))
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("turned", [True, False])
+def test_quantiles_and_masses_of_a_grid_do_not_jump_by_its_nodes(turned):
+    """Of normal posteriors, after any number of looks: a node holds up to a tenth of them."""
+    belief, history = GridBelief(Line(), 0, turned=turned), looks(60)
+    for count in range(1, 61):
+        belief.see(history[count - 1])
+        mean, covariance = exact_line(history[:count])
+        exact = stats.norm(mean[0], np.sqrt(covariance[0, 0]))
+        assert np.ptp(belief.quantiles("level", [0.025, 0.975])) == pytest.approx(
+            np.ptp(exact.interval(0.95)), rel=0.03
+        )
+        for point in exact.ppf([0.1, 0.4, 0.5]):
+            assert belief.mass("level", -9.0, point) == pytest.approx(exact.cdf(point), abs=0.015)
+
+
 def test_the_evidence_of_a_grid_is_exact():
     belief, history = GridBelief(Line(), 0), looks(5)
     for look in history:

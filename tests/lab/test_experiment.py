@@ -2,13 +2,27 @@
 
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special
+from keras import ops
+from scipy import special, stats
 
 import kerasbed as kb
-from tests.lab.experiments import PLACES, STIMULI, THRESHOLDS, Line, Listed, Plane, normal_posterior
+from tests.lab.experiments import PARTS, PLACES, STIMULI, THRESHOLDS, Apart, Line, Listed, Plane, normal_posterior
+
+
+class Both(kb.GaussianSimulator):
+    """A parameter of one coordinate beside one of two."""
+
+    prior, noise_shape = kb.Prior(offset=stats.norm(), weights=(stats.norm(), 2)), (1,)
+
+    def mean(self, parameters, design):
+        return parameters["offset"] + design * ops.sum(parameters["weights"], axis=-1, keepdims=True)
+
+    def scale(self, parameters, design):
+        return 0.5
 
 
 def listed(**options):
@@ -146,6 +160,79 @@ def test_bad_measurements_are_told_and_nothing_is_lost(given, told):
 
 
 @pytest.mark.one_backend
+def test_designs_in_parts_come_as_arrays_labels_and_trials():
+    lab = kb.Experiment(Apart(), PARTS, seed=0)
+    first, second = lab.suggest(2)
+    lab.ingest([first | {"outcome": [0.1, 0.2]}, {"_id": 2, "outcome 1": 0.3, "outcome 2": 0.4}])
+    columns = {"place 1": [0.1, 0.9], "place 2": [0.2, -0.9], "time": [1.0, 0.5]}
+    lab.add_measurements(pd.DataFrame(columns | {"outcome 1": [0.5, 0.6], "outcome 2": [0.7, 0.8]}))
+    table = lab.table()
+    assert table["status"].tolist() == ["measured"] * 4
+    told = [second["place 1"], second["place 2"], second["time"]]
+    assert table[["place 1", "place 2", "time"]].to_numpy()[1:].tolist() == [told, [0.1, 0.2, 1.0], [0.9, -0.9, 0.5]]
+    lab.recommend(2)
+    told = {"place": [[0.3, 0.3], [0.0, 0.0]], "time": [[1.0], [1.0]]}
+    rows = {"trial": [5, 6], "status": ["measured", "abandoned"], "outcome": [[0.1, 0.2], [np.nan, np.nan]]}
+    lab.add_measurements(rows | {"design": told})
+    assert lab.table()["place 1"][4] == 0.3
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "design", [{"place": [0.3, 0.3], "tim": [1.0]}, {"place": [0.3, 0.3], "time": [1.0], "x": 1.0}, [0.3, 0.3, 1.0]]
+)
+def test_a_design_in_other_parts_is_not_taken_for_the_recommended_one(design):
+    lab = kb.Experiment(Apart(), PARTS, seed=0)
+    lab.recommend()
+    with pytest.raises(kb.errors.HistoryError, match=r"\['place', 'time'\], each an array, was expected"):
+        lab.add_measurements({"design": design, "outcome": [0.1, 0.2]})
+    assert list(lab.running) == [1]
+
+
+@pytest.mark.one_backend
+def test_a_column_of_trials_may_have_gaps():
+    lab = listed()
+    lab.recommend()
+    lab.add_measurements(pd.DataFrame({"trial": [np.nan, 1.0], "design": [1.5, 1.5], "outcome": [1, 0]}))
+    table = lab.table()
+    assert table["outcome"].tolist() == [0.0, 1.0]
+    assert table["recommended"].notna().tolist() == [True, False]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"trial": 1, "status": "failed", "outcome": 1.0}, "status is 'failed'.*'abandoned' was expected"),
+        ({"trial": [1, 2], "status": ["abandoned", "measured"], "outcome": [1.0]}, "outcome has 1 entries beside 2"),
+        ({"trial": [1, 2], "status": ["abandoned"], "outcome": [1.0, 0.0]}, "1 entries of 'status' there are 2"),
+        ({"trial": [1, np.nan], "status": "abandoned"}, "names no trial"),
+        ({"status": "abandoned"}, "there are 0 of 'trial'"),
+    ],
+)
+def test_what_became_of_trials_is_read_as_it_is_told(given, told):
+    lab = listed()
+    lab.recommend(2)
+    with pytest.raises(kb.errors.HistoryError, match=f"(?s){told}.*Nothing was recorded"):
+        lab.add_measurements(given)
+    with pytest.raises(kb.errors.HistoryError, match="No trial was named"):
+        lab.abandon([])
+    assert len(lab.session.content.events) == 1
+
+
+@pytest.mark.one_backend
+def test_what_is_told_in_one_call_is_taken_back_by_one():
+    lab = listed()
+    lab.recommend(2)
+    lab.add_measurements({"trial": [2, 1], "status": ["abandoned", "measured"], "outcome": [np.nan, 1.0]})
+    assert lab.table()["status"].tolist() == ["measured", "abandoned"]
+    assert lab.undo() == "add: trial 1, 2"
+    assert list(lab.running) == [1, 2]
+    lab.add_measurements({"trial": [1, 2], "status": "abandoned"})
+    assert lab.table()["status"].tolist() == ["abandoned"] * 2
+
+
+@pytest.mark.one_backend
 def test_measured_twice_impossible_and_nothing_to_undo():
     lab = listed()
     with pytest.raises(kb.errors.HistoryError, match="nothing to take back"):
@@ -190,9 +277,68 @@ def test_rules_say_when_to_stop():
     assert listed(stop_when={"width": {"threshold": 1.0}}).stopped is None
     assert "costs" in listed(stop_when={"total_cost": 1.0}, cost=lambda design: 2.0).stopped
     assert listed(stop_when=lambda draws: draws["threshold"].mean() < 1.0).stopped
-    for bad in ({"gains": 1.0}, {"width": {"speed": 1.0}}, {"gain": -1.0}, {"mass": {"threshold": 0.5}}):
-        with pytest.raises(kb.errors.ArgumentError, match="stop_when"):
-            listed(stop_when=bad)
+    assert listed(stop_when={"gain_per_cost": 9.0}, cost=lambda design: 0.0).stopped is None
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"gains": 1.0},
+        {"gain": -1.0},
+        {"gain": True},
+        {"width": {"speed": 1.0}},
+        {"width": 0.2},
+        {"width": {"threshold": "narrow"}},
+        {"width": {"threshold": 0.0}},
+        {"mass": 0.5},
+        {"mass": {"threshold": 0.5}},
+        {"mass": {"threshold": (1.0, 0.0, 0.5)}},
+        {"mass": {"threshold": (0.0, 1.0, 95)}},
+        {"mass": {"threshold": ("low", 1.0, 0.95)}},
+    ],
+)
+def test_rules_that_none_can_meet_are_refused(rules):
+    with pytest.raises(kb.errors.ArgumentError, match=r"stop_when.* expected|stop_when.* but the parameters are"):
+        listed(stop_when=rules)
+
+
+@pytest.mark.one_backend
+def test_numbers_and_names_that_mean_nothing_are_refused_at_once():
+    with pytest.raises(kb.errors.ArgumentError, match="cost is -1"):
+        listed(cost=-1.0)
+    for cost in (lambda design: -1.0, lambda design: "dear", lambda design: np.nan):
+        with pytest.raises(kb.errors.ArgumentError, match=r"cost at the design .* at least 0"):
+            assert listed(cost=cost, stop_when={"total_cost": 1.0}).stopped
+    for target in ("speed", []):
+        with pytest.raises(kb.errors.ArgumentError, match=r"target is .* or None for all"):
+            listed(target=target)
+    for asked in ({"nats": -1.0}, {"width": {"threshold": 0.0}}, {"width": {"threshold": "narrow"}}):
+        with pytest.raises(kb.errors.ArgumentError, match="a positive number was expected"):
+            listed().how_many(**asked)
+
+
+@pytest.mark.one_backend
+def test_the_value_of_what_a_policy_chooses_is_about_the_target():
+    """At a stimulus that is on no list."""
+    policy = kb.policies.RandomPolicy(PLACES.space, steps=3, seed=0)
+    lab = kb.Experiment(Listed(), policy, target="lapse", seed=0)
+    found = lab.value_of_next()
+    assert 0.0 < found.value < 0.01
+    assert found.value_se == 0.0
+
+
+@pytest.mark.one_backend
+def test_a_picture_names_what_it_shows_and_what_is_to_come():
+    lab = kb.Experiment(Apart(), PARTS, seed=0)
+    lab.recommend()
+    lab.add_measurements({"trial": 1, "outcome": [0.5, 0.5]})
+    _, posterior, nats = lab.plot()
+    assert posterior.get_legend_handles_labels()[1] == ["gain", "shift"]
+    assert nats.get_lines()[-1].get_xdata().tolist() == [0, 1]
+    plane = kb.Experiment(Both(), PLACES, seed=0)
+    assert plane.plot()[1].get_legend_handles_labels()[1] == ["offset", "weights 1", "weights 2"]
+    plt.close("all")
 
 
 def test_how_many_is_what_the_posterior_needs():

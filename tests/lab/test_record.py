@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from keras import ops
 
 import kerasbed as kb
-from kerasbed.lab import record
+from kerasbed.lab import identity, record
 from tests import toys
-from tests.lab.experiments import PLACES, STIMULI, Line, Listed
+from tests.lab.experiments import PLACES, STIMULI, THRESHOLDS, Line, Listed
 
 CALLS = 8
 
@@ -82,6 +83,56 @@ def test_another_law_of_the_noise_is_another_problem(tmp_path):
     with pytest.raises(kb.errors.FileError, match="the noise or the law of the outcome"):
         kb.Experiment(louder, PLACES, path=path)
     kb.Experiment(Line(), PLACES, path=path).close()
+
+
+def steeper(simulator, parameters, design):
+    return 0.02 + (0.98 - parameters["lapse"]) * ops.sigmoid(4.1 * (design - parameters["threshold"]))
+
+
+LIKELIER = kb.Prior.from_table(
+    {"threshold": np.repeat(THRESHOLDS, 2), "lapse": np.tile([0.0, 0.1], 21)}, np.tile([0.49, 0.51], 21) / 21.0
+)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"prior": LIKELIER}, "the prior's density"), ({"probability": steeper}, "the likelihood")]
+)
+def test_laws_of_few_values_are_told_apart(changed, told, recorded):
+    """Whose first draws and answers are the same."""
+    other = type("Listed", (Listed,), changed)
+    with pytest.raises(kb.errors.FileError, match=told):
+        kb.Experiment(other(), STIMULI, path=recorded)
+    problem = kb.Experiment(Listed(), STIMULI, seed=0).session.content.problem
+    of_first_records = problem | {"probes": {k: v for k, v in problem["probes"].items() if k not in identity.LATER}}
+    assert identity.differences(of_first_records, problem) == []
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["run7.csv", "run7", "run.7"])
+def test_a_record_shares_its_name_with_neither_its_table_nor_the_copy_of_another(name, tmp_path):
+    with pytest.raises(kb.errors.FileError, match=r"a JSON file was expected, e\.g\. .*\.json"):
+        kb.Experiment(Listed(), STIMULI, path=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.one_backend
+def test_a_table_of_the_users_own_is_not_overwritten(tmp_path):
+    own = tmp_path / "run7.csv"
+    own.write_text("design,outcome\n0.5,1\n")
+    with pytest.raises(kb.errors.FileError, match=r"run7\.csv exists already"):
+        kb.Experiment(Listed(), STIMULI, path=tmp_path / "run7.json")
+    assert own.read_text() == "design,outcome\n0.5,1\n"
+    assert not (tmp_path / "run7.json").exists()
+
+
+@pytest.mark.one_backend
+def test_a_record_that_was_removed_is_not_begun_anew_without_a_word(recorded):
+    text = recorded.read_text()
+    recorded.unlink()
+    with pytest.warns(kb.errors.FileWarning, match="a new one is started.*rename run7.removed"):
+        kb.Experiment(Listed(), STIMULI, path=recorded, seed=0).close()
+    assert [file.read_text() for file in recorded.parent.glob("run7.removed-*.json")] == [text]
 
 
 @pytest.mark.one_backend

@@ -41,6 +41,21 @@ def test_a_refined_policy_is_recorded_and_taken_back(policy, tmp_path, monkeypat
     assert weights.name == "run.refined-1.npz"
 
 
+def test_weights_that_are_damaged_are_told(policy, tmp_path, monkeypatch):
+    gains = iter([np.zeros(8), np.ones(8)])
+    monkeypatch.setattr(refinement, "_bound", lambda model, seed: next(gains))
+    with kb.Experiment(Line(), policy, path=tmp_path / "run.json", seed=0) as lab:
+        lab.refine(steps=1)
+    weights = next(tmp_path.glob("*.npz"))
+    whole = weights.read_bytes()
+    for damaged in (b"", b"weights", whole[: len(whole) // 2]):
+        weights.write_bytes(damaged)
+        with kb.Experiment(Line(), policy, path=tmp_path / "run.json") as lab:
+            with pytest.raises(kb.errors.FileError, match=r"weights .* are damaged"):
+                lab.recommend()
+            assert lab.table().empty
+
+
 def test_what_does_not_gain_changes_nothing(policy, monkeypatch):
     gains = iter([np.ones(8), np.zeros(8)])
     monkeypatch.setattr(refinement, "_bound", lambda model, seed: next(gains))
