@@ -2,6 +2,9 @@
 
 Sizes multiply, so that no limit to each of them bounds the memory that a model takes. While the limit holds, Keras'
 variables and layers are counted before they take any; in other threads nothing is.
+
+Weights that are about to be read from the file begin as zeros: random ones would be made for nothing, at the price of a
+program for each shape on JAX, most of the time that loading takes there.
 """
 
 import contextlib
@@ -60,6 +63,7 @@ def _install():
     def variable(self: Any, initializer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> None:
         if (left := _left.get()) is not None:
             _count_entries(left, shape)
+            initializer = "zeros" if hasattr(initializer, "seed") else initializer  # of the random ones
         create_variable(self, initializer, shape, *args, **kwargs)
 
     @functools.wraps(create_layer)
