@@ -17,7 +17,7 @@ from keras import tree
 
 from kerasbed.backend import errors, streams
 from kerasbed.lab.beliefs import Belief, log_sum
-from kerasbed.lab.likelihoods import Measured
+from kerasbed.lab.likelihoods import Measured, as_one_experiment
 
 FEWEST = 50.0  # effective draws
 
@@ -59,11 +59,7 @@ class AmortisedBelief(Belief):
         return streams.integer(self.seed, "lab draws", len(history)) % 2**31
 
     def _of_histories(self, history):
-        conditions = {
-            "outcome": np.stack([look.outcome for look in history])[None],
-            "design": tree.map_structure(lambda *v: np.stack(v)[None], *[look.design for look in history]),
-        }
-        drawn = self.model.sample(self.draws, conditions, seed=self._seed(history))
+        drawn = self.model.sample(self.draws, as_one_experiment(history), seed=self._seed(history))
         return {name: values[0] for name, values in drawn.items()}, np.full(self.draws, -np.log(self.draws))
 
     def _of_looks(self, history):

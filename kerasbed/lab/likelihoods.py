@@ -65,19 +65,27 @@ class Likelihoods:
         return _without_nan(total), state
 
 
+def stacked(history: Sequence[Measured]) -> dict[str, Any]:
+    """Looks as arrays: {"design": (n, *shape) or a dict of those, "outcome": (n, *outcome_shape)}."""
+    return {
+        "design": tree.map_structure(lambda *leaves: np.stack(leaves), *[look.design for look in history]),
+        "outcome": np.stack([look.outcome for look in history]),
+    }
+
+
+def as_one_experiment(history: Sequence[Measured]) -> dict[str, Any]:
+    """The same with an axis of experiments in front, as policies and their posteriors take histories."""
+    return tree.map_structure(lambda leaf: leaf[None], stacked(history))
+
+
 def filled(history: Sequence[Measured]) -> dict[str, Any]:
     """Looks as the arrays that programs take, their number filled up to a multiple of `BLOCK` by the last one.
 
     Returns:
-        {"design": (n, *shape) or a dict of those, "outcome": (n, *outcome_shape), "counts": (n,)}, 1 for what counts.
+        What `stacked` gives, and "counts", (n,): 1 for what counts.
     """
-    fill = -len(history) % BLOCK
-    rows = [*history, *[history[-1]] * fill]
-    return {
-        "design": tree.map_structure(lambda *leaves: np.stack(leaves), *[look.design for look in rows]),
-        "outcome": np.stack([look.outcome for look in rows]),
-        "counts": (np.arange(len(rows)) < len(history)).astype("float64"),
-    }
+    rows = [*history, *[history[-1]] * (-len(history) % BLOCK)]
+    return stacked(rows) | {"counts": (np.arange(len(rows)) < len(history)).astype("float64")}
 
 
 def of_history(simulator: Any, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> Tensor:

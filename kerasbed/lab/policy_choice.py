@@ -15,7 +15,7 @@ from kerasbed.backend import errors, streams
 from kerasbed.lab import clouds
 from kerasbed.lab.beliefs import Belief, plain
 from kerasbed.lab.choosing import Choice
-from kerasbed.lab.likelihoods import Measured
+from kerasbed.lab.likelihoods import Measured, as_one_experiment
 
 
 def chosen(policy: Any, belief: Belief, running: Sequence[Any], seed: int, index: int) -> Choice | None:
@@ -36,7 +36,7 @@ def chosen(policy: Any, belief: Belief, running: Sequence[Any], seed: int, index
     per_step = getattr(policy, "per_step", 1)
     count = len(belief.history) + len(running)
     looks = [*belief.history, *_expected(belief, running, seed, index)][: count - count % per_step]
-    designs = policy.next_design(_history(looks) if looks else None)
+    designs = policy.next_design(as_one_experiment(looks) if looks else None)
     number = (0, count % per_step) if per_step > 1 else (0,)
     return Choice(tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[number], designs), None, "policy")
 
@@ -61,10 +61,3 @@ def _expected(belief, running, seed, index) -> list[Measured]:
         outcome = clouds.simulated(belief.simulator, own, design, belief.state[point], rng)
         found.append(Measured(design, outcome))
     return found
-
-
-def _history(looks):
-    return {
-        "design": tree.map_structure(lambda *leaves: np.stack(leaves)[None], *[look.design for look in looks]),
-        "outcome": np.stack([look.outcome for look in looks])[None],
-    }

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 
 from kerasbed import plots
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
-from kerasbed.lab.progress import Progress
+from kerasbed.lab.files import TRAINING, write_figure, write_table
+from kerasbed.lab.training import trained, write_history
 from kerasbed.model.design_model import DesignModel
-from kerasbed.model.resuming import Resume
 from kerasbed.plots.style import COLORS
 from kerasbed.problems import ReadyExperiment
 
@@ -37,17 +36,14 @@ def learn_and_report_policy(
         epochs, steps: size of the training, in epochs of `steps` steps.
         say: what is called with each line of the result.
     """
-    with kept_on_interrupt(model, folder):
-        callbacks = [Resume(folder), Progress()]
-        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
+    history = trained(model, folder, epochs, steps)
     say("comparing the learned policy with random designs")
     estimates = compared_with_random(model, experiment)
     for name, estimate in estimates.items():
         say(f"{name}: {estimate}")
     made = model.simulator.simulate(SHOWN, model.design, seed=model.seed)
     write_table(experiments_table(made), folder / "experiments.csv")
-    logs = pd.DataFrame({"epoch": 1 + np.arange(len(history.history["loss"])), **history.history})
-    write_table(logs, folder / "history.csv")
+    write_history(history, folder)
     model.save(folder / "model.keras")
     write_figure(picture(made, experiment.labels), folder / "experiments.png")
     lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}

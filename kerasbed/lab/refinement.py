@@ -17,11 +17,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from kerasbed.backend import errors, numerics, streams
 from kerasbed.backend.files import replace_atomically
 from kerasbed.lab.beliefs import Belief
+from kerasbed.lab.likelihoods import as_one_experiment
 from kerasbed.model.design_model import DesignModel
 from kerasbed.policies import Policy
 from kerasbed.policies.continued import ContinuedPolicy
@@ -113,11 +114,8 @@ def _check(policy, belief):
 
 
 def _history(belief):
-    looks = belief.history
-    if not looks:
-        return None
-    designs = tree.map_structure(lambda *leaves: np.stack(leaves)[None], *[look.design for look in looks])
-    return {"design": designs, "outcome": np.stack([look.outcome for look in looks])[None]}
+    """What was measured, as a history of one experiment; None before the first look."""
+    return as_one_experiment(belief.history) if belief.history else None
 
 
 def _from_posterior(simulator, belief):

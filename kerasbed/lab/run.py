@@ -16,10 +16,9 @@ from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.integration import grid_contributions
 from kerasbed.lab import policy_run
-from kerasbed.lab.files import TRAINING, kept_on_interrupt, write_figure, write_table
-from kerasbed.lab.progress import Progress
+from kerasbed.lab.files import TRAINING, write_figure, write_table
+from kerasbed.lab.training import trained, write_history
 from kerasbed.model.design_model import DesignModel
-from kerasbed.model.resuming import Resume
 from kerasbed.problems import ReadyExperiment
 
 EIG_DRAWS = 20_000
@@ -68,9 +67,7 @@ def learn_and_report(
         policy_run.learn_and_report_policy(model, experiment, folder, epochs, steps, say)
         return model
     start = design.numpy()
-    with kept_on_interrupt(model, folder):
-        callbacks = [Resume(folder), Progress()]
-        history = model.fit(epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
+    history = trained(model, folder, epochs, steps)
     say("comparing the learned design with the starting one")
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)
@@ -81,8 +78,7 @@ def learn_and_report(
     say(f"gained by learning: {gain}")
 
     write_table(table, folder / "design.csv")
-    logs = pd.DataFrame({"epoch": 1 + np.arange(len(history.history["loss"])), **history.history})
-    write_table(logs, folder / "history.csv")
+    write_history(history, folder)
     model.save(folder / "model.keras")
     write_pictures(model, history, values, estimates, experiment.labels, folder, seed)
     (folder / TRAINING).unlink()
