@@ -4,13 +4,15 @@ What the command is asked, and what it answers without a backend, is `kerasbed_c
 """
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
@@ -34,15 +36,28 @@ def run(options: argparse.Namespace, arguments: Sequence[str], refuse: Callable[
     """
     if options.backend not in (None, backend.NAME):
         return _run_on(options.backend, arguments, refuse)
-    if options.command == "lab":
-        return commands.run(options, functools.partial(print, flush=True))
-    print(f"{options.problem} on {keras.backend.backend()}, seed {options.seed}, {options.epochs} epochs", flush=True)
-    _check_folder(options.out, refuse)
+    with _warnings_in_one_line():
+        if options.command == "lab":
+            return commands.run(options, functools.partial(print, flush=True))
+        named = f"{options.problem} on {keras.backend.backend()}, seed {options.seed}, {options.epochs} epochs"
+        print(named, flush=True)
+        _check_folder(options.out, refuse)
+        try:
+            return _learn(options, arguments)
+        except errors.FileError as error:
+            print(f"kerasbed run: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings say what they say, without a line of source that whoever types a command does not know."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *_, **__: f"warning: {' '.join(str(message).split())}\n"
     try:
-        return _learn(options, arguments)
-    except errors.FileError as error:
-        print(f"kerasbed run: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _learn(options, arguments) -> int:

@@ -4,6 +4,7 @@ import csv
 import io
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import kerasbed as kb
 import kerasbed_command
 from kerasbed import backend, cli
-from kerasbed.lab import folder, run
+from kerasbed.lab import comparison, folder, run
 from kerasbed.lab.progress import Progress
 from kerasbed.model import resuming
 from kerasbed.problems import REGISTRY
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.one_backend
 def small(monkeypatch):
     """A run of a second: few steps and few draws."""
     monkeypatch.setattr(cli, "STEPS_PER_EPOCH", 10)
-    monkeypatch.setattr(run, "EIG_DRAWS", 1000)
+    monkeypatch.setattr(comparison, "DRAWS", 1000)
     monkeypatch.setattr(run, "POSTERIOR_DRAWS", 200)
 
 
@@ -162,7 +163,7 @@ class Implicit(kb.Simulator):
 def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
     """The second network is trained at the starting design, which stays where it is, for as long as the first."""
     fits = []
-    monkeypatch.setattr(run, "EIG_DRAWS", 100)
+    monkeypatch.setattr(comparison, "DRAWS", 100)
     monkeypatch.setattr(kb.DesignModel, "fit", lambda model, **sizes: fits.append((model, sizes)))
     entry = kb.problems.ReadyExperiment(
         Implicit, lambda **options: kb.designs.Box(shape=(2,), low=0.0, high=10.0, **options), "two times"
@@ -170,7 +171,7 @@ def test_without_likelihood_both_designs_get_a_bound(monkeypatch):
     start, learned = np.array([1.0, 2.0]), np.array([3.0, 4.0])
     model = kb.DesignModel(Implicit(), entry.design(initial=learned), seed=0)
     with pytest.warns(UserWarning, match="before training"):
-        estimates, gain = run.compared(model, {run.STARTING: start, run.LEARNED: learned}, entry, 3, 10)
+        estimates, gain = comparison.compared(model, {run.STARTING: start, run.LEARNED: learned}, entry, 3, 10)
     ((fixed, sizes),) = fits
     assert sizes == {"epochs": 3, "steps_per_epoch": 10, "verbose": 0}
     np.testing.assert_allclose(fixed.design.numpy(), start, rtol=1e-6)
@@ -264,6 +265,18 @@ def test_backend_runs_in_a_process_of_its_own(tmp_path, capfd):
     assert "no folder can be made" in captured.err
 
 
+def test_a_warning_is_one_line_without_source(monkeypatch, tmp_path, capsys):
+    def warns(*_):
+        print(warnings.formatwarning("takes\n  long", UserWarning, "file.py", 1, "line of source"))
+        return 0
+
+    monkeypatch.setattr(cli, "_learn", warns)
+    usual = warnings.formatwarning
+    assert cli.main(["run", "quadratic", "--out", str(tmp_path)]) == 0
+    assert "warning: takes long\n" in capsys.readouterr().out
+    assert warnings.formatwarning is usual
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -291,11 +304,6 @@ def test_backend_that_is_not_installed_is_named(monkeypatch, capsys):
         cli.main(["run", "michaelis-menten", "--backend", OTHER])
     assert stopped.value.code == 2
     assert f"pip install kerasbed[{OTHER}]" in capsys.readouterr().err
-
-
-def test_table_names_entries_of_dict_designs():
-    values = {"a": {"times": np.array([1.0, 2.0]), "dose": np.array([3.0])}}
-    assert run.design_table(values)["entry"].tolist() == ["times 1", "times 2", "dose 1"]
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

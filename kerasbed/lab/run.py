@@ -6,22 +6,21 @@ from pathlib import Path
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 
 from kerasbed import backend, plots
-from kerasbed.backend import numerics
 from kerasbed.backend.reporting import LOGGER
 from kerasbed.eig import exact_posterior
 from kerasbed.eig.applicability import grid_applies
 from kerasbed.eig.estimate import EIGEstimate
-from kerasbed.eig.integration import grid_contributions
 from kerasbed.lab import policy_run
+from kerasbed.lab.comparison import LEARNED, STARTING, compared
+from kerasbed.lab.design_tables import design_table, readable_table
 from kerasbed.lab.files import TRAINING, write_figure, write_table
 from kerasbed.lab.training import trained, write_history
 from kerasbed.model.design_model import DesignModel
 from kerasbed.problems import ReadyExperiment
+from kerasbed.simulators.symmetry import measurements_are_exchangeable
 
-EIG_DRAWS = 20_000
 POSTERIOR_DRAWS = 2000
 OUTCOMES = 3  # test outcomes whose posteriors are shown
 FILES = (
@@ -33,7 +32,6 @@ FILES = (
     "bound.png",
     "posterior.png",
 )
-STARTING, LEARNED = "starting design", "learned design"
 
 
 def learn_and_report(
@@ -71,66 +69,19 @@ def learn_and_report(
     say("comparing the learned design with the starting one")
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)
-    table = design_table(values)
-    say(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}\n")
+    in_any_order = measurements_are_exchangeable(simulator, design)
+    say(f"\n{readable_table(values, _ranges(design, values), in_any_order)}\n")
     for name, estimate in estimates.items():
         say(f"{name}: {estimate}")
     say(f"gained by learning: {gain}")
 
-    write_table(table, folder / "design.csv")
+    write_table(design_table(values), folder / "design.csv")
     write_history(history, folder)
     model.save(folder / "model.keras")
     write_pictures(model, history, values, estimates, experiment.labels, folder, seed)
     (folder / TRAINING).unlink()
     say(f"\nwritten to {folder}: {', '.join(FILES)}")
     return model
-
-
-def design_table(values: Mapping[str, np.ndarray | dict]) -> pd.DataFrame:
-    """One row for every entry of the designs, {label: (*shape) or a dict of those}."""
-    columns = {label: _entries(value) for label, value in values.items()}
-    names = list(next(iter(columns.values())))
-    return pd.DataFrame({"entry": names, **{label: list(found.values()) for label, found in columns.items()}})
-
-
-def _entries(value, prefix="") -> dict[str, float]:
-    """Entries of a design by name, counted from 1: "3", or "times 3" in a dict of designs."""
-    if isinstance(value, dict):
-        return {key: v for name, part in value.items() for key, v in _entries(part, f"{name} ").items()}
-    return {f"{prefix}{i + 1}": float(entry) for i, entry in enumerate(np.ravel(value))}
-
-
-def compared(
-    model: DesignModel, values: Mapping[str, np.ndarray | dict], experiment: ReadyExperiment, epochs: int, steps: int
-) -> tuple[dict[str, EIGEstimate], str]:
-    """EIG of both designs, in the best way that the simulator allows, and the gain in words.
-
-    Args:
-        model: trained at the learned design.
-        values: {STARTING: values, LEARNED: values}.
-        experiment: makes the design space again, fixed at the start.
-        epochs, steps: size of the training that the model had.
-
-    Returns:
-        {STARTING: `EIGEstimate`, LEARNED: `EIGEstimate`}, text.
-    """
-    if grid_applies(model.simulator):
-        terms = {name: grid_contributions(model.simulator, value, EIG_DRAWS) for name, value in values.items()}
-        gain, error = numerics.mean_and_error(terms[LEARNED] - terms[STARTING])
-        estimates = {name: _exact(contributions) for name, contributions in terms.items()}
-        return estimates, f"{gain:.4f} +- {error:.4f} nats (same draws for both)"
-    # Without an explicit likelihood: a bound at each design, its network trained for as long.
-    fixed = DesignModel(model.simulator, experiment.design(initial=values[STARTING], trainable=False), seed=model.seed)
-    fixed.fit(epochs=epochs, steps_per_epoch=steps, verbose=0)
-    estimates = {STARTING: fixed.estimate_eig(EIG_DRAWS), LEARNED: model.estimate_eig(EIG_DRAWS)}
-    gain = estimates[LEARNED].lower - estimates[STARTING].lower
-    error = np.hypot(estimates[LEARNED].lower_se, estimates[STARTING].lower_se)
-    return estimates, f"{gain:.4f} +- {error:.4f} nats (difference of lower bounds)"
-
-
-def _exact(contributions) -> EIGEstimate:
-    value, error = numerics.mean_and_error(contributions)
-    return EIGEstimate(value, error, value, error, f"grid, {len(contributions)} draws")
 
 
 def write_pictures(
@@ -166,5 +117,13 @@ def write_pictures(
 
 def _settings_between(space, values):
     """The range that a picture of settings spans: of the space's draws and of the designs shown."""
-    shown = keras.tree.flatten([space.sample(256, seed=0), list(values.values())])
-    return min(map(np.min, shown)), max(map(np.max, shown))
+    ends = keras.tree.flatten(_ranges(space, values))
+    return min(ends), max(ends)
+
+
+def _ranges(space, values):
+    """Lower and upper end of the space's draws and of the designs shown, or a dict of those for its parts."""
+    shown = [space.sample(256, seed=0), *values.values()]
+    if not isinstance(shown[0], dict):
+        return min(map(np.min, shown)), max(map(np.max, shown))
+    return {name: (min(np.min(v[name]) for v in shown), max(np.max(v[name]) for v in shown)) for name in shown[0]}

@@ -95,7 +95,7 @@ class LearnedLikelihood(keras.layers.Layer):
 
     Args:
         simulator: whose prior and outcomes it is for. design: the space. outcome_shape: of one outcome.
-        separate: whether the entries are such measurements, see `kerasbed.search.symmetry.entries_are_separate`.
+        separate: whether the entries are such measurements, see `kerasbed.simulators.symmetry.entries_are_separate`.
         network: BayesFlow inference network; None: a coupling flow sized to a row.
         seed: of the initial weights.
     """

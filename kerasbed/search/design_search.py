@@ -32,9 +32,9 @@ from kerasbed.networks.density_fit import FUSED_STEPS
 from kerasbed.search import densities_over_designs as learned
 from kerasbed.search.black_box import BlackBoxSearch
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
-from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
 from kerasbed.simulators.kept_outcomes import recorded
 from kerasbed.simulators.simulator import Simulator
+from kerasbed.simulators.symmetry import entries_are_exchangeable, entries_are_separate
 
 METHODS = ("posterior", "bracket", "likelihood")
 
@@ -99,8 +99,9 @@ def design_black_box(
         num_stored: simulations stored for training a network. num_outer: simulations of one EIG evaluation.
         num_inner: inner draws of the bracket.
         steps, batch_size: training of the networks.
-        exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out, see
-            `kerasbed.search.symmetry`. A posterior network then learns one order only, and the design found is sorted.
+        exchangeable: whether the order of the entries has no effect, see `BlackBoxSearch`; None finds out
+            (`kerasbed.simulators.symmetry`). A posterior network then learns one order only, and the design found is
+            sorted.
         path: where the search is saved after every evaluation. What `outcome` returned is kept beside it, in the folder
             `<path>.simulations`, so that a call that was stopped goes on when it is made again, and simulates nothing
             twice. `outcome` must then depend on nothing but its arguments; a seed of None is taken to be 0.

@@ -10,7 +10,7 @@ from kerasbed import backend
 from kerasbed.search import design_black_box, posterior_rounds
 from kerasbed.search.densities_over_designs import LearnedLikelihood
 from kerasbed.search.posterior_rounds import PosteriorRounds, posterior_contributions
-from kerasbed.search.symmetry import entries_are_exchangeable, entries_are_separate
+from tests.simulators.test_symmetry import THREE, Sensors
 
 pytestmark = pytest.mark.usefixtures("lean_networks")
 
@@ -79,63 +79,6 @@ def test_bad_input_is_named():
         design_black_box(NumpyLine(), BOX, method="bracket")
     with pytest.raises(ValueError, match="one of"):
         design_black_box(NumpyLine(), BOX, method="guess")
-
-
-class Sensors(kb.Simulator):
-    """Repeated readings of one kind: exchangeable unless the sensors differ."""
-
-    prior = kb.Prior(theta=stats.norm())
-    gains = np.ones(3)
-
-    def outcome(self, parameters, design, noise):
-        return ops.convert_to_tensor(self.gains.astype("float32")) * ops.exp(-design * parameters["theta"]) + noise
-
-
-class UnequalSensors(Sensors):
-    gains = np.array([1.0, 1.0, 2.0])
-
-
-class UnequalNoise(Sensors):
-    noise = stats.norm(scale=np.array([1.0, 1.0, 2.0]))
-
-
-THREE = kb.designs.Box((3,), 0.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("simulator", "design", "exchangeable"),
-    [
-        (Sensors(), THREE, True),
-        (kb.problems.MichaelisMenten(), kb.designs.Box((7,), 0.0, 400.0), True),
-        (UnequalSensors(), THREE, False),
-        (UnequalNoise(), THREE, False),
-        (Sensors(), kb.designs.Box((3,), 0.0, np.array([1.0, 2.0, 3.0])), False),
-        (Sensors(), kb.designs.Times(3, 0.0, 2.0), False),
-        (NumpyLine(), BOX, True),
-    ],
-    ids=["same", "Michaelis-Menten", "gains", "noise", "ranges", "ordered", "one entry"],
-)
-def test_exchangeable_entries_are_found_out(simulator, design, exchangeable):
-    assert entries_are_exchangeable(simulator, design) is exchangeable
-
-
-class Coupled(Sensors):
-    """Exchangeable readings that all see the average noise."""
-
-    def outcome(self, parameters, design, noise):
-        return super().outcome(parameters, design, noise + ops.mean(noise, axis=-1, keepdims=True))
-
-
-@pytest.mark.parametrize(
-    ("simulator", "separate"),
-    [(Sensors(), True), (kb.problems.MichaelisMenten(), True), (Coupled(), False)],
-    ids=["same", "Michaelis-Menten", "common noise"],
-)
-def test_separate_entries_are_found_out(simulator, separate):
-    design = kb.designs.Box((7,), 0.0, 400.0) if isinstance(simulator, kb.problems.MichaelisMenten) else THREE
-    assert entries_are_exchangeable(simulator, design)
-    assert entries_are_separate(simulator, design) is separate
-    assert not entries_are_separate(UnequalSensors(), THREE)
 
 
 @pytest.mark.parametrize("separate", [False, True])

@@ -6,31 +6,43 @@ evaluations or simulations, never correctness.
 """
 
 import numpy as np
+from keras import ops
 
+from kerasbed import backend
 from kerasbed.designs import Design
-from kerasbed.search.cube import SearchCube
 from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator
 
 
-def entries_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
-    """Whether the order of a design's entries has no effect on its EIG, as for repeated measurements of one kind.
+def measurements_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
+    """Whether the order of a design's measurements, its first axis, has no effect on its EIG.
 
-    Tried on `num` draws: where entries and their noise change places together, the outcomes must do so too. Independent
-    noise of one distribution is as likely in any order, so that the EIG is then the same. The entries must also have
-    one range.
+    Tried on `num` draws: where measurements and their noise change places together, the outcomes must do so too.
+    Independent noise of one distribution is as likely in any order, so that the EIG is then the same. The measurements
+    must also have one range.
     """
     shape = design.shape
-    if isinstance(shape, dict) or len(shape) != 1 or (law := simulator.resolve_noise(shape)).shape != tuple(shape):
+    if isinstance(shape, dict) or not shape:
+        return False
+    law = simulator.resolve_noise(shape)
+    if law.shape[:1] != tuple(shape[:1]) or not law.is_identical:
         return False
     rng = np.random.default_rng(seed)
     values, order = design.sample(1, rng), np.roll(np.arange(shape[0]), 1)
-    if not law.is_identical or not _has_one_range(SearchCube(design), values[0][order]):
+    if not _has_one_range(design, values[0][order]):
         return False
     parameters, noise = simulator.prior.sample(num, rng), law.draw(num, rng)
     first = experiments.measured(simulator, parameters, values, noise)
     second = experiments.measured(simulator, parameters, values[:, order], noise[:, order])
-    return first.shape == second.shape == noise.shape and _are_equal(first[:, order], second)
+    alike = first.shape == second.shape and first.shape[1:2] == tuple(shape[:1])
+    return alike and _are_equal(first[:, order], second)
+
+
+def entries_are_exchangeable(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
+    """Whether each entry of a design is a measurement, with its own noise, and their order has no effect on the EIG."""
+    shape = design.shape
+    each = not isinstance(shape, dict) and len(shape) == 1 and simulator.resolve_noise(shape).shape == tuple(shape)
+    return each and measurements_are_exchangeable(simulator, design, seed, num)
 
 
 def entries_are_separate(simulator: Simulator, design: Design, seed: int = 0, num: int = 16) -> bool:
@@ -58,11 +70,11 @@ def _are_equal(first, second) -> bool:
     return bool(np.allclose(first, second, rtol=1e-5, atol=0.0))
 
 
-def _has_one_range(cube, values) -> bool:
+def _has_one_range(design, values) -> bool:
     """Whether values in another order are a design of the space, and equal coordinates are equal values."""
-    try:
-        there = cube.to_design(np.full(values.shape, 0.3))
-        cube.from_design(values)
-    except ValueError:
+    if not design.contains(values):
         return False
+    with backend.precision("float64"):
+        alike = ops.full((1, *design.unconstrained_shape), 0.3, dtype="float64")
+        there = backend.to_numpy(design.constrain(alike))[0]
     return bool(np.allclose(there, there[0]))
