@@ -68,6 +68,7 @@ def importance(
 
     Raises:
         ValueError: no likelihood, one that does not match `outcome`, or no prior density.
+        NoDensityError: the posterior network has draws and no density.
 
     Warns:
         PoorFitWarning: the posterior is a poor proposal, so that the upper bound may be far off.
@@ -82,6 +83,8 @@ def importance(
         True
     """
     refuse_policy(design, "kb.eig.importance", "kb.eig.bracket(..., method='posterior')")
+    if isinstance(posterior, Posterior):
+        posterior.require_density("kb.eig.importance")
     if check:
         check_likelihood(simulator, design)
     own, log_weights, log_p = importance_terms(simulator, design, posterior, num_outer, num_inner, seed)

@@ -49,6 +49,7 @@ class NetworkProposal:
     Raises:
         TypeError: it is none, or its base distribution is not N(0, I).
         ValueError: it is about a target, or was not trained.
+        NoDensityError: it gives draws alone.
     """
 
     def __init__(self, posterior: Posterior):
@@ -57,6 +58,7 @@ class NetworkProposal:
                 f"posterior is {posterior!r}, but a trained posterior network with base samples N(0, I) was expected: "
                 "model.posterior of a kb.DesignModel, or an object with sample_q and log_q."
             )
+        posterior.require_density("method='posterior'")
         if posterior.target is not None or not posterior.is_trained:
             what = "is not trained" if posterior.target is None else "is about a target, not about all parameters"
             raise ValueError(

@@ -95,6 +95,7 @@ class Study:
         posterior, prior = self.posterior, self.simulator.prior
         return (
             posterior is not None
+            and posterior.has_density
             and posterior.is_trained
             and posterior.head.has_normal_base
             and posterior.prior is prior
@@ -161,6 +162,8 @@ class Study:
 
 
 def _terms(objective, simulator, design, draws, settings):
+    if not objective.is_bound:
+        objective.posterior.require_density("an estimate of the EIG")
     gradient, paths, leave_out = settings
     draws = backend.floats_as_simulated(draws)
     return gradients.contributions(simulator, objective, design, draws, gradient, paths=paths, leave_out=leave_out)

@@ -46,9 +46,11 @@ class Source:
 
     @property
     def has_posterior(self) -> bool:
-        """Whether the model holds a posterior network."""
+        """Whether the model holds a posterior network: of histories, or with a density by which looks are combined."""
         model = self.model
-        return model is not None and (model.fitted_posterior is not None or model.objective.posterior is not None)
+        if model is None or (model.fitted_posterior is None and model.objective.posterior is None):
+            return False
+        return self.policy is not None or model.posterior.has_density
 
 
 def source_of(experiment: Any, space: Any) -> Source:
@@ -101,9 +103,12 @@ def method_of(source: Source, asked: str | None) -> str:
     Raises:
         ArgumentError: what is asked for is unknown, or does not apply.
         MissingMethodError: neither a likelihood nor a posterior network.
+        NoDensityError: no likelihood, and a posterior network that gives draws alone.
     """
     applicable = _applicable(source)
     if not applicable:
+        if source.model is not None and source.model.fitted_posterior is not None:
+            source.model.posterior.require_density("the posterior after several measurements")
         raise errors.MissingMethodError(
             f"{type(source.simulator).__name__} has no log_likelihood, and there is no model with a posterior, so that "
             "measurements say nothing; define it, or pass a trained kb.DesignModel."

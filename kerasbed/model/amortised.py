@@ -84,6 +84,7 @@ class Amortised(backend.KerasModel):
 
         Raises:
             ValueError: names or shapes do not fit, or parameters are NaN.
+            NoDensityError: the posterior is one of flow matching or diffusion, which have draws alone.
 
         Example:
             >>> told = model.log_prob({"theta": [[0.0, 0.0]]}, {"outcome": [[1.0, 2.0]]})
@@ -150,8 +151,10 @@ class Amortised(backend.KerasModel):
         """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
 
         It takes and gives the names and units of this model: conditions "outcome" and optionally "design". It holds a
-        copy: training it leaves this model as it is. `approximator.save(path)` and `kb.load(path, simulator=...)`, or
-        `keras.saving.load_model(path)` where the simulator's class is registered with Keras, save and load it.
+        copy: training it leaves this model as it is. Of flow matching and diffusion it draws in BayesFlow's way, with
+        steps that are chosen on the way, and its `log_prob` is BayesFlow's integral along the path.
+        `approximator.save(path)` and `kb.load(path, simulator=...)`, or `keras.saving.load_model(path)` where the
+        simulator's class is registered with Keras, save and load it.
 
         Raises:
             ValueError: something learned is discrete, or one parameter is modelled by a network that needs an auxiliary

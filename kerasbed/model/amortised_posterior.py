@@ -56,6 +56,7 @@ class AmortisedPosterior:
 
     def log_prob(self, parameters: Parameters, conditions: Mapping[str, np.ndarray | dict]) -> np.ndarray:
         """Log densities (datasets,) or (datasets, draws); see `DesignModel.log_prob`."""
+        self.posterior.require_density("log_prob")
         outcome, design = self.data(conditions, "log_prob")
         encoded = self.encoded(outcome, design)
         parameters = self._checked_parameters(parameters, len(encoded))
@@ -196,7 +197,8 @@ class AmortisedPosterior:
 
     def _corrections(self, share, encoded, outcome, design, num, rng) -> Iterator[tuple[int, dict, np.ndarray]]:
         """(row, weighted draws, log weights) of data sets of which more than 1% leaks, where weights are known."""
-        if not self.study.can_weigh_posterior or self.posterior.head.branches:
+        weighs = self.posterior.has_density and self.study.can_weigh_posterior
+        if not weighs or self.posterior.head.branches:
             return
         for row in np.flatnonzero(share > possible.TOLD).tolist():
             one, executed = slice(row, row + 1), given_data.of_dataset(design, row)

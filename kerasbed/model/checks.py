@@ -10,10 +10,11 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import batch, streams
-from kerasbed.backend.errors import MissingMethodError, OutcomeError
+from kerasbed.backend.errors import ArgumentError, MissingMethodError, OutcomeError
 from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
+from kerasbed.networks import matching
 from kerasbed.networks.scaling import finite_rows
 from kerasbed.objectives import BarberAgakov, Objective
 from kerasbed.priors.base import AbstractPrior
@@ -58,6 +59,22 @@ def as_objective(objective: Any) -> Any:
     if isinstance(objective, bf.networks.SummaryNetwork):
         return BarberAgakov(summary_network=objective, name="objective")
     return objective
+
+
+def is_matching(network: Any, prior: AbstractPrior | Target) -> bool:
+    """Whether a network of the parameters of a prior, or of a target, is trained by regression.
+
+    Raises:
+        ArgumentError: it is, but all that it could learn is discrete.
+    """
+    if not matching.is_matching(network):
+        return False
+    if prior.continuous is None and not prior.branches:
+        raise ArgumentError(
+            f"{type(network).__name__} models continuous parameters, but all of {list(prior.names)} are discrete; "
+            "their probabilities are learned by a classifier: model.fit_posterior()."
+        )
+    return True
 
 
 def set_target(

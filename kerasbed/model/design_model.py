@@ -36,6 +36,7 @@ from kerasbed.networks import flows
 from kerasbed.networks.encoding import has_histories
 from kerasbed.networks.posterior import Posterior
 from kerasbed.objectives import gradients
+from kerasbed.objectives.matching import Matching
 from kerasbed.objectives.paths import Paths
 from kerasbed.simulators import datasets, experiments, files, pairs
 from kerasbed.simulators.sequence import lifted
@@ -138,7 +139,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             self.objective, simulator.prior, simulator.default_target if target is None else target
         )
         self.seed = draw_seed() if seed is None else seed
-        self.eig_tracker = metrics.FiniteMean(name="eig")
+        self.eig_tracker = metrics.FiniteMean(name="eig") if self.objective.is_bound else None
         self.nonfinite_tracker = keras.metrics.Sum(name="nonfinite")
         self.skipped_tracker = metrics.SkippedSteps()
         self.leaves_out = leaves_out
@@ -211,7 +212,6 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     @property
     def study(self) -> Study:
         """What this model knows of the experiment, for functions that need no model."""
-        posterior = self.objective.posterior if self.fitted_posterior is None else self.fitted_posterior
         return Study(
             self.simulator,
             self.objective,
@@ -219,12 +219,18 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             self.outcome_shape,
             self.gradient,
             self.target,
-            posterior,
+            self._posterior_of_estimates,
             self.cost,
             self.seed,
             self.paths,
             self.leaves_out,
         )
+
+    @property
+    def _posterior_of_estimates(self) -> Posterior | None:
+        """The last one that was fitted; one with draws alone only where the objective holds none."""
+        fitted, held = self.fitted_posterior, self.objective.posterior
+        return fitted if fitted is not None and (fitted.has_density or held is None) else held
 
     # -- the mathematics of a training step ---
 
@@ -247,7 +253,8 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Tensor = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        self.eig_tracker.update_state(y_pred)
+        if self.eig_tracker is not None:
+            self.eig_tracker.update_state(y_pred)
         self.nonfinite_tracker.update_state(ops.cast(ops.logical_not(ops.isfinite(y_pred)), self.compute_dtype))
         return ops.cast(self.objective.loss(y_pred, x) + sum(self.losses), self.compute_dtype)
 
@@ -412,15 +419,18 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
         Args:
             network: as for `kerasbed.objectives.BarberAgakov`; default `kerasbed.networks.AutoregressiveMixture` for up
                 to eight continuous parameters, which follows several modes and rings; for a policy
-                `kerasbed.networks.GaussianMixture`.
+                `kerasbed.networks.GaussianMixture`. Also `bayesflow.networks.FlowMatching` or `DiffusionModel`, which
+                are trained by regression: `sample` then draws from them, and `log_prob` is refused.
             summary_network: as for `kerasbed.objectives.BarberAgakov`.
             **fit_arguments: epochs, steps_per_epoch, batch_size and what else `fit` takes.
 
         Returns:
-            `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design.
+            `keras.callbacks.History`; `eig` is the Barber-Agakov bound at the fixed design. After flow matching or
+            diffusion there is no `eig`, and `loss` is the regression's error.
 
         Raises:
-            TypeError: the network has no density that can be differentiated.
+            TypeError: the network can be trained neither by its density nor by regression.
+            ArgumentError: its settings need random numbers inside a step, or nothing that is learned is continuous.
 
         Example:
             An objective without a posterior learns the design; the posterior is then learned at it.
@@ -429,10 +439,20 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             >>> history = other.fit_posterior(epochs=1, steps_per_epoch=2, verbose=0)
             >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
             (1, 100, 2)
+
+            Flow matching is quick to train for many parameters, and slower to draw from:
+
+            >>> import bayesflow as bf
+            >>> network = bf.networks.FlowMatching(subnet_kwargs={"widths": (32, 32), "dropout": 0.0})
+            >>> history = other.fit_posterior(network, epochs=1, steps_per_epoch=2, verbose=0)
+            >>> other.sample(100, {"outcome": [[1.0, 2.0]]}, seed=0)["theta"].shape
+            (1, 100, 2)
         """
+        prior = self.simulator.prior if self.target is None else self.target
         if network is None and not has_histories(self.design):
-            network = flows.default_refit(self.simulator.prior if self.target is None else self.target)
-        objective = objectives.BarberAgakov(network, summary_network, name="objective")
+            network = flows.default_refit(prior)
+        kind = Matching if checks.is_matching(network, prior) else objectives.BarberAgakov
+        objective = kind(network, summary_network, name="objective")
         refit = DesignModel(
             self.simulator,
             self.design.frozen_copy(),  # the network sees one design only, so that training is short

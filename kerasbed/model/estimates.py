@@ -137,6 +137,8 @@ def _asking_the_fitted(study) -> Study:
     posterior = study.posterior
     if posterior is None or posterior is study.objective.posterior or not posterior.prior.has_density:
         return study
+    if not posterior.has_density:  # draws alone: the objective's own bound
+        return study
     objective = BarberAgakov(posterior=posterior)
     objective.setup(study.simulator, study.design, study.outcome_shape)
     return study.with_objective(objective)

@@ -57,7 +57,12 @@ def draws(posterior: Posterior, base: np.ndarray, conditions: np.ndarray) -> dic
     if has_shared_law(posterior.head):
         return _draws_together(posterior, base, conditions)
 
+    # Steps of an equation are a loop, which JAX would compile again at each eager call, and TensorFlow take one by one.
+    program = None if posterior.has_density else _program(_draws, posterior, backend.compile_function)
+
     def sampled(base, rows):
+        if program is not None:
+            return program(base, conditions[rows])
         with backend.no_gradients():
             return backend.to_numpy(posterior.sample(*backend.cast((base, conditions[rows]))))
 
@@ -109,14 +114,18 @@ def log_probabilities(posterior: Posterior, conditions: np.ndarray) -> np.ndarra
     return in_blocks(found, conditions, sizes=FEW)
 
 
-def _program(function, posterior):
+def _program(function, posterior, make=light):
     """`function(posterior, ...)` of NumPy arrays, compiled."""
     variables, dtype = tuple(posterior.variables), keras.config.floatx()
-    return compiled(function, posterior, dtype=dtype, variables=variables, make=light)
+    return compiled(function, posterior, dtype=dtype, variables=variables, make=make)
 
 
 def _conditions(posterior, outcome, design, lengths):
     return posterior.conditions(*backend.floats_as_simulated((outcome, design)), lengths=lengths)
+
+
+def _draws(posterior, base, conditions):
+    return posterior.sample(base, conditions)
 
 
 def _draws_of_each(posterior, base, conditions):

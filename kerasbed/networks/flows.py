@@ -6,18 +6,14 @@ import bayesflow as bf
 import keras
 from keras import ops
 
-from kerasbed.backend import errors
+from kerasbed.backend import Tensor, errors
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
+from kerasbed.networks import matching
 from kerasbed.networks.autoregressive import AutoregressiveMixture
 from kerasbed.networks.gaussian_mixture import GaussianMixture
 from kerasbed.networks.initializers import NumpyHeNormal
 
-WITHOUT_DENSITY = (
-    bf.networks.FlowMatching,
-    bf.networks.DiffusionModel,
-    bf.networks.ConsistencyModel,
-    bf.networks.StableConsistencyModel,
-)
+CONSISTENCY = bf.networks.ConsistencyModel, bf.networks.StableConsistencyModel
 MOST_AUTOREGRESSIVE = 8  # coordinates, each with a network of its own, drawn one after the other
 
 
@@ -84,7 +80,8 @@ def default_of_histories(prior: Any) -> bf.networks.InferenceNetwork | None:
 
 def auxiliary_dim(network: bf.networks.InferenceNetwork, dim: int) -> int:
     """Auxiliary coordinates that a network needs beside `dim`: a coupling flow splits its coordinates in two."""
-    return int(dim == 1 and not isinstance(network, AutoregressiveMixture | GaussianMixture))
+    needs_none = isinstance(network, AutoregressiveMixture | GaussianMixture) or matching.is_matching(network)
+    return int(dim == 1 and not needs_none)
 
 
 def default_trunk(condition_width: int, seed: int | None = None) -> keras.Sequential:
@@ -101,12 +98,17 @@ def check_density(network: Any) -> Any:
         TypeError: it is no BayesFlow inference network, or one without a density that can be differentiated.
     """
     name = type(network).__name__
-    if isinstance(network, WITHOUT_DENSITY):
+    if matching.is_matching(network) or isinstance(network, CONSISTENCY):
+        trained = (
+            "afterwards, as the posterior at the learned design: model.fit_posterior(network)."
+            if matching.is_matching(network)
+            else "in BayesFlow afterwards, on draws of simulator.simulate(num, model.design) at the learned design; "
+            "model.fit_posterior takes bf.networks.FlowMatching and DiffusionModel."
+        )
         raise TypeError(
             f"{name} has no density that gradients can pass through on every backend, which the bound needs. "
             "Use bf.networks.CouplingFlow(transform='affine') or CouplingFlow(transform='spline'); "
-            f"{name} can be trained in BayesFlow afterwards, on draws of simulator.simulate(num, model.design) at the "
-            "learned design."
+            f"{name} can be trained {trained}"
         )
     if not isinstance(network, bf.networks.InferenceNetwork):
         raise TypeError(
@@ -114,6 +116,16 @@ def check_density(network: Any) -> Any:
             "of bf.networks.InferenceNetwork with a tractable density."
         )
     return network
+
+
+def check_network(network: Any) -> Any:
+    """The network, if a posterior at a fixed design can be trained with it: with a density, or by regression.
+
+    Raises:
+        TypeError: it is neither.
+        ArgumentError: its settings are not those of `kerasbed.networks.matching`.
+    """
+    return matching.check_settings(network) if matching.is_matching(network) else check_density(network)
 
 
 def build_network(network: bf.networks.InferenceNetwork, dim: int, condition_width: int, dtype: str) -> None:
@@ -124,6 +136,18 @@ def build_network(network: bf.networks.InferenceNetwork, dim: int, condition_wid
     base = network.base_distribution
     if isinstance(base, bf.distributions.DiagonalNormal) and not base.trainable_parameters:
         base._mean, base._std = ops.cast(base._mean, dtype), ops.cast(base._std, dtype)
+    if matching.is_matching(network) and not has_standard_normal_base(network):
+        raise errors.ArgumentError(
+            f"{type(network).__name__} has a base distribution other than N(0, I), but base samples are standard "
+            "normal here; use base_distribution='normal'."
+        )
+
+
+def draws(network: bf.networks.InferenceNetwork, base: Tensor, conditions: Tensor) -> Tensor:
+    """Base samples N(0, I), (batch, dim), as draws of a network given conditions (batch, width): (batch, dim)."""
+    if matching.is_matching(network):
+        return matching.draws(network, base, conditions)
+    return network(base, conditions=conditions, inverse=True)
 
 
 def has_standard_normal_base(network: bf.networks.InferenceNetwork) -> bool:

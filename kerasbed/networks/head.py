@@ -6,15 +6,16 @@ With u = T(theta) the unconstrained coordinates and z = (u - m) / s standardised
 
 a density of theta in the user's units; under heavy tails z is the asinh of that, see `kerasbed.networks.scaling`. A
 coupling flow needs two coordinates; for a one-dimensional theta an auxiliary a ~ N(0, 1), independent of everything, is
-modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds. The
-marginal density integrates a out by the trapezoidal rule, which converges exponentially for smooth densities. A mixture
-(`kerasbed.networks.autoregressive`) needs none.
+modelled along: I((theta, a); y) = I(theta; y), so bounds stay bounds. The marginal density integrates a out
+(`kerasbed.networks.auxiliary`). A mixture (`kerasbed.networks.autoregressive`) needs none.
+
+Networks that are trained by regression (`kerasbed.networks.matching`) have draws and no density.
 
 Discrete parameters come first, by `kerasbed.networks.classifier`; the continuous ones follow given their values: one
 network that is told them, or, where a prior has branches (a choice among models), a head of its own for each value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bayesflow as bf
@@ -24,12 +25,11 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Tensor, numerics
-from kerasbed.networks import flows
+from kerasbed.networks import auxiliary as auxiliaries
+from kerasbed.networks import flows, matching
 from kerasbed.networks.classifier import Classifier
 from kerasbed.networks.gaussian_mixture import GaussianMixture
 from kerasbed.networks.scaling import Standardize
-
-AUXILIARY_GRID = np.linspace(-8.0, 8.0, 129)
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -37,8 +37,9 @@ class Head(keras.layers.Layer):
     """q(theta | c) for the parameters of a prior, discrete and continuous.
 
     Args:
-        network: a BayesFlow inference network of the continuous parameters; default
-            `kerasbed.networks.flows.default_network`. Where a prior has branches, a template that every branch copies.
+        network: a BayesFlow inference network of the continuous parameters, with a density or one of
+            `kerasbed.networks.matching`; default `kerasbed.networks.flows.default_network`. Where a prior has branches,
+            a template that every branch copies.
         classifier: trunk of the network of discrete parameters; see `kerasbed.networks.classifier.Classifier`.
         heavy_tails: whether coordinates have heavy tails, a list of it for the branches of a prior; None: as `adapt`
             finds them.
@@ -53,7 +54,7 @@ class Head(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.given_heavy_tails: Any = heavy_tails
-        self.network: Any = None if network is None else flows.check_density(network)
+        self.network: Any = None if network is None else flows.check_network(network)
         self.template: Any = None
         is_whole = classifier is None or isinstance(classifier, Classifier)
         # Kept from Keras' tracking until `setup` has the network: optimizers' state is saved in the order of tracking,
@@ -131,6 +132,11 @@ class Head(keras.layers.Layer):
         return int(self.classifier is not None) + continuous
 
     @property
+    def has_density(self) -> bool:
+        """Whether log q is known: the networks are not those of `kerasbed.networks.matching`."""
+        return not any(matching.is_matching(head.network) for head in (self, *self.branches))
+
+    @property
     def has_normal_base(self) -> bool:
         """Whether draws are functions of base samples N(0, I)."""
         parts = [branch.has_normal_base for branch in self.branches]
@@ -150,15 +156,30 @@ class Head(keras.layers.Layer):
         training: bool = False,
     ) -> Tensor:
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
+
+        def of_continuous(head, conditions):
+            z, log_det = head.encode_parameters(parameters)
+            log_q = head._standardised_log_prob(z, conditions, auxiliary, training)
+            return log_q + backend.as_simulated(log_det)
+
+        return self.summed(parameters, conditions, of_continuous, training)
+
+    def summed(
+        self, parameters: Mapping[str, Tensor], conditions: Tensor, of_continuous: Callable, training: bool = False
+    ) -> Tensor:
+        """log q of the discrete parameters and a term of the continuous ones given them, (batch,).
+
+        Args:
+            of_continuous: (the head that they belong to, what its network is told) -> (batch,).
+        """
         total = backend.as_simulated(ops.zeros_like(conditions[:, 0]))
         if self.classifier is not None:
             total = backend.as_simulated(self.classifier.log_prob(parameters, conditions, training))
         for value, branch in enumerate(self.branches):
-            given = branch.log_prob(parameters, conditions, auxiliary, training)
+            given = branch.summed(parameters, conditions, of_continuous, training)
             total = total + ops.where(self._is_value(parameters, value), given, ops.zeros_like(given))
         if self.continuous is not None:
-            conditions = self._with_discrete(parameters, conditions)
-            total = total + self._continuous_log_prob(parameters, conditions, auxiliary, training)
+            total = total + of_continuous(self, self._with_discrete(parameters, conditions))
         return total
 
     def coordinate_log_prob(
@@ -186,27 +207,16 @@ class Head(keras.layers.Layer):
         encoded = self.classifier.encode(parameters)
         return ops.concatenate([conditions, ops.cast(encoded, conditions.dtype)], axis=-1)
 
-    def _continuous_log_prob(self, parameters, conditions, auxiliary, training):
-        z, log_det = self.encode_parameters(parameters)
-        return self._standardised_log_prob(z, conditions, auxiliary, training) + backend.as_simulated(log_det)
-
     def _standardised_log_prob(self, z, conditions, auxiliary=None, training=False):
+        matching.require_density(self.network, "a log density")
         if not self.auxiliary_dim:
             return backend.as_simulated(self.network.log_prob(z, conditions=conditions, training=training))
         if auxiliary is None:
-            return backend.as_simulated(self._marginal_log_prob(z, conditions))
+            return backend.as_simulated(auxiliaries.marginal_log_prob(self.network, z, conditions))
         auxiliary = ops.cast(auxiliary, z.dtype)
         pair = ops.concatenate([z, auxiliary], axis=-1)
         joint = self.network.log_prob(pair, conditions=conditions, training=training)
         return backend.as_simulated(joint - numerics.standard_normal_log_density(auxiliary))
-
-    def _marginal_log_prob(self, z, conditions):
-        points, rows = len(AUXILIARY_GRID), ops.shape(z)[0]
-        grid = ops.tile(ops.convert_to_tensor(AUXILIARY_GRID[:, None], dtype=z.dtype), (rows, 1))
-        pairs = ops.concatenate([ops.repeat(z, points, axis=0), grid], axis=-1)
-        joint = self.network.log_prob(pairs, conditions=ops.repeat(conditions, points, axis=0))
-        spacing = float(AUXILIARY_GRID[1] - AUXILIARY_GRID[0])
-        return ops.logsumexp(ops.reshape(joint, (-1, points)), axis=-1) + float(np.log(spacing))
 
     def sample(
         self, base: Tensor, conditions: Tensor, training: bool = False, density: bool = False
@@ -243,7 +253,7 @@ class Head(keras.layers.Layer):
 
     def _sample_continuous(self, base, conditions, training, density):
         if not density:
-            z = self.network(base, conditions=conditions, inverse=True)
+            z = flows.draws(self.network, base, conditions)
             u = self.standardize_parameters.inverse(z[..., : self.continuous.dim])
             return self.continuous.from_unconstrained(u), backend.as_simulated(ops.zeros_like(base[:, 0]))
         z, log_q = self._sample_standardised(base, conditions, training)
@@ -252,6 +262,7 @@ class Head(keras.layers.Layer):
 
     def _sample_standardised(self, base, conditions, training=False):
         """Standardised coordinates and their log density."""
+        matching.require_density(self.network, "the log density of draws")
         z, log_q = self.network(base, conditions=conditions, inverse=True, density=True, training=training)
         if self.auxiliary_dim:
             log_q = log_q - numerics.standard_normal_log_density(z[..., self.continuous.dim :])

@@ -16,7 +16,7 @@ from kerasbed import backend
 from kerasbed.backend import Tensor
 from kerasbed.designs import Space
 from kerasbed.designs.conditions import as_condition
-from kerasbed.networks import flows, many_draws
+from kerasbed.networks import flows, many_draws, matching
 from kerasbed.networks.classifier import Classifier
 from kerasbed.networks.encoding import HistoryLayout, beside, history_summary
 from kerasbed.networks.head import Head
@@ -28,7 +28,7 @@ ROWS_PER_CALL = 2**16
 
 @keras.saving.register_keras_serializable("kerasbed")
 class Posterior(TrainedRegion, keras.layers.Layer):
-    """q(theta | y, xi) around a BayesFlow network with a tractable density.
+    """q(theta | y, xi) around a BayesFlow network, with a tractable density or by regression.
 
     Args:
         network: a BayesFlow inference network; default `kerasbed.networks.flows.default_network`, of a policy's
@@ -165,6 +165,20 @@ class Posterior(TrainedRegion, keras.layers.Layer):
     # -- the density ---
 
     @property
+    def has_density(self) -> bool:
+        """Whether log q is known, and not draws alone."""
+        return self.head.has_density
+
+    def require_density(self, asked_by: str) -> None:
+        """Raise `NoDensityError`, which names the network, where there are draws alone.
+
+        Args:
+            asked_by: what needs the density.
+        """
+        for network in self.head.parts():
+            matching.require_density(network, asked_by)
+
+    @property
     def network(self) -> bf.networks.InferenceNetwork | None:
         """The BayesFlow network of the continuous parameters; None where there are none."""
         return self.head.network
@@ -204,6 +218,12 @@ class Posterior(TrainedRegion, keras.layers.Layer):
     ) -> Tensor:
         """log q in the user's units, (batch,). With an auxiliary draw: log q(theta, a | .) - log N(a), (batch,)."""
         return self.head.log_prob(parameters, conditions, auxiliary, training)
+
+    def matching_terms(
+        self, parameters: Mapping[str, Tensor], conditions: Tensor, noise: Tensor, time: Tensor, training: bool = False
+    ) -> Tensor:
+        """What networks without a density are trained to make large, (batch,); see `matching.terms`."""
+        return matching.terms(self.head, parameters, conditions, noise, time, training)
 
     def sample(self, base: Tensor, conditions: Tensor) -> dict[str, Tensor]:
         """Transform base samples N(0, I), (batch, base_dim), to parameters: dict of (batch, d)."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from kerasbed.backend import Tensor, errors, numerics
 from kerasbed.designs import Design
+from kerasbed.networks import flows
 from kerasbed.networks.encoding import has_histories
 from kerasbed.networks.posterior import ROWS_PER_CALL, Posterior
 from kerasbed.objectives.posterior_terms import PosteriorTerms
@@ -52,6 +53,7 @@ class Objective(keras.layers.Layer):
     described = "an objective, such as kb.objectives.BarberAgakov(network),"
 
     direction = "lower bound"
+    is_bound = True  # or estimate of the EIG; else the contributions are a score that a posterior is trained on
     needs_likelihood = False
 
     @property
@@ -65,6 +67,8 @@ class Objective(keras.layers.Layer):
 
     def __init__(self, posterior: Posterior | None = None, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
+        if self.is_bound and posterior is not None and posterior.network is not None:
+            flows.check_density(posterior.network)
         # In the constructor and not on the class: torch looks submodules up after class attributes.
         self.posterior: Any = posterior
 

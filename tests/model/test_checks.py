@@ -80,9 +80,8 @@ def test_outcomes_that_are_never_finite_are_refused():
         model_of(lambda p, design, noise: ops.log(-ops.abs(p["a"]) - 1.0) * design + noise)
 
 
+# Flow matching and diffusion, which are fitted at a fixed design, are tested in `tests/networks/test_matching.py`.
 WITHOUT_DENSITY = {
-    "flow_matching": bf.networks.FlowMatching,
-    "diffusion": bf.networks.DiffusionModel,
     "consistency": lambda: bf.networks.ConsistencyModel(100),
     "stable_consistency": bf.networks.StableConsistencyModel,
 }

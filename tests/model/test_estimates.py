@@ -327,6 +327,13 @@ def test_conditions_and_parameters_that_do_not_fit_are_refused(trained, call, me
         call(trained)
 
 
+def test_simulated_experiments_are_conditions_as_they_come(trained):
+    told = trained.simulator.simulate(3, trained.design, seed=0)
+    found, expected = (trained.sample(5, given, seed=0) for given in (told, {"outcome": told["outcome"]}))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_before_training_a_warning_says_so():
     model = toys.line_model()
     with pytest.warns(UserWarning, match="sample was called before training"):

@@ -23,6 +23,10 @@ from kerasbed.model.diagnosis.record import TrainingRecord
 from kerasbed.model.diagnosis.small_network import WELL_KNOWN, SmallNetwork
 
 OF_A_POLICY = "Ask model.estimate_eig(), whose bracket of the whole policy shows how far the bound may be from the EIG."
+OF_DRAWS = (
+    "Simulate experiments and rank their parameters among model.sample(...), as BayesFlow's calibration plots do, or "
+    "compare with kb.reference."
+)
 CHECKS = (*experiments.CHECKS, "number range", "other designs")  # by experiments
 LONG = 5000  # steps of a training from which a small network over the space costs little beside it
 WITHOUT_LIKELIHOOD = (
@@ -52,7 +56,7 @@ def diagnose(
     findings = [
         *training.steps_taken(record, skipped, left_out, record.steps * batch_size),
         training.length(total, has_network),
-        training.slope(record),
+        *([training.slope(record)] if study.objective.is_bound else []),
         training.movement(record, study.design, optimizer),
     ]
     if study.design.placed_variables:
@@ -64,6 +68,8 @@ def diagnose(
 
 
 def _by_experiments(study, record, total, thorough) -> list[Finding]:
+    if not study.objective.is_bound:
+        return [Finding("gap", OPEN, "Not checked: there are draws of the posterior and no bound.", OF_DRAWS)]
     if study.design.is_adaptive:
         return [Finding("gap", OPEN, "Not checked for a policy.", OF_A_POLICY)]
     if not study.has_likelihood:
