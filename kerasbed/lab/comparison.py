@@ -67,9 +67,11 @@ def _bounded(simulator, values):
         table = compare(simulator, designs, ANNEALED, seed=0, method="annealed")
     else:
         for warning in told:
-            errors.warn(str(warning.message), warning.category)
-    sides = table[["lower", "lower_se", "upper", "upper_se"]].to_numpy()
-    found = {name: EIGEstimate(*map(float, row), method) for name, row in zip(values, sides, strict=True)}
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    found = {}
+    for name, (_, row) in zip(values, table.iterrows(), strict=True):
+        lower, upper = (float(row["lower"]), float(row["lower_se"])), (float(row["upper"]), float(row["upper_se"]))
+        found[name] = EIGEstimate(*lower, *upper, method)
     learned = table.iloc[list(values).index(LEARNED)]
     return found, f"{learned['difference']:.4f} +- {learned['difference_se']:.4f} nats (same draws for both)"
 
