@@ -65,5 +65,5 @@ def log_likelihood(
     simulator: Simulator, outcome: np.ndarray, parameters: Parameters, design: np.ndarray | dict[str, np.ndarray]
 ) -> np.ndarray:
     """The simulator's own, in float64, NumPy; a program, since it is called many times, and may hold a loop."""
-    evaluate = programs.compiled("log_likelihood", simulator)
+    evaluate = programs.compiled("log_density", simulator)
     return evaluate(outcome, parameters, design)

@@ -159,10 +159,10 @@ def bound_gap(
     Args:
         simulator, design, num_outer, num_inner: see `bracket`.
         seed: None takes fresh draws.
-        log_posterior: `log_posterior(parameters, outcome)` with {name: (M, d)} and (M, *outcome_shape) to (M,), a
-            posterior's log density. Then the gap is that of the Barber-Agakov bound with this posterior, which is the
-            expected Kullback-Leibler divergence from the true posterior to it (plus the upper bound's own gap);
-            without it, that of the prior-contrastive bound.
+        log_posterior: `log_posterior(parameters, outcome)` with {name: (M, d)} and (M, *outcome_shape), or a dict of
+            those, to (M,), a posterior's log density. Then the gap is that of the Barber-Agakov bound with this
+            posterior, which is the expected Kullback-Leibler divergence from the true posterior to it (plus the upper
+            bound's own gap); without it, that of the prior-contrastive bound.
 
     Raises:
         NotImplementedError: the simulator has no likelihood.
@@ -181,7 +181,8 @@ def bound_gap(
     own, sums, sizes, (parameters, outcome) = contributions.draws(design, seed)
     given = None
     if log_posterior is not None:
-        given = np.asarray(log_posterior(parameters, outcome)) - simulator.prior.log_prob(parameters)
+        told = simulator.layouts.split(outcome)
+        given = np.asarray(log_posterior(parameters, told)) - simulator.prior.log_prob(parameters)
         if given.shape != own.shape:
             raise ValueError(
                 f"log_posterior gave shape {given.shape}, but ({len(own)},) was expected, one for each draw."

@@ -115,19 +115,22 @@ class Enumeration(Estimate):
         return frame.sort_values("eig", ascending=False, kind="stable")
 
     def posterior(
-        self, outcome: ArrayLike, design: np.ndarray | dict[str, np.ndarray] | Design | None = None
+        self,
+        outcome: ArrayLike | dict[str, ArrayLike],
+        design: np.ndarray | dict[str, np.ndarray] | Design | None = None,
     ) -> AbstractPrior:
         """The exact posterior of all parameters after an outcome, as the prior of the next trial.
 
         Args:
-            outcome: (*outcome_shape).
+            outcome: (*outcome_shape), or a dict of arrays where the simulator's outcome is one.
             design: the setting it was measured at, default the best.
 
         Returns:
             A `kerasbed.Prior`: a table of joint values and probabilities, or a density where parameters are continuous.
         """
         design = self.best if design is None else design
-        return exact_posterior.posterior(self.simulator, {"outcome": np.asarray(outcome, "float64"), "design": design})
+        outcome = outcome if isinstance(outcome, dict) else np.asarray(outcome, "float64")
+        return exact_posterior.posterior(self.simulator, {"outcome": outcome, "design": design})
 
 
 @checked(max_terms=positive_integer)
@@ -207,7 +210,7 @@ def exact_sum(
 
 def _checked_outcomes(simulator):
     check_grid_applies(simulator, mixed=True)
-    outcomes = simulator.outcome_space()
+    outcomes = simulator.possible_outcomes()
     if outcomes is None:
         raise ValueError(
             f"{type(simulator).__name__} does not list its outcomes, which an exact sum needs; define outcome_space(), "

@@ -41,7 +41,8 @@ def sample(simulator: Simulator, num_samples: int, conditions: Mapping[str, Any]
     Args:
         simulator: `kerasbed.Simulator` with `log_likelihood` and at most three continuous scalar parameters.
         num_samples: draws for each data set.
-        conditions: {"outcome": (datasets, *outcome_shape), "design": values of one design or a design space}.
+        conditions: {"outcome": (datasets, *outcome_shape), "design": values of one design or a design space}; the
+            outcome a dict of arrays where the simulator's is.
         seed: integer, or None for fresh draws.
 
     Returns:
@@ -103,7 +104,7 @@ def log_prob(simulator: Simulator, parameters: Parameters, conditions: Mapping[s
         shapes = {name: values.shape for name, values in parameters.items()}
         raise ValueError(f"parameters have shapes {shapes}, but ({len(outcomes)}, d) was expected: one row an outcome.")
     log_evidence = _evidence(simulator, outcomes, design)[0]
-    log_likelihood = compiled("log_likelihood", simulator)(outcomes, parameters, design)
+    log_likelihood = compiled("log_density", simulator)(outcomes, parameters, design)
     return log_likelihood + simulator.prior.log_prob(parameters) - log_evidence
 
 
@@ -127,15 +128,18 @@ def posterior(simulator: Simulator, conditions: Mapping[str, Any]) -> AbstractPr
         >>> bool(tomorrow.prior.sample(100, seed=0)["rate"].mean() > process.prior.sample(100, seed=0)["rate"].mean())
         True
     """
-    outcome = finite_values(conditions.get("outcome", ()), "outcome")
+    outcome = conditions.get("outcome", ())
     expected = _outcome_axes(simulator, conditions)
-    outcome = outcome[None] if expected is not None and outcome.ndim == expected else outcome
+    if expected is not None:
+        outcome = experiments.read_outcome(simulator, outcome, conditions["design"])
+        outcome = outcome[None] if outcome.ndim == expected else outcome
+    outcome = finite_values(outcome, "outcome")
     if len(outcome) != 1:
         raise ValueError(
             f"{len(outcome)} outcomes were given, but the posterior of one data set was expected; write one outcome "
             "that holds all measurements, or take the posterior of each in turn as the prior of the next."
         )
-    (found,) = _posteriors(simulator, {**conditions, "outcome": outcome})
+    (found,) = _posteriors(simulator, {**conditions, "outcome": simulator.layouts.split(outcome)})
     return found
 
 
@@ -143,7 +147,7 @@ def _outcome_axes(simulator, conditions):
     """Number of axes of one outcome; None where the design is missing, which is said later."""
     if "design" not in conditions:
         return None
-    return simulator.simulate(2, conditions["design"], seed=0)["outcome"].ndim - 1
+    return simulator.simulated(2, conditions["design"], seed=0)["outcome"].ndim - 1
 
 
 def _posteriors(simulator, conditions) -> list:
@@ -210,15 +214,17 @@ def _checked(simulator, conditions):
     if set(conditions) - {"parameters"} != {"outcome", "design"}:
         raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' are needed.")
     design = experiments.lifted(conditions["design"])
-    outcomes = finite_values(conditions["outcome"], "outcome")
+    outcomes = experiments.read_outcome(simulator, conditions["outcome"], conditions["design"])
     _warn_impossible(simulator, outcomes, conditions["design"])
+    if simulator.layouts and not isinstance(conditions["outcome"], Mapping):
+        simulator.layouts.read(outcomes)  # known by now: says what was expected
     return outcomes, design
 
 
 def _warn_impossible(simulator, outcomes, design):
     try:
-        simulated = simulator.simulate(NUM_SIMULATED, design, seed=0)["outcome"]
+        simulated = simulator.simulated(NUM_SIMULATED, design, seed=0)["outcome"]
     except (MissingMethodError, ValueError):
         return  # an exact posterior needs the likelihood alone
     if simulated.shape[1:] == outcomes.shape[1:]:
-        SeenOutcomes(simulated, simulator.outcome_space()).warn_impossible(outcomes)
+        SeenOutcomes(simulated, simulator.possible_outcomes(), simulator.layouts).warn_impossible(outcomes)

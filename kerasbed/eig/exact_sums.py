@@ -54,7 +54,7 @@ def information(
 
 
 def _probabilities(simulator, outcome, parameters, design):
-    return ops.exp(simulator.log_likelihood(outcome, parameters, design))
+    return ops.exp(simulator.log_density(outcome, parameters, design))
 
 
 class _Sums:

@@ -75,7 +75,7 @@ class GridPosterior(JointPrior):
         flat = {n: np.broadcast_to(v, (*leading, v.shape[-1])).reshape(-1, v.shape[-1]) for n, v in parameters.items()}
         outcome = self.likelihood.outcomes[[self.owner]]
         with np.errstate(invalid="ignore"):
-            log_likelihood = compiled("log_likelihood", self.simulator)(outcome, flat, self.likelihood.design)
+            log_likelihood = compiled("log_density", self.simulator)(outcome, flat, self.likelihood.design)
             log_p = log_likelihood + self.source.log_prob(flat)
         log_p = np.where(self.source.contains(flat) & ~np.isnan(log_p), log_p, -np.inf)
         return (log_p - self.log_evidence).reshape(leading)
@@ -90,7 +90,7 @@ class GridPosterior(JointPrior):
         design = tree.map_structure(
             lambda d: as_tensor(np.reshape(d, (1,) * (leading - 1) + d.shape)), self.likelihood.design
         )
-        log_l = self.simulator.log_likelihood(outcome, parameters, design)
+        log_l = self.simulator.log_density(outcome, parameters, design)
         return log_l + self.source.log_density(parameters) - self.log_evidence
 
     # -- draws ---

@@ -192,7 +192,7 @@ def _block(posterior, simulator, parameters, design, noise, auxiliary, base):
     outcome = simulator.measure(parameters, design, noise)
     conditions = posterior.conditions(outcome, design)
     auxiliary = auxiliary if posterior.auxiliary_dim else None
-    log_p = simulator.log_likelihood(outcome, parameters, design)
+    log_p = simulator.log_density(outcome, parameters, design)
     own = log_p - posterior.log_prob(parameters, conditions, auxiliary)
     proposed, log_q, log_p_of = proposals.propose(posterior, simulator, base, outcome, design, conditions)
     return own, proposed, log_p_of - log_q, log_p
@@ -203,12 +203,12 @@ def _coordinate_block(posterior, simulator, parameters, u, design, noise, auxili
     outcome, inner = simulator.measure(parameters, design, noise), base.shape[1]
     conditions = posterior.conditions(outcome, design)
     auxiliary = auxiliary if posterior.auxiliary_dim else None
-    log_p = simulator.log_likelihood(outcome, parameters, design)
+    log_p = simulator.log_density(outcome, parameters, design)
     own = log_p - posterior.coordinate_log_prob(u, parameters, conditions, auxiliary)
     flat = ops.reshape(base, (-1, base.shape[-1]))
     proposed, u_proposed, log_q = posterior.sample_coordinates(flat, ops.repeat(conditions, inner, axis=0))
     proposed = {name: ops.reshape(v, (-1, inner, v.shape[-1])) for name, v in proposed.items()}
-    log_p_of = simulator.log_likelihood(outcome[:, None], proposed, pool.lift(design))
+    log_p_of = simulator.log_density(outcome[:, None], proposed, pool.lift(design))
     return own, proposed, u_proposed, log_p_of - ops.reshape(log_q, (-1, inner)), log_p
 
 

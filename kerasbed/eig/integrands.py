@@ -62,7 +62,7 @@ class Likelihood:
 
 def _likelihood_of_rows(simulator, outcome, parameters, design):
     lifted = tree.map_structure(lambda leaf: leaf[:, None], design)
-    return simulator.log_likelihood(outcome[:, None], parameters, lifted)
+    return simulator.log_density(outcome[:, None], parameters, lifted)
 
 
 class NoLikelihood:

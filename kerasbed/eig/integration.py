@@ -98,7 +98,7 @@ def grid(
     check_grid_applies(simulator)
     if is_policy(design):
         return exact_estimate(roll_out(simulator, design, num_samples, seed), seed)
-    can_be_listed = simulator.outcome_space() is not None and grid_size is None
+    can_be_listed = simulator.possible_outcomes() is not None and grid_size is None
     if can_be_listed and (exact := exact_sum(simulator, design)) is not None:
         return exact
     contributions, integration = _contributions(simulator, design, num_samples, grid_size, seed, precision)
@@ -192,7 +192,7 @@ def _announced(simulator, parameters, noise, design, precision):
 
 def _by_cubature(simulator, parameters, noise, design, precision):
     outcome = compiled("measure", simulator, dtype=precision)(parameters, design, noise)
-    own = compiled("log_likelihood", simulator, dtype=precision)(outcome, parameters, design)
+    own = compiled("log_density", simulator, dtype=precision)(outcome, parameters, design)
     likelihood = Likelihood(simulator, outcome, design, precision)
     found, _ = over_prior(simulator.prior, likelihood, relative=RELATIVE[simulator.prior.dim])
     missed = own > found.log_likelihood + MISSED
@@ -224,9 +224,9 @@ def _by_tensor_grid(simulator, parameters, noise, design, grid_size, precision):
 def _on_tensor_grid(simulator, parameters, noise, design, points, log_weights, shape):
     """log p(y | theta), log p(y), `_tensor_checks`, and the largest log p(y | point) of each experiment."""
     outcome = simulator.measure(parameters, design, noise)
-    log_p = simulator.pairwise_log_likelihood(outcome, points, design)
+    log_p = simulator.pairwise_log_density(outcome, points, design)
     joint = log_p + log_weights[None]
-    own, log_evidence = simulator.log_likelihood(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
+    own, log_evidence = simulator.log_density(outcome, parameters, design), numerics.log_sum_exp(joint, axis=1)
     return own, log_evidence, *_tensor_checks(joint, log_evidence, shape), ops.max(log_p, axis=1)
 
 

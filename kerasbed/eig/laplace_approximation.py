@@ -301,7 +301,7 @@ class FisherCriterion:
         outcome = ops.stop_gradient(simulator.measure(simulator.prior.from_unconstrained(repeated), design, noise))
 
         def log_p(u):
-            return simulator.log_likelihood(outcome, simulator.prior.from_unconstrained(u), design)
+            return simulator.log_density(outcome, simulator.prior.from_unconstrained(u), design)
 
         slopes = self._slopes(log_p, repeated, self._offset(u, design, noise))
         return ops.reshape(ops.concatenate(slopes, axis=-1), (u.shape[0], self.num_outcomes, self.dim))

@@ -6,6 +6,7 @@ from the front fails, or is wrong, only when a trained model is asked for its EI
 never wrote. Shapes tell beforehand, and JAX finds them without computing anything.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.designs import Design
 from kerasbed.simulators import experiments
+from kerasbed.simulators.outcome_dicts import joined_law
 from kerasbed.simulators.sequence import Sequence
 from kerasbed.simulators.simulator import Simulator
 
@@ -42,7 +44,7 @@ def check_leading_axes(simulator: Simulator, design: np.ndarray | dict[str, np.n
 
 
 def _check(simulator, name, design):
-    method = (lambda *given: simulator.mean_and_scale(*given)[1]) if name == "scale" else getattr(simulator, name)
+    method = (lambda *given: simulator.mean_and_scale(*given)[1]) if name == "scale" else _of(simulator, name)
     sizes = {size for leaf in tree.flatten(design) for size in leaf.shape} | set(simulator.prior.dims.values())
     rows = next(num for num in ROWS if num not in sizes)
     parameters = simulator.prior.sample(rows, np.random.default_rng(0))
@@ -59,6 +61,16 @@ def _check(simulator, name, design):
         f"shapes {given}, where {(1, *alone)} was expected: outcomes meet many parameters at once, with further axes "
         'in front. Count axes from the end: parameters["name"][..., 0:1], axis=-1, and no reshape.'
     )
+
+
+def _of(simulator, name):
+    """A method of the simulator; what it gives as a dict becomes one array."""
+
+    def call(parameters, design):
+        found = getattr(simulator, name)(parameters, design)
+        return joined_law(found, name, parameters)[0] if isinstance(found, Mapping) else found
+
+    return call
 
 
 def _crossed(method, parameters, design) -> tuple[Any, str]:

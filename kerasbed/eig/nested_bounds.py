@@ -119,7 +119,7 @@ class Contributions:
         """Evaluate the pairs as this simulator does."""
         self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
-        self.own = backend.compile_function(simulator.log_likelihood, compiled=False)
+        self.own = backend.compile_function(simulator.log_density, compiled=False)
         self.add_block = compiled(sums_of_pairs, simulator)
 
     def at(
@@ -250,5 +250,5 @@ def sums_of_pairs(
     log_weights: backend.Tensor,
 ) -> backend.Tensor:
     """log sum_n w_n p(y_m | theta_n) over a block of inner draws, (M,), tensors."""
-    log_p = simulator.pairwise_log_likelihood(outcome, parameters, design)
+    log_p = simulator.pairwise_log_density(outcome, parameters, design)
     return numerics.log_sum_exp(log_p + log_weights, axis=1)

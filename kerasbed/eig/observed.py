@@ -4,6 +4,7 @@ import numpy as np
 
 from kerasbed.backend import errors
 from kerasbed.eig.imitation import atoms_of, on_lattice
+from kerasbed.simulators.outcome_layout import ONE_ARRAY, OneArray, OutcomeLayouts
 
 NUM_SIMULATED = 4096
 # An entry is far if it lies farther from the simulated median than the farthest draw by this factor, or, where tails
@@ -22,9 +23,16 @@ class SeenOutcomes:
     Args:
         simulated: (num, *outcome_shape).
         possible: (count, *outcome_shape), every outcome there is, where the simulator lists them.
+        layouts: of the simulator's outcomes where they are dicts, whose entries are told by their names.
     """
 
-    def __init__(self, simulated: np.ndarray, possible: np.ndarray | None = None):
+    def __init__(
+        self,
+        simulated: np.ndarray,
+        possible: np.ndarray | None = None,
+        layouts: OutcomeLayouts | OneArray = ONE_ARRAY,
+    ):
+        self.layouts = layouts
         flat = np.asarray(simulated, "float64").reshape(len(simulated), -1)
         flat = flat[np.all(np.isfinite(flat), axis=1)]
         self.shape = simulated.shape[1:]
@@ -112,7 +120,7 @@ class SeenOutcomes:
         return known | (np.abs(steps - np.round(steps)) < ROUNDING * np.maximum(1.0, np.abs(steps)))
 
     def _index(self, entry) -> str:
-        return "[" + ", ".join(map(str, np.unravel_index(entry, self.shape))) + "]"
+        return self.layouts.entry(np.unravel_index(entry, self.shape), self.shape[-1])
 
 
 def _only_values(column):

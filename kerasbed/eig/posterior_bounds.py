@@ -108,7 +108,8 @@ class FunctionProposal:
 
     Args:
         given: object with `sample_q(history, num, seed) -> {name: (M, num, d)}` and `log_q(parameters, history) ->
-            (M, num)`, of NumPy arrays; a history is {"design": (M, T, *shape), "outcome": (M, T, *outcome_shape)}.
+            (M, num)`, of NumPy arrays; a history is {"design": (M, T, *shape), "outcome": (M, T, *outcome_shape)}, the
+            outcome a dict of arrays where the simulator's is.
 
     Raises:
         TypeError: it lacks one of both.
@@ -124,7 +125,7 @@ class FunctionProposal:
 
     def draw(self, rollouts: Rollouts, num: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `NetworkProposal.draw`."""
-        history = {"design": rollouts.design, "outcome": rollouts.outcome}
+        history = _told(rollouts)
         drawn = self.given.sample_q(history, num, int(rng.integers(2**31)))
         return drawn, np.asarray(self.given.log_q(drawn, history))
 
@@ -132,8 +133,12 @@ class FunctionProposal:
         self, parameters: dict[str, np.ndarray], rollouts: Rollouts, rng: np.random.Generator
     ) -> np.ndarray:
         """See `NetworkProposal.log_density`."""
-        history = {"design": rollouts.design, "outcome": rollouts.outcome}
-        return np.asarray(self.given.log_q(parameters, history))
+        return np.asarray(self.given.log_q(parameters, _told(rollouts)))
+
+
+def _told(rollouts):
+    """Histories as users read them."""
+    return {"design": rollouts.design, "outcome": rollouts.simulator.layouts.split(rollouts.outcome)}
 
 
 def posterior_weights(rollouts: Rollouts, posterior: Any, num_draws: int, seed: streams.Entropy) -> Weights:

@@ -123,7 +123,7 @@ def roll_out(
         found = _by_policy(simulator, design, num, (of_parameters, of_noise, of_extra))
     else:
         found = _static(simulator, design, num, of_parameters, of_noise)
-    own = compiled("log_likelihood", simulator)(found[2], found[0], found[1]).astype("float64")
+    own = compiled("log_density", simulator)(found[2], found[0], found[1]).astype("float64")
     own = np.broadcast_to(own, (num,))
     if not np.all(np.isfinite(own)):
         raise errors.LikelihoodError(
@@ -155,6 +155,4 @@ def pairs_of_rows(
     simulator: Simulator, outcome: backend.Tensor, parameters: dict[str, backend.Tensor], design: Any
 ) -> backend.Tensor:
     """log p(h_m | theta_mn): (M, *outcome_shape), {name: (M or 1, N, d)}, (M or 1, *shape) -> (M, N), tensors."""
-    return simulator.log_likelihood(
-        outcome[:, None], parameters, tree.map_structure(lambda leaf: leaf[:, None], design)
-    )
+    return simulator.log_density(outcome[:, None], parameters, tree.map_structure(lambda leaf: leaf[:, None], design))

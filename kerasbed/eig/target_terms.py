@@ -92,7 +92,7 @@ def by_values(
 
 
 def _of_nuisance(simulator, outcome, parameters, design):
-    return simulator.log_likelihood(outcome[:, None], parameters, design)
+    return simulator.log_density(outcome[:, None], parameters, design)
 
 
 def log_likelihood(

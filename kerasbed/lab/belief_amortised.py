@@ -17,7 +17,7 @@ from keras import tree
 
 from kerasbed.backend import errors, streams
 from kerasbed.lab.beliefs import Belief, log_sum
-from kerasbed.lab.likelihoods import Measured, as_one_experiment
+from kerasbed.lab.likelihoods import Measured, as_told
 
 FEWEST = 50.0  # effective draws
 
@@ -59,18 +59,18 @@ class AmortisedBelief(Belief):
         return streams.integer(self.seed, "lab draws", len(history)) % 2**31
 
     def _of_histories(self, history):
-        drawn = self.model.sample(self.draws, as_one_experiment(history), seed=self._seed(history))
+        drawn = self.model.sample(self.draws, as_told(self.simulator, history), seed=self._seed(history))
         return {name: values[0] for name, values in drawn.items()}, np.full(self.draws, -np.log(self.draws))
 
     def _of_looks(self, history):
-        drawn = self.model.sample(self.draws, _conditions(history[0]), seed=self._seed(history[:1]))
+        drawn = self.model.sample(self.draws, self._conditions(history[0]), seed=self._seed(history[:1]))
         parameters = {name: np.asarray(values[0], "float64") for name, values in drawn.items()}
         log_weights = np.zeros(self.draws)
         if len(history) > 1:
             log_prior = self.simulator.prior.log_prob(parameters)
             for look in history[1:]:
                 given = {name: values[None] for name, values in parameters.items()}
-                log_weights = log_weights + self.model.log_prob(given, _conditions(look))[0] - log_prior
+                log_weights = log_weights + self.model.log_prob(given, self._conditions(look))[0] - log_prior
         log_weights = log_weights - log_sum(log_weights)
         if np.exp(-log_sum(2.0 * log_weights)) < FEWEST:
             errors.warn(
@@ -81,7 +81,6 @@ class AmortisedBelief(Belief):
             )
         return parameters, log_weights
 
-
-def _conditions(look):
-    design = tree.map_structure(lambda leaf: np.asarray(leaf)[None], look.design)
-    return {"outcome": look.outcome[None], "design": design}
+    def _conditions(self, look):
+        design = tree.map_structure(lambda leaf: np.asarray(leaf)[None], look.design)
+        return {"outcome": self.simulator.layouts.split(look.outcome[None]), "design": design}

@@ -15,7 +15,7 @@ from kerasbed.designs import Space
 from kerasbed.lab.beliefs import plain
 from kerasbed.lab.identity import Pilot
 from kerasbed.lab.measurements import Entry
-from kerasbed.lab.trials import entries, labels
+from kerasbed.lab.trials import entries
 
 FACTOR = 100.0
 USUAL = 0.01  # quantile of the magnitudes seen below which they are not usual
@@ -28,11 +28,11 @@ class Doubts:
         space: of the designs.
         made: looks simulated over it.
         possible: all outcomes, (K, *outcome_shape), where they are listed.
+        labels: of the entries of an outcome.
     """
 
-    def __init__(self, space: Space, made: Pilot, possible: np.ndarray | None):
-        self.space, self.possible = space, possible
-        self.labels = labels(made.outcomes.shape[1:], "outcome")
+    def __init__(self, space: Space, made: Pilot, possible: np.ndarray | None, labels: Sequence[str]):
+        self.space, self.possible, self.labels = space, possible, labels
         seen = np.abs(made.outcomes.reshape(len(made.outcomes), -1))
         seen = np.where(np.isfinite(seen), seen, np.nan)
         self._past: list = []

@@ -117,7 +117,8 @@ class Sessions:
     def _history(self):
         seen = self.posterior.history
         designs = tree.map_structure(lambda *leaves: np.stack(leaves, axis=1), *[look.design for look in seen])
-        return {"design": designs, "outcome": np.stack([look.outcome for look in seen], axis=1)}
+        outcome = np.stack([look.outcome for look in seen], axis=1)
+        return {"design": designs, "outcome": self.simulator.layouts.split(outcome)}
 
     def _outcomes(self, designs):
         noise = self.simulator.resolve_noise(_shape(designs)).draw(SESSIONS, self.rng)

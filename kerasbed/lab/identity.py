@@ -46,7 +46,7 @@ def pilot(simulator: Simulator, space: Space) -> Pilot:
     """`LOOKS` looks, each of an experiment of its own."""
     designs = space.sample(LOOKS, 0)
     looks = tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[:, None], designs)
-    made = Sequence(simulator, 1).simulate(LOOKS, looks, seed=0, per_draw=True)
+    made = Sequence(simulator, 1).simulated(LOOKS, looks, seed=0, per_draw=True)
     return Pilot(made["parameters"], designs, made["outcome"][:, 0])
 
 
@@ -61,7 +61,7 @@ def described(simulator: Simulator, space: Space, target: Collection[str] | None
         "space": space.kind,
         "parameters": dict(simulator.prior.dims),
         "target": None if target is None else list(target),
-        "outcome_shape": list(made.outcomes.shape[1:]),
+        "outcome_shape": simulator.layouts.config(made.outcomes.shape[-1]) or list(made.outcomes.shape[1:]),
         "probes": {name: _numbers(values[:PROBED]) for name, values in probes.items()},
     }
 

@@ -73,6 +73,12 @@ def stacked(history: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
+def as_told(simulator: Simulator, history: Sequence[Measured]) -> dict[str, Any]:
+    """`as_one_experiment` as users tell histories: outcomes are dicts where the simulator's are."""
+    found = as_one_experiment(history)
+    return found | {"outcome": simulator.layouts.split(found["outcome"])}
+
+
 def as_one_experiment(history: Sequence[Measured]) -> dict[str, Any]:
     """The same with an axis of experiments in front, as policies and their posteriors take histories."""
     return tree.map_structure(lambda leaf: leaf[None], stacked(history))
@@ -106,8 +112,8 @@ def _of_one(
     design = tree.map_structure(lambda leaf: leaf[None], design)
     rows = ops.zeros_like(state[:, 0])
     if not looks.is_stateful(simulator):
-        return rows + simulator.log_likelihood(outcome[None], parameters, design), state
-    log_p, after = simulator.log_likelihood(outcome[None], parameters, design, state)
+        return rows + simulator.log_density(outcome[None], parameters, design), state
+    log_p, after = simulator.log_density(outcome[None], parameters, design, state)
     return rows + log_p, after + ops.zeros_like(state)
 
 
@@ -119,7 +125,7 @@ def _of_block(
         return _chain(simulator, parameters, data, state)
     spread = {name: values[None] for name, values in parameters.items()}
     designs = tree.map_structure(lambda leaf: leaf[:, None], data["design"])
-    log_p = simulator.log_likelihood(data["outcome"][:, None], spread, designs) + ops.zeros_like(state[None, :, 0])
+    log_p = simulator.log_density(data["outcome"][:, None], spread, designs) + ops.zeros_like(state[None, :, 0])
     return ops.sum(ops.where(data["counts"][:, None] > 0.5, log_p, 0.0), axis=0), state
 
 
@@ -127,7 +133,7 @@ def _chain(simulator, parameters, data, state):
     def follow(carry, look):
         total, before = carry[:, 0], carry[:, 1:]
         design = tree.map_structure(lambda leaf: leaf[None], look["design"])
-        log_p, after = simulator.log_likelihood(look["outcome"][None], parameters, design, before)
+        log_p, after = simulator.log_density(look["outcome"][None], parameters, design, before)
         after, counted = after + ops.zeros_like(before), look["counts"] > 0.5
         total = total + ops.where(counted, log_p + ops.zeros_like(total), 0.0)
         return ops.concatenate([total[:, None], ops.where(counted, after, before)], axis=-1), None

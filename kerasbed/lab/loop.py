@@ -81,6 +81,7 @@ class Loop:
         Args:
             measurements: {"design": ..., "outcome": ...} of one measurement, or with a leading axis of several; a
                 DataFrame with these columns, or with those of their entries as `table` names them; or a list of dicts.
+                An outcome that is a dict has its parts under "outcome" or beside the design, by their names.
                 "trial" says of which recommended trial it is (else the running trial with a design near by, else none);
                 "status" "abandoned" that it will not come.
 

@@ -1,7 +1,8 @@
 """Measurements as users type them: checked, and told in words where something is wrong. Nothing is guessed.
 
 A DataFrame, a dict of arrays, or a list of dicts has a design and an outcome by these names, or by those of their
-entries as the table shows them ("design 1", "design 2", the parts of a dict). "trial" says which recommended trial was
+entries as the table shows them ("design 1", "design 2"). Where one is a dict, its parts have their own names ("rt",
+"rt 1", "rt 2"), within "outcome" or beside it. "trial" says which recommended trial was
 run; "status" "abandoned" that it was not.
 """
 
@@ -23,7 +24,10 @@ STATUSES = MEASURED, ABANDONED, f"{MEASURED}, set aside", ""  # that a row may h
 
 @dataclass
 class Entry:
-    """One row: the trial it is of, if it says so, design (*shape) and outcome; both None where it was abandoned."""
+    """One row: the trial it is of, if it says so, design (*shape) and outcome; both None where it was abandoned.
+
+    An outcome that is a dict is one array, (K,), its parts flattened in the order of their names.
+    """
 
     trial: int | None
     design: Any
@@ -35,10 +39,10 @@ class Reader:
 
     Args:
         shape: of a design, or a dict of those.
-        outcome_shape: of an outcome.
+        outcome_shape: of an outcome, or a dict of those.
     """
 
-    def __init__(self, shape: Any, outcome_shape: tuple[int, ...]):
+    def __init__(self, shape: Any, outcome_shape: Any):
         self.shape, self.outcome_shape = shape, outcome_shape
         self.design_labels, self.outcome_labels = labels(shape, DESIGN), labels(outcome_shape, OUTCOME)
 
@@ -65,12 +69,13 @@ class Reader:
 
     def _check_names(self, given):
         known = {DESIGN, OUTCOME, TRIAL, STATUS, ID, *self.design_labels, *self.outcome_labels}
-        known |= set(self.shape) if isinstance(self.shape, dict) else set()
+        for shape in (self.shape, self.outcome_shape):
+            known |= set(shape) if isinstance(shape, dict) else set()
         unknown = [name for name in given if name not in known]
         missing = []
         if set(_statuses(given)) != {ABANDONED}:
-            missing += [] if DESIGN in given else self._missing_of_design(given)
-            missing += [] if OUTCOME in given else [n for n in self.outcome_labels if n not in given]
+            missing += [] if DESIGN in given else _missing(self.shape, DESIGN, given)
+            missing += [] if OUTCOME in given else _missing(self.outcome_shape, OUTCOME, given)
             named = TRIAL in given or ID in given
             missing = [] if named and set(missing) == set(self.design_labels) else missing
         if unknown or missing:
@@ -82,12 +87,6 @@ class Reader:
                 "'trial' and 'status' may be added. Nothing was recorded."
             )
 
-    def _missing_of_design(self, given) -> list[str]:
-        """Labels of what a design has and was not told, by themselves or by the name of their part."""
-        parts = self.shape if isinstance(self.shape, dict) else {DESIGN: self.shape}
-        found = [labels(part, name) for name, part in parts.items() if name not in given]
-        return [label for own in found for label in own if label not in given]
-
     def _rows(self, given) -> list[Entry]:
         trials, status = _trials(given.get(TRIAL, given.get(ID))), _statuses(given)
         if unknown := [one for one in status if one not in STATUSES]:
@@ -97,7 +96,7 @@ class Reader:
             )
         if ABANDONED in status:
             return self._mixed(given, status, trials)
-        outcomes = self._values(given, OUTCOME, self.outcome_labels, self.outcome_shape)
+        outcomes = self._outcomes(given)
         designs: Any = self._designs(given)
         told = {"designs": designs, "trial numbers": trials, "statuses": status if np.ndim(given.get(STATUS)) else []}
         counts = {name: len(values) for name, values in told.items() if values}
@@ -133,20 +132,27 @@ class Reader:
         if not isinstance(self.shape, dict):
             missing = DESIGN not in given and any(name not in given for name in self.design_labels)
             return None if missing else list(self._values(given, DESIGN, self.design_labels, self.shape))
-        parts = given.get(DESIGN, given)
-        if DESIGN in given and (not isinstance(parts, Mapping) or set(parts) != set(self.shape)):
-            told = f"a dict with {list(parts)}" if isinstance(parts, Mapping) else type(parts).__name__
-            raise errors.HistoryError(
-                f"design is {told}, but a dict with {list(self.shape)}, each an array, was expected. Nothing was "
-                "recorded."
-            )
-        if self._missing_of_design(parts):
+        parts = _parts(given, DESIGN, self.shape)
+        if _missing(self.shape, DESIGN, parts):
             return None
-        columns = {name: self._values(parts, name, labels(part, name), part) for name, part in self.shape.items()}
-        lengths = {len(values) for values in columns.values()}
+        columns = self._columns(parts, DESIGN, self.shape)
+        count = len(next(iter(columns.values())))
+        return [{name: values[i] for name, values in columns.items()} for i in range(count)]
+
+    def _outcomes(self, given) -> np.ndarray:
+        """Rows (n, *outcome_shape); of a dict (n, K)."""
+        if not isinstance(self.outcome_shape, dict):
+            return self._values(given, OUTCOME, self.outcome_labels, self.outcome_shape)
+        columns = self._columns(_parts(given, OUTCOME, self.outcome_shape), OUTCOME, self.outcome_shape)
+        return np.concatenate([values.reshape(len(values), -1) for values in columns.values()], axis=1)
+
+    def _columns(self, parts, what, shapes) -> dict[str, np.ndarray]:
+        """Rows of the parts of a dict, equally many of each, {name: (n, *shape)}."""
+        found = {name: self._values(parts, name, labels(shape, name), shape) for name, shape in shapes.items()}
+        lengths = {len(values) for values in found.values()}
         if len(lengths) > 1:
-            raise errors.HistoryError(f"The parts of the design have {sorted(lengths)} rows; pass equally many.")
-        return [{name: values[i] for name, values in columns.items()} for i in range(lengths.pop())]
+            raise errors.HistoryError(f"The parts of the {what} have {sorted(lengths)} rows; pass equally many.")
+        return found
 
     def _values(self, given, name, columns, shape) -> np.ndarray:
         """Rows (n, *shape) of one array, or of the columns of its entries."""
@@ -166,6 +172,47 @@ class Reader:
             f"{name} has shape {values.shape}, but {shape}, or (measurements, {', '.join(map(str, shape))}), was "
             "expected. Nothing was recorded."
         )
+
+
+def check_names(shape: Any, outcome_shape: Any) -> None:
+    """Whether the parts of an outcome can have columns of their own, beside those of the design.
+
+    Raises:
+        ArgumentError: one has the name of another column.
+    """
+    if not isinstance(outcome_shape, dict):
+        return
+    names = [*labels(outcome_shape, OUTCOME), *labels(shape, DESIGN)]
+    taken = {DESIGN, OUTCOME, TRIAL, STATUS, ID, *DERIVED} | (set(shape) if isinstance(shape, dict) else set())
+    wrong = [name for name in outcome_shape if name in taken or _is_derived(name)]
+    wrong += [name for name in dict.fromkeys(names) if names.count(name) > 1 and name not in wrong]
+    if wrong:
+        raise errors.ArgumentError(
+            f"The outcome has entries {list(outcome_shape)}, but {wrong} are names of other columns of a laboratory's "
+            "table; rename them in outcome()."
+        )
+
+
+def _parts(given, what, shapes) -> Mapping:
+    """A design or an outcome as the dict of its parts, which may stand beside everything else.
+
+    Raises:
+        HistoryError: it was told, and is no such dict.
+    """
+    parts = given.get(what, given)
+    if what in given and (not isinstance(parts, Mapping) or set(parts) != set(shapes)):
+        told = f"a dict with {list(parts)}" if isinstance(parts, Mapping) else type(parts).__name__
+        raise errors.HistoryError(
+            f"{what} is {told}, but a dict with {list(shapes)}, each an array, was expected. Nothing was recorded."
+        )
+    return parts
+
+
+def _missing(shape, what, given) -> list[str]:
+    """Labels of what a design or an outcome has and was not told, by themselves or by the name of their part."""
+    parts = shape if isinstance(shape, dict) else {what: shape}
+    found = [labels(part, name) for name, part in parts.items() if name not in given]
+    return [label for own in found for label in own if label not in given]
 
 
 def _is_derived(name) -> bool:

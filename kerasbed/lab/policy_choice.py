@@ -15,7 +15,7 @@ from kerasbed.backend import errors, streams
 from kerasbed.lab import clouds
 from kerasbed.lab.beliefs import Belief, plain
 from kerasbed.lab.choosing import Choice
-from kerasbed.lab.likelihoods import Measured, as_one_experiment
+from kerasbed.lab.likelihoods import Measured, as_told
 
 
 def chosen(policy: Any, belief: Belief, running: Sequence[Any], seed: int, index: int) -> Choice | None:
@@ -36,7 +36,7 @@ def chosen(policy: Any, belief: Belief, running: Sequence[Any], seed: int, index
     per_step = getattr(policy, "per_step", 1)
     count = len(belief.history) + len(running)
     looks = [*belief.history, *_expected(belief, running, seed, index)][: count - count % per_step]
-    designs = policy.next_design(as_one_experiment(looks) if looks else None)
+    designs = policy.next_design(as_told(belief.simulator, looks) if looks else None)
     number = (0, count % per_step) if per_step > 1 else (0,)
     return Choice(tree.map_structure(lambda leaf: np.asarray(leaf, "float64")[number], designs), None, "policy")
 

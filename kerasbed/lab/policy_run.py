@@ -64,9 +64,10 @@ def compared_with_random(model: DesignModel, experiment: ReadyExperiment) -> dic
 def experiments_table(made: dict) -> pd.DataFrame:
     """A row for each measurement of rollouts: experiment and look, counted from 1, entries of design and outcome."""
     design = made["design"] if isinstance(made["design"], dict) else {"design": made["design"]}
-    rows, length = made["outcome"].shape[:2]
+    outcome = made["outcome"] if isinstance(made["outcome"], dict) else {"outcome": made["outcome"]}
+    rows, length = tree.flatten(outcome)[0].shape[:2]
     columns = {"experiment": np.repeat(1 + np.arange(rows), length), "look": np.tile(1 + np.arange(length), rows)}
-    for name, values in {**design, "outcome": made["outcome"]}.items():
+    for name, values in {**design, **outcome}.items():
         entries = values.reshape(rows * length, -1)
         for i in range(entries.shape[1]):
             columns[name if entries.shape[1] == 1 else f"{name} {i + 1}"] = entries[:, i]
@@ -77,7 +78,8 @@ def picture(made: dict, labels: tuple[str, str]) -> Figure:
     """Designs and outcomes over the looks, a line for each rollout."""
     first = tree.flatten(made["design"])[0]
     shown = {labels[0]: first[..., 0] if first.ndim == 3 else first.reshape(*first.shape[:2], -1)[..., 0]}
-    shown[labels[1]] = made["outcome"].reshape(*made["outcome"].shape[:2], -1)[..., 0]
+    outcome = tree.flatten(made["outcome"])[0]
+    shown[labels[1]] = outcome.reshape(*outcome.shape[:2], -1)[..., 0]
     figure, panels = plt.subplots(1, 2, figsize=(10.0, 4.0), layout="constrained")
     for panel, (label, values) in zip(panels, shown.items(), strict=True):
         looks = 1 + np.arange(values.shape[1])

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from kerasbed.backend import errors, streams
-from kerasbed.lab import identity, matching, policy_choice, refinement, sources, trials
+from kerasbed.lab import identity, matching, measurements, policy_choice, refinement, sources, trials
 from kerasbed.lab.belief_grid import Unresolved
 from kerasbed.lab.beliefs import Belief
 from kerasbed.lab.choosing import Choice, Chooser
 from kerasbed.lab.doubts import Doubts
 from kerasbed.lab.likelihoods import Measured
-from kerasbed.lab.measurements import Reader
 from kerasbed.lab.record import Content, Record
 from kerasbed.lab.refinement import Refinement
 from kerasbed.lab.table_text import TableText
@@ -48,7 +47,10 @@ class Session:
         settings = {"seed": streams.draw_seed() if seed is None else seed, "particles": particles}
         self.content = Content(problem, settings | {"method": self.method})
         self.trials: dict[int, trials.Trial] = {}
-        self.table = TableText(source.space.shape, self.pilot.outcomes.shape[1:])
+        layouts, outcome_shape = source.simulator.layouts, self.pilot.outcomes.shape[1:]
+        shape = layouts.at(outcome_shape[-1]).shapes if layouts else outcome_shape
+        measurements.check_names(source.space.shape, shape)
+        self.table = TableText(source.space.shape, shape)
         self._belief: Belief | None = None
         self._choices: dict[tuple[int, int], Choice] = {}
         self._refined: dict[str, Any] = {}  # policies by the names of their weights
@@ -56,8 +58,8 @@ class Session:
         if self.record is not None:
             self._open(self.record, seed, method)
         self.chooser = Chooser(source.space, self.seed, target)
-        self.reader = Reader(source.space.shape, self.pilot.outcomes.shape[1:])
-        self.doubts = Doubts(source.space, self.pilot, listed_outcomes(source.simulator))
+        self.reader = measurements.Reader(source.space.shape, shape)
+        self.doubts = Doubts(source.space, self.pilot, listed_outcomes(source.simulator), self.reader.outcome_labels)
 
     def _open(self, record, seed, method):
         """Continue the record, or start it."""
@@ -109,9 +111,9 @@ class Session:
         self._commit("recommend", found)
         return [entry["trial"] for entry in found]
 
-    def add(self, measurements: Any) -> None:
+    def add(self, told: Any) -> None:
         """Take in what was measured, abandoned trials among it."""
-        rows = self.reader.entries(measurements)
+        rows = self.reader.entries(told)
         self.doubts.refuse(rows, strict=not self.source.simulator.has_likelihood)
         found = matching.matched(rows, self.trials, matching.spread_of(self.pilot.designs))
         abandoned = [row.trial for row in rows if row.outcome is None and row.trial is not None]

@@ -71,4 +71,4 @@ def _log_probabilities(simulator, parameters, design, outcomes):
     design = tree.map_structure(lambda leaf: leaf[None, None], design)
     first = next(iter(parameters.values()))[:, 0]
     rows = ops.zeros_like(ops.reshape(outcomes, (outcomes.shape[0], -1))[:, :1]) + ops.zeros_like(first)[None]
-    return rows + simulator.log_likelihood(outcomes[:, None], spread, design)
+    return rows + simulator.log_density(outcomes[:, None], spread, design)

@@ -13,10 +13,10 @@ class TableText:
 
     Args:
         shape: of a design, or a dict of those.
-        outcome_shape: of an outcome.
+        outcome_shape: of an outcome, or a dict of those.
     """
 
-    def __init__(self, shape: Any, outcome_shape: tuple[int, ...]):
+    def __init__(self, shape: Any, outcome_shape: Any):
         self.designs, self.outcomes = trials.labels(shape, "design"), trials.labels(outcome_shape, "outcome")
         self._lines: dict[int, tuple[trials.Trial, str]] = {}
 

@@ -41,8 +41,9 @@ class Amortised(backend.KerasModel):
 
         Args:
             num_samples: draws for each data set.
-            conditions: {"outcome": (datasets, *outcome_shape)} and, where the executed design differs from the
-                learned one, "design": (*shape), (datasets, *shape) or a space at its values. Of a policy always both,
+            conditions: {"outcome": (datasets, *outcome_shape)}, as `simulate` gives it, a dict of arrays where the
+                simulator's outcome is one; and, where the executed design differs from the learned one, "design":
+                (*shape), (datasets, *shape) or a space at its values. Of a policy always both,
                 {"outcome": (datasets, t, *outcome_shape), "design": (datasets, t, *shape)}, histories of any number t
                 of measurements up to the policy's.
             seed: integer, or None for fresh draws.
@@ -150,11 +151,12 @@ class Amortised(backend.KerasModel):
     def to_approximator(self) -> bf.approximators.ContinuousApproximator:
         """The trained posterior as a `bayesflow.approximators.ContinuousApproximator`, for BayesFlow's workflows.
 
-        It takes and gives the names and units of this model: conditions "outcome" and optionally "design". It holds a
-        copy: training it leaves this model as it is. Of flow matching and diffusion it draws in BayesFlow's way, with
-        steps that are chosen on the way, and its `log_prob` is BayesFlow's integral along the path.
-        `approximator.save(path)` and `kb.load(path, simulator=...)`, or `keras.saving.load_model(path)` where the
-        simulator's class is registered with Keras, save and load it.
+        It takes and gives the names and units of this model: conditions "outcome" and optionally "design"; the entries
+        of an outcome that is a dict may also stand beside each other, as BayesFlow's data do. It holds a copy: training
+        it leaves this model as it is. Of flow matching and diffusion it draws in BayesFlow's way, with steps that are
+        chosen on the way, and its `log_prob` is BayesFlow's integral along the path. `approximator.save(path)` and
+        `kb.load(path, simulator=...)`, or `keras.saving.load_model(path)` where the simulator's class is registered
+        with Keras, save and load it.
 
         Raises:
             ValueError: something learned is discrete, or one parameter is modelled by a network that needs an auxiliary

@@ -85,7 +85,7 @@ class AmortisedPosterior:
         warn_untrained(self.posterior, caller)
         if self.posterior.layout is not None:
             return self._histories(conditions)
-        outcome, design = given_data.checked(conditions, study.outcome_shape, study.design)
+        outcome, design = given_data.checked(conditions, study.outcome_shape, study.design, self.simulator.layouts)
         warn_outside_region(study, self.posterior, design if "design" in conditions else None)
         if study.design.is_static:
             self._at_design("seen_outcomes", design, lambda: self._simulated_at(design)).warn(outcome)
@@ -94,7 +94,8 @@ class AmortisedPosterior:
     def _histories(self, conditions):
         """Checked histories, with warnings where they are unlike training."""
         study = self.study
-        outcome, design = given_data.checked_histories(conditions, study.outcome_shape, study.design)
+        layouts = self.simulator.layouts
+        outcome, design = given_data.checked_histories(conditions, study.outcome_shape, study.design, layouts)
         with backend.no_gradients():
             self.posterior.warn_about_histories(backend.cast(design), outcome.shape[1])
         self._at_design("seen_histories", design, lambda: self._simulated_histories(design)).warn(outcome)
@@ -105,7 +106,7 @@ class AmortisedPosterior:
         length, most = keras.tree.flatten(design)[0].shape[1], self.study.outcome_shape[0]
         last = np.minimum(np.arange(most), length - 1)
         simulated = self._outcomes_at(keras.tree.map_structure(lambda values: values[:, last], design))
-        return observed.SeenOutcomes(simulated[:, :length])
+        return observed.SeenOutcomes(simulated[:, :length], layouts=self.simulator.layouts)
 
     def encoded(self, outcome: np.ndarray, design: np.ndarray | dict) -> np.ndarray:
         """What the network is conditioned on, (datasets, width)."""
@@ -113,13 +114,14 @@ class AmortisedPosterior:
 
     def _simulated_at(self, design):
         """The range of outcomes at executed designs."""
-        return observed.SeenOutcomes(self._outcomes_at(design), self.simulator.outcome_space())
+        possible = self.simulator.possible_outcomes()
+        return observed.SeenOutcomes(self._outcomes_at(design), possible, self.simulator.layouts)
 
     def _outcomes_at(self, design):
         """Simulated outcomes at executed designs, some thousand of them or fewer where one is large."""
         num = int(np.clip(2**22 // np.prod(self.study.outcome_shape), 64, observed.NUM_SIMULATED))
         designs = keras.tree.map_structure(lambda values: np.resize(values, (num, *values.shape[1:])), design)
-        return self.simulator.simulate(num, designs, seed=0, per_draw=True)["outcome"]
+        return self.simulator.simulated(num, designs, seed=0, per_draw=True)["outcome"]
 
     def _at_design(self, name: str, design, find: Callable[[], Any]):
         """What was found for a design, or is now."""

@@ -35,6 +35,7 @@ class PosteriorAdapter(bf.Adapter):
         """{names, "outcome", "design"} -> {"inference_variables", "inference_conditions"}."""
         adapted, log_dets = {}, {}
         names = self.model.posterior.prior.names
+        data = self._with_outcome(data)
         if "outcome" in data:
             conditions = {key: data[key] for key in ("outcome", "design") if key in data}
             with backend.wide_simulation(self.model.wide):
@@ -45,6 +46,14 @@ class PosteriorAdapter(bf.Adapter):
                 z, log_det = backend.to_numpy(self.model.posterior.encode_parameters(backend.cast(parameters)))
             adapted["inference_variables"], log_dets["inference_variables"] = z, log_det
         return (adapted, log_dets) if log_det_jac else adapted
+
+    def _with_outcome(self, data):
+        """Data whose outcome is a dict of its own where its entries stand beside the parameters."""
+        layouts = self.model.simulator.layouts
+        entries = layouts.at(self.model.outcome_shape[-1]).shapes if layouts else {}
+        if not entries or "outcome" in data or not all(name in data for name in entries):
+            return data
+        return {**data, "outcome": {name: data[name] for name in entries}}
 
     def _encoded(self, conditions):
         asked = AmortisedPosterior(self.model.study, self.model.posterior, {})

@@ -13,7 +13,7 @@ from kerasbed.policies.histories import checked_history
 
 
 def checked(
-    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], space: Design
+    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], space: Design, layouts: Any
 ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
     """Outcomes (datasets, *outcome_shape) and designs (1 or datasets, *shape) of conditions.
 
@@ -22,15 +22,20 @@ def checked(
             design needs no leading axis. The parameters that `simulate` gives beside them are not looked at.
         outcome_shape: of one outcome.
         space: the design space.
+        layouts: of the simulator's outcomes; where they are dicts, that of the conditions is one.
 
     Raises:
         ValueError: keys or shapes do not fit, or entries are masked, NaN, infinite or no numbers.
     """
     unknown = set(conditions) - {"outcome", "design", "parameters"}
     if "outcome" not in conditions or unknown:
-        raise ValueError(f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.")
+        parts = f" The outcome is a dict of its own: {{'outcome': {layouts.at(outcome_shape[-1])}}}." if layouts else ""
+        raise ValueError(
+            f"conditions have keys {sorted(conditions)}, but 'outcome' and optionally 'design' are used.{parts}"
+        )
     asked: Mapping[str, Any] = conditions
-    outcome = _with_batch(finite_values(asked["outcome"], "outcome"), outcome_shape, "outcome")
+    given = layouts.read(asked["outcome"], outcome_shape[-1])
+    outcome = _with_batch(finite_values(given, "outcome"), outcome_shape, "outcome")
     given = asked.get("design", space)
     given = given.numpy() if isinstance(given, Design) else given
     if isinstance(space.shape, dict):
@@ -47,7 +52,7 @@ def checked(
 
 
 def checked_histories(
-    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], policy: Any
+    conditions: Mapping[str, np.ndarray | dict], outcome_shape: Sequence[int], policy: Any, layouts: Any
 ) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
     """Outcomes (datasets, t, *shape) and designs (datasets, t, *shape) of histories of t measurements.
 
@@ -55,6 +60,7 @@ def checked_histories(
         conditions: {"outcome": ..., "design": ...}; a single history needs no leading axis.
         outcome_shape: (T, *shape) of T measurements, the most that there can be.
         policy: `kerasbed.policies.AdaptiveDesign`.
+        layouts: of the simulator's outcomes.
 
     Raises:
         HistoryError: keys, shapes or lengths do not fit, or designs lie outside the space.
@@ -66,7 +72,8 @@ def checked_histories(
             "every data set at designs of its own. Pass the designs that were executed."
         )
     asked: Mapping[str, Any] = conditions
-    outcome = _with_datasets(finite_values(asked["outcome"], "outcome"), outcome_shape[1:])
+    told = layouts.read(asked["outcome"], outcome_shape[-1])
+    outcome = _with_datasets(finite_values(told, "outcome"), outcome_shape[1:])
     if not outcome.size:
         raise errors.HistoryError(
             f"outcome holds no measurement: its shape is {outcome.shape}. Before the first measurement the posterior "

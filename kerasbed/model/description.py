@@ -36,6 +36,15 @@ SIMULATOR = {
         "the size of each parameter",
     ),
 }
+
+
+def _is_layout(value):
+    return isinstance(value, dict) and all(
+        fields.is_text(name) and isinstance(shape, list) and all(fields.is_integer(size, 1, 10**6) for size in shape)
+        for name, shape in value.items()
+    )
+
+
 FIELDS = {
     "name": Field(fields.is_text, "a text"),
     "simulator": Field(_is_record, "a record"),
@@ -51,6 +60,7 @@ FIELDS = {
     "wide": Field(fields.is_flag, "true or false", False),
     "direct_pairs": Field(fields.is_flag, "true or false", False),
     "leaves_out": Field(fields.is_flag, "true or false", False),
+    "outcome_layout": Field(fields.or_none(_is_layout), "the shape of each entry of an outcome", False),
     "written_by": Field(_is_record, "a record", False),
     "cost": Field(fields.or_none(lambda value: isinstance(value, str | dict)), "a function", False),
     "budget": Field(fields.or_none(fields.is_number), "a number", False),

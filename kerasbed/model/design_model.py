@@ -562,6 +562,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
+        layout = self.simulator.layouts.config(self.outcome_shape[-1])
         return {
             "name": self.name,
             "simulator": files.simulator_config(self.simulator),
@@ -578,6 +579,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             "direct_pairs": self.direct_pairs,
             "leaves_out": self.leaves_out,
             "written_by": versions.written_by(),
+            **({"outcome_layout": layout} if layout else {}),
         } | (self.cost.config() if self.cost else {})
 
     def __deepcopy__(self, memo):

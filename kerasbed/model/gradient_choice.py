@@ -171,7 +171,7 @@ def _choices(space) -> Any:
 def _check_scores(simulator, space):
     if not simulator.has_likelihood:
         gradient_words.refuse_scores(simulator)
-    if simulator.outcome_space() is not None:
+    if simulator.possible_outcomes() is not None:
         _check_coverage(simulator, space)
 
 
@@ -181,7 +181,7 @@ def _check_coverage(simulator, space):
     Raises:
         ValueError: they have not.
     """
-    outcomes = np.asarray(simulator.outcome_space())
+    outcomes = np.asarray(simulator.possible_outcomes())
     parameters = simulator.prior.sample(COVERAGE_DRAWS, 0)
     designs = space.sample(COVERAGE_DRAWS, np.random.default_rng(1))
     with backend.no_gradients():

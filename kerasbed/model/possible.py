@@ -39,7 +39,7 @@ def is_possible(
     """Whether outcomes are possible under parameters, in the shape of the leading axes; NaN counts as possible."""
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
-        return ~np.isneginf(backend.to_numpy(simulator.log_likelihood(*arguments)))
+        return ~np.isneginf(backend.to_numpy(simulator.log_density(*arguments)))
 
 
 def log_joint(
@@ -48,7 +48,7 @@ def log_joint(
     """log p(y | theta) p(theta), -inf where either is impossible, in the shape of the leading axes."""
     with backend.precision("float64"), backend.no_gradients():
         arguments = backend.to_tensor((outcome, parameters, design), "float64")
-        log_p = backend.to_numpy(simulator.log_likelihood(*arguments)) + simulator.prior.log_prob(parameters)
+        log_p = backend.to_numpy(simulator.log_density(*arguments)) + simulator.prior.log_prob(parameters)
     return np.nan_to_num(log_p, nan=-np.inf, neginf=-np.inf)
 
 

@@ -135,6 +135,7 @@ def model_from_config(cls: type, config: dict) -> Any:
     description.check_names(config)
     config = dict(config)
     saved, fits, _ = config.pop("simulator"), config.pop("fits"), config.pop("written_by", None)
+    layout = config.pop("outcome_layout", None)
     given = _given.get()
     simulator = given.get("simulator") or files.registered_simulator(saved)
     if simulator is None:
@@ -154,8 +155,19 @@ def model_from_config(cls: type, config: dict) -> Any:
         if isinstance(config.get(part), dict):
             config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
+    _check_layout(layout, model.simulator.layouts.config(model.outcome_shape[-1]))
     model.fits = fits
     return model
+
+
+def _check_layout(trained, given):
+    """Whether outcomes have the names and shapes that the model was trained for; None is one array."""
+    if trained != given:
+        told = [f"a dict of {layout}" if layout else "one array" for layout in (trained, given)]
+        raise errors.FileError(
+            f"The model was trained for outcomes that are {told[0]}, but those of the simulator given are {told[1]}; "
+            "pass the simulator it was trained for."
+        )
 
 
 def _function(part, config, given):

@@ -149,7 +149,7 @@ class _LogLikelihood:
         self.simulator: Any = simulator
 
     def measure(self, parameters, design, outcome):
-        return ops.arcsinh(self.simulator.log_likelihood(outcome, parameters, design))[:, None]
+        return ops.arcsinh(self.simulator.log_density(outcome, parameters, design))[:, None]
 
 
 def lobatto(num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,9 +46,7 @@ class AdaptiveContrastive(ProposalObjective):
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         log_p = self.log_likelihood(draws, outcome, design)
-        of_all = (
-            log_p if self.target is None else self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
-        )
+        of_all = log_p if self.target is None else self.simulator.log_density(outcome, draws[batch.PARAMETERS], design)
         encoded = proposals.encode(self.posterior, draws, outcome, design, training)
         of_rows = pool.to_rows(draws, encoded[1], design)
         own = proposals.own_log_weight(self.posterior, of_all, draws, of_rows, training)

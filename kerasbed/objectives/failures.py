@@ -69,7 +69,7 @@ def _succeeds(simulator, space, draws, needs_density):
         design, outcome = tree.map_structure(ops.stop_gradient, space.measure(simulator, draws))
         parts = [*tree.flatten(design), outcome]
         if needs_density:
-            parts.append(simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design))
+            parts.append(simulator.log_density(outcome, draws[batch.PARAMETERS], design))
         found = ops.ones((batch.num_draws(draws),), dtype="bool")
         for part in parts:
             found = ops.logical_and(found, ops.all(ops.isfinite(part), axis=tuple(range(1, len(part.shape)))))
@@ -99,22 +99,22 @@ class Guarded:
         self.simulator, self.draws = simulator, draws
         self.has_pairwise_product = simulator.has_pairwise_product
 
-    def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+    def log_density(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log p(y | theta, xi) with broadcasting leading axes, (...,)."""
-        failed = ops.isnan(self._stopped(self.simulator.log_likelihood, outcome, parameters, design))
+        failed = ops.isnan(self._stopped(self.simulator.log_density, outcome, parameters, design))
         safe = {
             name: ops.where(failed[..., None], self._own(name, len(failed.shape), design), values)
             for name, values in parameters.items()
         }
-        return ops.where(failed, -np.inf, self.simulator.log_likelihood(outcome, safe, design))
+        return ops.where(failed, -np.inf, self.simulator.log_density(outcome, safe, design))
 
-    def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+    def pairwise_log_density(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log p(y_m | theta_n, xi) for every pair: (M, *outcome_shape), dict of (N, d), (1, *shape) -> (M, N)."""
-        stopped = self._stopped(self.simulator.pairwise_log_likelihood, outcome, parameters, design)
+        stopped = self._stopped(self.simulator.pairwise_log_density, outcome, parameters, design)
         failed = ops.isnan(stopped)
         column = ops.any(failed, axis=0)
         safe = {name: ops.where(column[:, None], self._own(name, 1, design), v) for name, v in parameters.items()}
-        pairs = self.simulator.pairwise_log_likelihood(outcome, safe, design)
+        pairs = self.simulator.pairwise_log_density(outcome, safe, design)
         return ops.where(column[None], ops.where(failed, -np.inf, stopped), pairs)
 
     def _own(self, name, rank, design):

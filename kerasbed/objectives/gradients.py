@@ -79,7 +79,7 @@ def rows_per_draw(gradient: str, simulator: Any, space: Design) -> int:
 
     A policy's designs depend on the outcomes, which are therefore sampled.
     """
-    outcomes = simulator.outcome_space() if gradient == "score" and not space.is_adaptive else None
+    outcomes = simulator.possible_outcomes() if gradient == "score" and not space.is_adaptive else None
     return 1 if outcomes is None or len(outcomes) > MOST_OUTCOMES else len(outcomes)
 
 
@@ -142,7 +142,7 @@ def _contributions(simulator, objective, space, draws, gradient, training, paths
     if found.terms is not None:
         values = _with_averaged_scores(found, log_choice, counts)
     else:
-        log_p = log_choice + simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
+        log_p = log_choice + simulator.log_density(outcome, draws[batch.PARAMETERS], design)
         values = _shown(with_scores(found.values, log_p, counts), found.bound)
     return Contributions(values, design, outcome)
 
@@ -190,7 +190,7 @@ def mixed(
         held, log_jacobian = moved_with_ends(following, paths.ends)
         outcome, log_p = outcome + (held - ops.stop_gradient(held)), log_p + log_jacobian
     values, bound = _evaluated(objective, draws, outcome, design, training)
-    log_p = log_p + simulator.log_likelihood(held, draws["parameters"], scored)
+    log_p = log_p + simulator.log_density(held, draws["parameters"], scored)
     return Contributions(_shown(with_scores(values, log_p, draws.get(batch.COUNTS)), bound), design, outcome)
 
 
@@ -222,7 +222,7 @@ def exact_sum(
 ) -> Contributions:
     """Contributions with the expectation over the outcome summed exactly."""
     design = space(draws)
-    outcomes = numerics.like(simulator.outcome_space(), draws["noise"])
+    outcomes = numerics.like(simulator.possible_outcomes(), draws["noise"])
     count, rows = outcomes.shape[0], batch.in_rows(draws, outcomes)
     shape = (batch.num_draws(draws), *outcomes.shape)
     outcome = ops.reshape(ops.broadcast_to(outcomes[None], shape), (-1, *outcomes.shape[1:]))
@@ -242,4 +242,4 @@ def exact_sum(
 def log_probabilities(simulator: Any, outcomes: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
     """log p(y_s | theta_m, xi_m): (S, *outcome_shape), dict of (M, d), (1 or M, *shape) -> (M, S)."""
     inner = {name: values[:, None] for name, values in parameters.items()}
-    return simulator.log_likelihood(outcomes[None], inner, pool.lift(design))
+    return simulator.log_density(outcomes[None], inner, pool.lift(design))

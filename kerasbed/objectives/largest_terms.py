@@ -100,7 +100,7 @@ def sampled_sum(
     total = ops.logsumexp(log_terms, axis=1)
     log_share = log_terms - ops.where(total > -np.inf, total, 0.0)[:, None]
     index, share = priority_sample(log_share, uniform, number)
-    followed = simulator.log_likelihood(outcome[:, None], _taken(groups, index), pool.lift(design))
+    followed = simulator.log_density(outcome[:, None], _taken(groups, index), pool.lift(design))
     return SampledSum(total, share, followed)
 
 

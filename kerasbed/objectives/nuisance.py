@@ -67,14 +67,14 @@ def log_likelihood(
         outcome: (rows, *outcome_shape).
         design: (1 or rows, *shape).
     """
-    own = simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
+    own = simulator.log_density(outcome, draws[batch.PARAMETERS], design)
     nuisance = batch.extra(draws, "nuisance")
     if target is None or not nuisance:
         return own
     count = next(iter(nuisance.values())).shape[1]
     kept = {name: ops.repeat(draws[batch.PARAMETERS][name][:, None], count, axis=1) for name in target.dims}
     of_pairs = failures.guarded(simulator, draws)
-    pairs = of_pairs.log_likelihood(outcome[:, None], kept | nuisance, pool.lift(design))
+    pairs = of_pairs.log_density(outcome[:, None], kept | nuisance, pool.lift(design))
     if side == LOWER:
         return numerics.log_mean_exp(pairs, axis=1)
     return ops.logaddexp(own, ops.logsumexp(pairs, axis=1)) - numerics.log_size(pairs, 1, plus=1)

@@ -69,17 +69,17 @@ def pairwise_log_likelihood(
             matrix product for pairs, one product for every start costs far less than predictions for every pair.
     """
     if is_shared(design):
-        return simulator.pairwise_log_likelihood(outcome, parameters, design)
+        return simulator.pairwise_log_density(outcome, parameters, design)
     if starts is not None and simulator.has_pairwise_product:
         member, designs = starts
         pairs = 0.0
         for start in range(member.shape[1]):
             of_start = tree.map_structure(lambda leaf, i=start: leaf[i : i + 1], designs)
-            found = simulator.pairwise_log_likelihood(outcome, parameters, of_start)
+            found = simulator.pairwise_log_density(outcome, parameters, of_start)
             pairs = ops.where(member[:, start : start + 1] > 0, found, pairs)
         return pairs
     spread = {name: values[None] for name, values in parameters.items()}
-    return simulator.log_likelihood(outcome[:, None], spread, lift(design))
+    return simulator.log_density(outcome[:, None], spread, lift(design))
 
 
 def draw_pool(prior: AbstractPrior, num: int, size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

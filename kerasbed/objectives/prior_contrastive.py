@@ -158,7 +158,7 @@ class PriorContrastive(LikelihoodObjective):
     # -- the bound ---
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Any:
-        own = self.simulator.log_likelihood(outcome, draws[batch.PARAMETERS], design)
+        own = self.simulator.log_density(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         sampled = None
         if not training or self.largest is None or batch.extra(draws, "priority") is None:
@@ -226,7 +226,7 @@ class PriorContrastive(LikelihoodObjective):
         sizes = ops.shape(pairs)[1], ops.shape(inside)[1]
         simulator = failures.guarded(self.simulator, draws)
         of_near = without_gradient(
-            lambda y, xi: simulator.log_likelihood(y[:, None], near, pool.lift(xi)), outcome, design
+            lambda y, xi: simulator.log_density(y[:, None], near, pool.lift(xi)), outcome, design
         )
         weights = [around.log_weight(parameters, own_parameters, *sizes) for parameters in (shared, near)]
         of_own = {name: values[:, None] for name, values in own_parameters.items()}

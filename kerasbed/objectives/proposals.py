@@ -140,5 +140,5 @@ def propose(
         ops.reshape(base, (-1, base.shape[-1])), repeated, training=training
     )
     parameters = {name: ops.reshape(values, (-1, inner, values.shape[-1])) for name, values in parameters.items()}
-    log_p = simulator.log_likelihood(outcome[:, None], parameters, pool.lift(design))
+    log_p = simulator.log_density(outcome[:, None], parameters, pool.lift(design))
     return parameters, ops.reshape(log_q, (-1, inner)), log_p

@@ -28,7 +28,8 @@ def realisations(
     """Simulated experiments at a design: measured points around the noiseless curves they come from.
 
     Outcomes stand over settings where each measurement has a setting of its own (design and outcome have one shape),
-    with the noiseless curve if the simulator is a function of single settings; other outcomes stand over their index.
+    with the noiseless curve if the simulator is a function of single settings; other outcomes stand over their index,
+    those of a dict over their names.
 
     Args:
         simulator: `kerasbed.Simulator`.
@@ -53,7 +54,8 @@ def realisations(
     shape = design_shape(experiments.lifted(values))
     noise = simulator.resolve_noise(shape).draw(_count(parameters), rng)
     outcome = _measure(simulator, parameters, values, noise)
-    over_settings = shape == outcome.shape[1:]
+    entries = simulator.layouts.split(outcome[0]) if simulator.layouts else {}
+    over_settings = shape == outcome.shape[1:] and len(entries) < 2
     settings = np.asarray(values).ravel() if over_settings else 1 + np.arange(outcome[0].size)
     for i, row in enumerate(outcome):
         axes.plot(settings, row.ravel(), linestyle="", color=color_of(i), label=f"experiment {i + 1}", **marker_of(i))
@@ -63,6 +65,8 @@ def realisations(
             axes.plot(*curve, label=f"_curve {i + 1}", zorder=1, **line_of(i))
         heights = np.full(settings.shape, 0.025)  # inside the frame, where no tick label stands
         axes.plot(settings, heights, "k|", markersize=8, label="settings", transform=axes.get_xaxis_transform())
+    elif entries:
+        axes.set_xticks(settings, [name for name, part in entries.items() for _ in range(part.size)], rotation=90)
     axes.set(xlabel=labels[0] if over_settings else "measurement", ylabel=labels[1])
     axes.legend(frameon=False)
     return axes

@@ -59,8 +59,11 @@ class AdaptiveDesign(Sequence):
 
     # -- what a concrete one defines ---
 
+    layouts: Any = None  # of the simulator's outcomes where they are dicts; None as long as nothing is known of them
+
     def setup(self, simulator: Any, outcome_shape: tuple[int, ...]) -> None:
         """Create every weight, given the `Sequence` that simulates and the shape of all its outcomes."""
+        self.layouts = simulator.layouts
 
     def adapt(self, outcome: np.ndarray) -> None:
         """Fix constants that standardise from pilot outcomes, (num, T, *outcome_shape)."""
@@ -82,7 +85,7 @@ class AdaptiveDesign(Sequence):
 
         Args:
             history: {"design": (n, t, *shape), "outcome": (n, t, *outcome_shape)} of n experiments after t measurements
-                each; None before the first.
+                each, the outcome a dict of arrays where the simulator's is; None before the first.
         """
         raise NotImplementedError
 
@@ -102,6 +105,12 @@ class AdaptiveDesign(Sequence):
             num_samples: number of experiments.
             seed: integer, sequence of integers or generator; None takes fresh draws.
         """
+        found = self.rollouts_as_arrays(simulator, num_samples, seed)
+        return found | {"outcome": simulator.layouts.split(found["outcome"])}
+
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def rollouts_as_arrays(self, simulator: Any, num_samples: int, seed: Any = None) -> dict[str, Any]:
+        """`rollouts` with outcomes that are one array."""
         simulator, rng = lifted(simulator, self.length), np.random.default_rng(seed)
         self.prepare(simulator)
         parameters = simulator.prior.sample(num_samples, rng)
@@ -280,7 +289,7 @@ class RandomPolicy(RuledPolicy):
         return tree.map_structure(lambda leaf: 0, self.sample(1, 0))
 
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
-        rows = 1 if history is None else histories.checked_history(self, history)[0]
+        rows = 1 if history is None else histories.checked_history(self, histories.read(self, history))[0]
         return self.single.sample(rows, self._rng)
 
     def frozen_copy(self) -> "RandomPolicy":

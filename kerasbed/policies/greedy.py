@@ -106,6 +106,12 @@ class GreedyPolicy(RuledPolicy):
         if self.held["simulator"] is None:
             self.held["simulator"] = single
 
+    @property
+    def layouts(self) -> Any:
+        """Of the simulator's outcomes; None without a simulator."""
+        single = self.held["simulator"]
+        return None if single is None else single.layouts
+
     # -- decisions ---
 
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
@@ -122,6 +128,9 @@ class GreedyPolicy(RuledPolicy):
                 "GreedyPolicy(..., simulator=...)."
             )
         self.prepare(single)
+        if history is not None and isinstance(history.get("outcome"), Mapping) and not single.layouts:
+            lifted(single, 1).simulated(2, self.single.sample(1, 0), seed=0)  # finds out of which entries outcomes are
+        history = histories.read(self, history)
         rows, made, designs = 1, 0, None
         outcome: Any = None
         if history is not None:

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.programs import compiled
+from kerasbed.simulators.outcome_dicts import check_arrays
+from kerasbed.simulators.outcome_layout import OutcomeLayout
 from kerasbed.simulators.sequence import Sequence
 
 DESIGN, OUTCOME = "design", "outcome"
@@ -29,6 +31,26 @@ def program(policy: Any, simulator: Sequence) -> Any:
 
 def _rolled(policy, simulator, draws):
     return policy.measure(simulator, backend.floats_as_simulated(draws))
+
+
+def read(policy: Any, history: Any) -> Any:
+    """A history as users tell it with outcomes that are one array; all else is looked at by `checked_history`.
+
+    Raises:
+        HistoryError: outcomes are dicts where the simulator's are arrays, or the reverse, or do not fit.
+    """
+    if not isinstance(history, Mapping) or OUTCOME not in history:
+        return history
+    outcome, layouts, shape = history[OUTCOME], policy.layouts, policy.outcome_shape
+    try:
+        if layouts is not None:
+            outcome = layouts.read(outcome, shape[-1] if layouts and shape else None)
+        elif isinstance(outcome, Mapping):  # nothing is known but that looks stand behind experiments
+            check_arrays(arrays := {name: np.asarray(part) for name, part in outcome.items()}, "The history")
+            outcome = OutcomeLayout.of(arrays, axes=2).read(arrays)
+    except ValueError as error:
+        raise errors.HistoryError(f"The history does not fit: {error}") from None
+    return {**history, OUTCOME: outcome}
 
 
 def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int, int, Any, np.ndarray]:

@@ -99,7 +99,7 @@ class OneLookGain:
 
 def listed_outcomes(simulator: Simulator) -> np.ndarray | None:
     """All outcomes of one look, (K, *outcome_shape); None where they cannot be listed."""
-    found = None if looks.is_stateful(simulator) else simulator.outcome_space()
+    found = None if looks.is_stateful(simulator) else simulator.possible_outcomes()
     return None if found is None else np.asarray(found, "float64")
 
 
@@ -118,8 +118,8 @@ def _shape(designs) -> Any:
 
 def _likelihood(simulator, outcome, parameters, design, state):
     if looks.is_stateful(simulator):
-        return simulator.log_likelihood(outcome, parameters, design, state)[0]
-    return simulator.log_likelihood(outcome, parameters, design)
+        return simulator.log_density(outcome, parameters, design, state)[0]
+    return simulator.log_density(outcome, parameters, design)
 
 
 def _exact(

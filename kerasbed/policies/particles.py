@@ -181,6 +181,6 @@ def _likelihood(
     """Log likelihoods (n, P) of one look of each history, and the state after it."""
     design = tree.map_structure(lambda leaf: leaf[:, None], design)
     if not looks.is_stateful(simulator):
-        return simulator.log_likelihood(outcome[:, None], parameters, design), state
-    log_p, after = simulator.log_likelihood(outcome[:, None], parameters, design, state)
+        return simulator.log_density(outcome[:, None], parameters, design), state
+    log_p, after = simulator.log_density(outcome[:, None], parameters, design, state)
     return log_p, after + ops.zeros_like(state)

@@ -128,6 +128,7 @@ class Policy(RolledOut):
 
     def setup(self, simulator: Any, outcome_shape: tuple[int, ...]) -> None:
         """Create every weight, given the `Sequence` that simulates and the shape of all its outcomes."""
+        super().setup(simulator, outcome_shape)
         self._setup(tuple(outcome_shape[1:]))
 
     def _setup(self, outcome_shape):
@@ -221,7 +222,7 @@ class Policy(RolledOut):
                 "The policy knows no outcomes yet, so that it cannot read a history; train it with "
                 "kb.DesignModel(simulator, policy).fit(), or call policy.prepare(kb.Sequence(simulator, steps))."
             )
-        num, made, filled = self._padded(history)
+        num, made, filled = self._padded(histories.read(self, history))
         run = compiled(_decided, self, dtype=keras.config.floatx(), variables=tuple(self.variables))
         with backend.wide_simulation(self.wide):
             found = run(filled, np.int32(made))
@@ -271,6 +272,7 @@ class Policy(RolledOut):
             config["config"] |= {"trainable": trainable}
             copy = keras.saving.deserialize_keras_object(config)
         copy.build()
+        copy.layouts = self.layouts
         if self.outcome_shape is not None:
             copy._setup(self.outcome_shape)
         for ours, theirs in zip(self.variables, copy.variables, strict=True):

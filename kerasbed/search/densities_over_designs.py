@@ -66,7 +66,7 @@ def simulate_over_space(simulator: Simulator, design: Design, num: int, seed: in
 
 def simulate_at(simulator: Simulator, designs: np.ndarray | dict, seed: int) -> Stored:
     """A simulation at each of the designs, (num, *shape) or a dict of those."""
-    drawn = simulator.simulate(len(keras.tree.flatten(designs)[0]), designs, seed=seed, per_draw=True)
+    drawn = simulator.simulated(len(keras.tree.flatten(designs)[0]), designs, seed=seed, per_draw=True)
     return Stored(drawn["parameters"], drawn["outcome"], designs).finite()
 
 

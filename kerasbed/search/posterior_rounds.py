@@ -113,7 +113,7 @@ class PosteriorRounds:
 
     def _evaluate(self, values):
         ordered = self.in_order(values)
-        drawn = ordered, self.simulator.simulate(self.num_outer, ordered, seed=self.draws_seed)
+        drawn = ordered, self.simulator.simulated(self.num_outer, ordered, seed=self.draws_seed)
         self.evaluated[_key(values)] = drawn
         return numerics.mean_and_error(self._contributions(*drawn))
 
@@ -129,7 +129,7 @@ def posterior_contributions(
     posterior: Posterior, simulator: Simulator, design: np.ndarray | dict, num: int, seed: int
 ) -> np.ndarray:
     """log q(theta | y, xi) - log p(theta) for fresh simulations at one design, (num,); its mean is below the EIG."""
-    return contributions_of(posterior, simulator, design, simulator.simulate(num, design, seed=seed))
+    return contributions_of(posterior, simulator, design, simulator.simulated(num, design, seed=seed))
 
 
 def contributions_of(

@@ -17,6 +17,7 @@ from keras import ops
 
 from kerasbed import backend
 from kerasbed.backend import Tensor
+from kerasbed.backend.errors import OutcomeError
 
 NOISE = "noise"
 
@@ -45,25 +46,36 @@ class Made:
     Args:
         simulators: in their order.
         scalars: parameters that are handed on as numbers.
-        outcome: name of the result.
+        outcome: name of the result; several make it a dict.
         design: name of the argument that a design is handed on as; parts of a dict keep their own.
     """
 
-    def __init__(self, simulators: Sequence[Any], scalars: Sequence[str], outcome: str, design: str):
+    def __init__(self, simulators: Sequence[Any], scalars: Sequence[str], outcome: str | Sequence[str], design: str):
         self.simulators, self.scalars, self.result, self.design = list(simulators), set(scalars), outcome, design
 
-    def __call__(self, parameters: Mapping[str, Tensor], design: Any, noise: Tensor) -> Tensor:
+    def __call__(self, parameters: Mapping[str, Tensor], design: Any, noise: Tensor) -> Tensor | dict[str, Tensor]:
         """(batch, ...) outcomes of {name: (batch, d)}, designs (1 or batch, *shape) and base samples."""
         designs = dict(design) if isinstance(design, Mapping) else {self.design: design}
         if takes_noise(self.simulators):
             given = {**parameters, **designs, NOISE: noise}
-            return self.simulators[0].sample_fn(tuple(noise.shape[:1]), **given)[self.result]
+            return self._taken(self.simulators[0].sample_fn(tuple(noise.shape[:1]), **given))
         rows, parameters, designs, noise = noise.shape[0], *backend.to_numpy((dict(parameters), designs, noise))
         given = {name: v[:, 0] if name in self.scalars else v for name, v in parameters.items()}
         given |= {name: np.broadcast_to(v, (rows, *v.shape[1:])) for name, v in designs.items()}
         with _Seeded(zlib.crc32(np.ascontiguousarray(noise).tobytes())):
-            found = _run(self.simulators, rows, given)[self.result]
-        return ops.convert_to_tensor(np.asarray(found, noise.dtype), dtype=str(noise.dtype))
+            found = self._taken(_run(self.simulators, rows, given))
+        convert = lambda part: ops.convert_to_tensor(np.asarray(part, noise.dtype), dtype=str(noise.dtype))  # noqa: E731
+        return {name: convert(part) for name, part in found.items()} if isinstance(found, dict) else convert(found)
+
+    def _taken(self, results):
+        """What is measured, of all that the simulators returned."""
+        if isinstance(self.result, str):
+            return results[self.result]
+        if missing := [name for name in self.result if name not in results]:
+            raise OutcomeError(
+                f"outcome names {missing}, but the simulators gave {list(results)}; name what the last one returns."
+            )
+        return {name: results[name] for name in self.result}
 
 
 def split(

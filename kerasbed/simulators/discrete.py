@@ -25,11 +25,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 from scipy import stats
 
 from kerasbed.backend import Tensor, numerics, special
 from kerasbed.backend.errors import MissingMethodError, OutcomeError
+from kerasbed.simulators import outcome_dicts
 from kerasbed.simulators.simulator import Simulator, leading_axes
 
 MOST_LISTED = 4096  # possible outcomes that are listed
@@ -39,7 +40,10 @@ COUNTED_MEAN, COUNTED = 100.0, 256  # Poisson: means whose quantiles are counted
 class DiscreteSimulator(Simulator):
     """What they share: uniform base samples, one for each entry of the outcome, and sums over entries.
 
-    A concrete simulator defines `_quantile`, `_log_probability` of each entry, and `_values`.
+    A concrete simulator defines `_quantile`, `_log_probability` of each entry, and `_values`. What its user writes may
+    be a dict {name: (batch, *shape)}, and then outcomes are as well: their entries, in the order of their names, are
+    those of the noise, so that noise_shape is (K,) for K numbers in all. `outcome_space` and `trials_at` are arrays of
+    as many.
     """
 
     noise = stats.uniform()
@@ -47,6 +51,9 @@ class DiscreteSimulator(Simulator):
 
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         law = self._law(parameters, design)
+        if self.layouts:
+            size = law.shape[-1 - self._law_axes]
+            outcome_dicts.check_noise(type(self).__name__, noise, self.layouts.at(size))
         if len(law.shape) - self._law_axes != len(noise.shape):
             axes = "the batch axis and the axes of the outcome" + self._law_axes * ", and behind them one of categories"
             raise OutcomeError(
@@ -54,10 +61,12 @@ class DiscreteSimulator(Simulator):
                 f"{tuple(noise.shape)}, but {axes} were expected; add missing ones, or set noise_shape to the shape "
                 "of one outcome."
             )
-        return ops.stop_gradient(self._quantile(noise, law, self._size(design)))
+        return self.layouts.split(ops.stop_gradient(self._quantile(noise, law, self._size(design))))
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        found = self._log_probability(outcome, self._law(parameters, design), self._size(design))
+        law, size = self._law(parameters, design), self._size(design)
+        outcome = self.layouts.join(outcome)
+        found = self._log_probability(outcome, law, size)
         return ops.sum(found, axis=tuple(range(-(len(outcome.shape) - leading_axes(parameters)), 0)))
 
     def outcome_space(self) -> np.ndarray | None:
@@ -70,7 +79,13 @@ class DiscreteSimulator(Simulator):
     _method, _law_axes = "probability", 0
 
     def _law(self, parameters, design):
-        return getattr(self, self._method)(parameters, design)
+        law = getattr(self, self._method)(parameters, design)
+        if not isinstance(law, Mapping):
+            return law
+        what = f"{type(self).__name__}.{self._method}"
+        law, layout = outcome_dicts.joined_law(law, what, parameters, behind=self._law_axes)
+        self.remember(layout)
+        return law
 
     def _size(self, design) -> Any:
         """What the law needs to know of the design besides: the number of trials."""
@@ -94,7 +109,8 @@ class BernoulliSimulator(DiscreteSimulator):
     """A yes (1) or no (0) in each entry of the outcome: write `probability`, get the rest.
 
     Methods to write:
-        probability(parameters, design): of a yes, between 0 and 1, (batch, *outcome_shape), leading axes broadcast.
+        probability(parameters, design): of a yes, between 0 and 1, (batch, *outcome_shape), leading axes broadcast;
+            or a dict {name: (batch, *shape)} of those, beside noise_shape=(K,) for K answers in all.
 
     Attributes to set on the class or instance:
         noise_shape: shape of one outcome; default the design's shape. Set it, so that outcomes are summed over exactly.
@@ -157,7 +173,7 @@ class BinomialSimulator(DiscreteSimulator):
     def log_odds(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         """log p / (1 - p), (batch, *outcome_shape); from `probability` where it is not written."""
         law = self.probability(parameters, design)
-        return numerics.log_of_probability(law) - numerics.log_of_probability(1.0 - law)
+        return tree.map_structure(lambda p: numerics.log_of_probability(p) - numerics.log_of_probability(1.0 - p), law)
 
     def trials_at(self, design: Tensor) -> Tensor | int:
         """Trials at designs (..., *shape), as a number for all or (..., *outcome_shape)."""
@@ -178,7 +194,13 @@ class BinomialSimulator(DiscreteSimulator):
         return int(trials)
 
     def _size(self, design):
-        return self.trials_at(design)
+        trials = self.trials_at(design)
+        if isinstance(trials, Mapping):
+            raise OutcomeError(
+                f"{type(self).__name__}.trials_at returned a dict with {list(trials)}, but a number or one array was "
+                "expected, with the entries of an outcome in the order of their names."
+            )
+        return trials
 
     def _logs(self, law):
         """log p and log (1 - p)."""

@@ -4,10 +4,14 @@ Estimates and checks that simulate M experiments at a design go through `lifted`
 seeds give equal parameters and noise in all of them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from keras import tree
 
 from kerasbed import backend
+from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
 from kerasbed.priors.base import Parameters
 from kerasbed.simulators.simulator import Simulator, design_shape
@@ -25,6 +29,24 @@ def one_by_one(designs: np.ndarray | dict[str, np.ndarray]) -> list:
 def shaped_like(design: Design) -> np.ndarray | dict[str, np.ndarray]:
     """A design of the space, (1, *shape), for its shape alone; a policy has no current one."""
     return design.sample(1, 0) if design.is_adaptive else lifted(design)
+
+
+def read_outcome(simulator: Simulator, given: Any, design: DesignOrValues) -> np.ndarray:
+    """An outcome that a user gives, (..., *outcome_shape), finite; that of a dict is one array.
+
+    Args:
+        simulator: whose outcome it is; nothing may have been measured with it yet.
+        given: array, or dict of arrays.
+        design: it was measured at.
+
+    Raises:
+        ArgumentError: it is a dict where outcomes are arrays, or the reverse, or does not fit.
+        ValueError: entries are masked, NaN, infinite or no numbers.
+    """
+    size = None
+    if isinstance(given, Mapping) or simulator.layouts:
+        size = simulator.simulated(2, design, seed=0)["outcome"].shape[-1]
+    return finite_values(simulator.layouts.read(given, size), "outcome")
 
 
 def draw(

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kerasbed.simulators.simulator import Simulator
 
 PROBLEM = "simulator.json"
 FORMAT = "kerasbed simulations, version 1"
+ENTRY = "outcome "  # before the name of an entry of a dict in its file
 
 
 def recorded(simulator: Simulator, folder: str | Path) -> Simulator:
@@ -61,10 +63,13 @@ class Recorder:
             return self.outcome(*arguments)
         path = self.folder / f"{key}.npy"
         if (found := _read(path)) is not None:
-            return ops.convert_to_tensor(found, dtype=str(found.dtype))
+            return tree.map_structure(lambda leaf: ops.convert_to_tensor(leaf, dtype=str(leaf.dtype)), found)
         outcome = self.outcome(*arguments)
         if hasattr(outcome, "shape"):
             values = backend.to_numpy(ops.convert_to_tensor(outcome))
+            files.replace_atomically(path, functools.partial(_write, values=values))
+        elif isinstance(outcome, Mapping) and all(hasattr(part, "shape") for part in outcome.values()):
+            values = {name: backend.to_numpy(ops.convert_to_tensor(part)) for name, part in outcome.items()}
             files.replace_atomically(path, functools.partial(_write, values=values))
         return outcome
 
@@ -77,18 +82,24 @@ def _key(arrays) -> str:
     return found.hexdigest()[:40]
 
 
-def _read(path) -> np.ndarray | None:
+def _read(path) -> np.ndarray | dict[str, np.ndarray] | None:
     """What is kept; nothing where the file is missing or damaged, and the simulation is made again."""
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        if not isinstance(found, np.ndarray):
+            with found:
+                found = {name.removeprefix(ENTRY): values for name, values in found.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    return found if found.dtype.kind in "fiub" else None
+    return found if all(leaf.dtype.kind in "fiub" for leaf in tree.flatten(found)) else None
 
 
 def _write(path, values):
     with open(path, "wb") as file:
-        np.save(file, values, allow_pickle=False)
+        if isinstance(values, dict):
+            np.savez(file, allow_pickle=False, **{f"{ENTRY}{name}": part for name, part in values.items()})
+        else:
+            np.save(file, values, allow_pickle=False)
 
 
 def _identity(simulator) -> dict:

@@ -37,13 +37,13 @@ def summed_log_likelihood(single: Any, outcome: Tensor, parameters: Mapping[str,
     leaves = [*tree.flatten(looks), *[values[None] for values in parameters.values()]]
     total: Any = sum(_zeros(leaf[0], axes, outcome.dtype) for leaf in leaves)
     if not is_stateful(single):
-        add = lambda found, look: found + single.log_likelihood(look["outcome"], parameters, look["design"])  # noqa: E731
+        add = lambda found, look: found + single.log_density(look["outcome"], parameters, look["design"])  # noqa: E731
         return scan(lambda found, look: (add(found, look), None), total, looks)[0]
     state = total[..., None] + single.initial_state(parameters)
 
     def follow(carry, look):
         found, state = carry[..., 0], carry[..., 1:]
-        log_p, state = single.log_likelihood(look["outcome"], parameters, look["design"], state)
+        log_p, state = single.log_density(look["outcome"], parameters, look["design"], state)
         return ops.concatenate([(found + log_p)[..., None], state], axis=-1), None
 
     return scan(follow, ops.concatenate([total[..., None], state], axis=-1), looks)[0][..., 0]
@@ -89,6 +89,7 @@ def one(
     if not is_stateful(single):
         return single.measure(parameters, design, noise), state
     outcome, after = single.outcome(parameters, design, noise, state)
+    outcome = single.as_array(outcome, noise)
     outcome = outcome[:, None] if len(outcome.shape) == 1 else outcome
     return outcome, ops.zeros_like(state) + after
 

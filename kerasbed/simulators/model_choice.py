@@ -28,6 +28,7 @@ from kerasbed.priors.base import AbstractPrior, Entropy, Parameters, Part
 from kerasbed.priors.product import ProductPrior
 from kerasbed.simulators import files
 from kerasbed.simulators.noise import JoinedNoise, Noise, shared_law
+from kerasbed.simulators.outcome_layout import OneArray, OutcomeLayouts
 from kerasbed.simulators.simulator import Simulator, design_shape
 
 MODEL = "model"  # the name of the index
@@ -210,6 +211,12 @@ class ModelChoice(Simulator):
         shapes = {key: tuple(y.shape[1:]) for key, y in zip(self.simulators, found, strict=True)}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"The models' outcomes have shapes {shapes}, but one shape was expected: the same data.")
+        size = found[0].shape[-1]
+        entries = {key: simulator.layouts.config(size) or "one array" for key, simulator in self._items()}
+        if len({str(of) for of in entries.values()}) > 1:
+            raise errors.OutcomeError(
+                f"The models' outcomes have the entries {entries}, but the same were expected of all: the same data."
+            )
         index = ops.reshape(parameters[MODEL], (-1,) + (1,) * (len(found[0].shape) - 1))
         return self._choose(index, found)
 
@@ -225,19 +232,26 @@ class ModelChoice(Simulator):
     def has_likelihood(self) -> bool:
         return all(simulator.has_likelihood for simulator in self.simulators.values())
 
+    @property
+    def layouts(self) -> OutcomeLayouts | OneArray:
+        return next(iter(self.simulators.values())).layouts
+
+    def told(self, outcome: Tensor) -> Tensor:
+        """As it is: every model is told by itself."""
+        return outcome
+
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        outcome = self.layouts.join(outcome)
         for simulator in self.simulators.values():
             if not simulator.has_likelihood:
-                simulator.log_likelihood(outcome, parameters, design)  # says what is missing
+                simulator.log_density(outcome, parameters, design)  # says what is missing
         index = parameters[MODEL][..., 0]
-        found = [s.log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()]
+        found = [s.log_density(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()]
         return self._choose(index, found)
 
     def pairwise_log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         index = parameters[MODEL][..., 0]
-        found = [
-            s.pairwise_log_likelihood(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()
-        ]
+        found = [s.pairwise_log_density(outcome, self.prior.of_model(k, parameters), design) for k, s in self._items()]
         return self._choose(index[None], found)
 
     def _items(self):
@@ -245,7 +259,7 @@ class ModelChoice(Simulator):
 
     def outcome_space(self) -> np.ndarray | None:
         """The possible outcomes where all models have the same."""
-        spaces = [simulator.outcome_space() for simulator in self.simulators.values()]
+        spaces = [simulator.possible_outcomes() for simulator in self.simulators.values()]
         same = all(space is not None and np.array_equal(space, spaces[0]) for space in spaces)
         return spaces[0] if same else None
 

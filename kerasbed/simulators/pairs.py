@@ -58,7 +58,7 @@ class PairCheck:
 
 def _both_forms(simulator, parameters, design, noise):
     outcome = simulator.measure(parameters, design, noise)
-    product = simulator.pairwise_log_likelihood(outcome, parameters, design)
+    product = simulator.pairwise_log_density(outcome, parameters, design)
     return product, Simulator.pairwise_log_likelihood(simulator, outcome, parameters, design)
 
 

@@ -22,6 +22,7 @@ from kerasbed.backend.validation import positive_integer
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import files, looks
 from kerasbed.simulators.noise import RepeatedNoise
+from kerasbed.simulators.outcome_layout import OneArray, OutcomeLayouts
 from kerasbed.simulators.simulator import GaussianSimulator, Simulator, leading_axes
 
 MOST_LISTED = 2**16  # possible outcomes of all measurements together that are still listed
@@ -101,6 +102,14 @@ class Sequence(Simulator):
 
     # -- outcome and likelihood ---
 
+    @property
+    def layouts(self) -> OutcomeLayouts | OneArray:
+        return self.single.layouts
+
+    def told(self, outcome: Tensor) -> Tensor:
+        """As it is: the single simulator is told of each measurement by itself."""
+        return outcome
+
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """All measurements at once, as rows of one batch of the single simulator; with a state, one by one."""
         if looks.is_stateful(self.single):
@@ -116,9 +125,10 @@ class Sequence(Simulator):
         return self.single.has_likelihood
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
+        outcome = self.layouts.join(outcome)
         if leading_axes(parameters) > 1 or looks.is_stateful(self.single):
             return looks.summed_log_likelihood(self.single, outcome, parameters, design)
-        return ops.sum(self.single.log_likelihood(outcome, _for_each(parameters), design), axis=-1)
+        return ops.sum(self.single.log_density(outcome, _for_each(parameters), design), axis=-1)
 
     @property
     def has_pairwise_product(self) -> bool:
@@ -131,12 +141,12 @@ class Sequence(Simulator):
         found = 0.0
         for index in range(self.length):
             own = tree.map_structure(lambda leaf, i=index: leaf[:, i], design)
-            found = found + self.single.pairwise_log_likelihood(outcome[:, index], parameters, own)
+            found = found + self.single.pairwise_log_density(outcome[:, index], parameters, own)
         return found
 
     def outcome_space(self) -> np.ndarray | None:
         """All combinations of the single outcomes, (count**length, length, *outcome_shape), where they are few."""
-        single = None if looks.is_stateful(self.single) else self.single.outcome_space()
+        single = None if looks.is_stateful(self.single) else self.single.possible_outcomes()
         if single is None or len(single) ** self.length > MOST_LISTED:
             return None
         return np.array(list(itertools.product(np.asarray(single), repeat=self.length)))
@@ -163,7 +173,10 @@ class GaussianSequence(Sequence, GaussianSimulator):
     """A `Sequence` of a `GaussianSimulator`, which is one itself: mean and scale are (..., length, *outcome_shape)."""
 
     def mean(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
-        return self._of_all(self.single.mean(_for_each(parameters), design), parameters)
+        mean = self.single.mean(_for_each(parameters), design)
+        if isinstance(mean, Mapping):
+            return self.mean_and_scale(parameters, design)[0]
+        return self._of_all(mean, parameters)
 
     def scale(self, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         return self.mean_and_scale(parameters, design)[1]

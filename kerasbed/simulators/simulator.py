@@ -3,7 +3,11 @@
     theta ~ prior,   epsilon ~ noise,   y = outcome(theta, xi, epsilon)
 
 `outcome` is written once in `keras.ops` for a batch: parameters are (batch, d) each, the design is (1, *shape) or
-(batch, *shape), the noise (batch, *noise_shape), and the result (batch, *outcome_shape).
+(batch, *shape), the noise (batch, *noise_shape), and the result (batch, *outcome_shape), or a dict of such arrays.
+
+What a user writes, and what the library calls in its place, in which outcomes are always one array:
+
+    outcome -> measure,   log_likelihood -> log_density,   outcome_space -> possible_outcomes,   simulate -> simulated
 """
 
 import inspect
@@ -22,11 +26,12 @@ from kerasbed.backend.validation import any_seed, checked, finite_values, positi
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.sampled import SampledPrior
-from kerasbed.simulators import bayesflow_parts
+from kerasbed.simulators import bayesflow_parts, outcome_dicts
+from kerasbed.simulators.as_arrays import AsArrays
 from kerasbed.simulators.noise import JoinedNoise, Noise
 
 
-class Simulator:
+class Simulator(AsArrays):
     """An experiment that can be simulated. Subclass it, or use `Simulator.from_functions`.
 
     Attributes to set on the class or instance:
@@ -37,7 +42,8 @@ class Simulator:
             then learned by score-function gradients, which need `log_likelihood`.
 
     Methods to write:
-        outcome(parameters, design, noise): (batch, *outcome_shape), in `keras.ops`.
+        outcome(parameters, design, noise): (batch, *outcome_shape), in `keras.ops`; or a dict {name: (batch, *shape)}
+            of those, which every outcome that is shown, asked for or handed to `log_likelihood` then is as well.
         log_likelihood(outcome, parameters, design): optional; leading axes broadcast; returns them, (...,).
         outcome_space(): optional; all possible outcomes, where they are few.
 
@@ -52,6 +58,18 @@ class Simulator:
         >>> chance = Counter().simulate(4000, np.array([1.0]), seed=0)["outcome"].mean()
         >>> round(float(chance), 1)  # 1 - E[exp(-rate)] = 1 - 1 / 2^2
         0.8
+
+        Two things that are measured together, by their names.
+
+        >>> class Trials(kb.Simulator):
+        ...     prior, noise_shape = kb.Prior(skill=stats.norm()), (2, 3)
+        ...
+        ...     def outcome(self, parameters, design, noise):
+        ...         gain = parameters["skill"] - design
+        ...         return {"choice": gain + noise[:, 0] > 0.0, "rt": ops.exp(0.3 * noise[:, 1] - gain)}
+        >>> drawn = Trials().simulate(4, np.array([0.5]), seed=0)["outcome"]
+        >>> {name: values.shape for name, values in drawn.items()}
+        {'choice': (4, 3), 'rt': (4, 3)}
     """
 
     described = "an instance of a kb.Simulator subclass"
@@ -64,7 +82,10 @@ class Simulator:
     default_target = None  # what a model learns about when it is not told; None: all parameters
 
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
-        """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...)."""
+        """What is measured: dict of (batch, d), (1 or batch, *shape), (batch, *noise_shape) -> (batch, ...).
+
+        Either one array, or a dict {name: (batch, ...)}.
+        """
         raise MissingMethodError(f"{type(self).__name__} must define outcome(parameters, design, noise).")
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
@@ -103,7 +124,8 @@ class Simulator:
             (M, N) tensor. Subclasses override it where a matrix product avoids the (M, N, *outcome_shape) array.
         """
         spread = {name: values[None] for name, values in parameters.items()}
-        return self.log_likelihood(outcome[:, None], spread, tree.map_structure(lambda d: d[:, None], design))
+        outcome, design = tree.map_structure(lambda leaf: leaf[:, None], (outcome, design))
+        return self.log_density(outcome, spread, design)
 
     @staticmethod
     @checked(noise_shape=positive_shape)
@@ -143,7 +165,7 @@ class Simulator:
     def from_bayesflow(
         simulator: Any,
         *,
-        outcome: str,
+        outcome: str | Sequence[str],
         design: str = "design",
         parameters: Sequence[str] | None = None,
         prior: AbstractPrior | None = None,
@@ -158,7 +180,7 @@ class Simulator:
 
         Args:
             simulator: `bayesflow.make_simulator([prior, likelihood])`, or the likelihood alone beside a `prior`.
-            outcome: name of what is measured, among what the last part returns.
+            outcome: name of what is measured, among what the last part returns; several names make the outcome a dict.
             design: name of the argument of the last part that is the design; parts of a `Product` have their own names.
             parameters: names of the parameters; None: all that the first part draws.
             prior: `kerasbed.Prior` in place of the simulator's own draws, whose density is not known.
@@ -186,7 +208,8 @@ class Simulator:
             sampler = bayesflow_parts.Drawn(first, names)
             prior = SampledPrior(sampler, None, {}, None, {})
         scalars = [name for name in prior.names if np.ndim(drawn.get(name, 1.0)) < 2 and prior.dims[name] == 1]
-        made = bayesflow_parts.Made(later, scalars, outcome, design)
+        results = outcome if isinstance(outcome, str) else tuple(outcome)
+        made = bayesflow_parts.Made(later, scalars, results, design)
         return Simulator.from_functions(prior, made, noise=noise, noise_shape=noise_shape, name="BayesFlowSimulator")
 
     def get_config(self) -> dict:
@@ -238,8 +261,9 @@ class Simulator:
             per_draw: the values have a leading axis of `num_samples`, a design for each draw.
 
         Returns:
-            {"parameters": {name: (num_samples, d)}, "outcome": (num_samples, *outcome_shape)}, NumPy arrays; of a
-            policy also "design", and both with an axis of T measurements behind the first.
+            {"parameters": {name: (num_samples, d)}, "outcome": (num_samples, *outcome_shape)}, NumPy arrays, the
+            outcome a dict of those where `outcome` gives one; of a policy also "design", and both with an axis of T
+            measurements behind the first.
 
         Raises:
             ValueError: the noise does not fit the design, or the outcome lacks the batch axis.
@@ -249,8 +273,16 @@ class Simulator:
             >>> drawn["parameters"]["coefficients"].shape, drawn["outcome"].shape
             ((3, 3), (3, 2))
         """
+        found = self.simulated(num_samples, design, seed, per_draw=per_draw)
+        return found | {"outcome": self.layouts.split(found["outcome"])}
+
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def simulated(
+        self, num_samples: int, design: Design | np.ndarray | dict, seed: int | None = None, *, per_draw: bool = False
+    ) -> dict:
+        """See `simulate`; the outcome of a dict is (num_samples, numbers of an outcome)."""
         if isinstance(design, Design) and design.is_adaptive:
-            return design.rollouts(self, num_samples, seed)
+            return design.rollouts_as_arrays(self, num_samples, seed)
         rng = np.random.default_rng(seed)
         design = design_values(design) if per_draw else lifted(design)
         law = self.resolve_noise(design_shape(design))
@@ -275,6 +307,8 @@ class Simulator:
     def measure(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         """`outcome` with its contract checked; (batch,) outcomes become (batch, 1). Works on tensors and while tracing.
 
+        A dict becomes one array, as `kerasbed.simulators.outcome_layout` says.
+
         Raises:
             OutcomeError: the outcome does not start with the batch axis, or asks for a parameter that is not there.
         """
@@ -288,6 +322,7 @@ class Simulator:
                 f"{type(self).__name__}.outcome asked for {error}, but the prior's parameters are "
                 f"{list(self.prior.names)}; use those names or rename them in the prior."
             ) from error
+        outcome = self.as_array(outcome, noise)
         shape = tuple(outcome.shape)
         if len(shape) == 0 or (batch is not None and shape[0] not in (None, batch)):
             raise OutcomeError(
@@ -324,10 +359,12 @@ class GaussianSimulator(Simulator):
         y = mean + scale * C^(1/2) epsilon,   epsilon ~ N(0, I),   C = `correlation`, C^(1/2) its Cholesky factor
 
     Methods to write:
-        mean(parameters, design): (batch, *outcome_shape), leading axes broadcast.
+        mean(parameters, design): (batch, *outcome_shape), leading axes broadcast; or a dict of those, for outcomes that
+            are dicts. Their entries, in the order of their names, are then those of the noise and of `correlation`: set
+            noise_shape=(K,) for K numbers in all.
         scale(parameters, design): standard deviation; a number, (*outcome_shape) or like `mean`. With a third argument
             named `mean` it is given what `mean` returned, which is then computed once: `0.1 * mean` for an error in
-            proportion.
+            proportion. Of a dict a number, or a dict with the same names.
 
     Attributes to set on the class or instance:
         correlation: None for independent noise, or a (K, K) correlation matrix for outcomes of shape (K,).
@@ -359,10 +396,26 @@ class GaussianSimulator(Simulator):
         mean = self.mean(parameters, design)
         takes_mean = "mean" in inspect.signature(self.scale).parameters
         scale: Any = self.scale
-        return mean, scale(parameters, design, mean=mean) if takes_mean else scale(parameters, design)
+        scale = scale(parameters, design, mean=mean) if takes_mean else scale(parameters, design)
+        return self._joined(mean, scale, parameters) if isinstance(mean, Mapping) else (mean, scale)
+
+    def _joined(self, means, scales, parameters):
+        """Both of outcomes that are dicts; a scale that no draw changes stays one for all."""
+        mean, layout = outcome_dicts.joined_law(means, f"{type(self).__name__}.mean", parameters)
+        self.remember(layout)
+        if isinstance(scales, Mapping):
+            return mean, outcome_dicts.joined_scales(scales, layout, f"{type(self).__name__}.scale", mean)
+        if np.ndim(scales) > 0:
+            raise OutcomeError(
+                f"{type(self).__name__}.scale returned an array of shape {tuple(scales.shape)}, but mean a dict; a "
+                f"number or a dict with {list(layout.shapes)} was expected."
+            )
+        return mean, scales
 
     def outcome(self, parameters: Mapping[str, Tensor], design: Tensor, noise: Tensor) -> Tensor:
         mean, scale = self.mean_and_scale(parameters, design)
+        if self.layouts:
+            outcome_dicts.check_noise(type(self).__name__, noise, self.layouts.at(mean.shape[-1]))
         if len(mean.shape) != len(noise.shape):
             raise ValueError(
                 f"{type(self).__name__}.mean returned shape {tuple(mean.shape)} for noise of shape "
@@ -372,10 +425,11 @@ class GaussianSimulator(Simulator):
         if self.correlation is not None:
             factor = ops.convert_to_tensor(self._factor()[0], dtype=noise.dtype)
             noise = ops.matmul(noise, ops.transpose(factor))
-        return mean + scale * noise
+        return self.layouts.split(mean + scale * noise)
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         mean, scale = self.mean_and_scale(parameters, design)
+        outcome = self.layouts.join(outcome)
         scale = ops.convert_to_tensor(scale, dtype=outcome.dtype)
         residual = (outcome - mean) / scale
         log_scale = ops.log(scale) + 0.5 * numerics.LOG_2PI
@@ -396,6 +450,7 @@ class GaussianSimulator(Simulator):
         with it; correlated noise whose scale depends on the parameters takes the (M, N, K) array.
         """
         mean, scale = self.mean_and_scale(parameters, design)
+        outcome = self.layouts.join(outcome)
         size = int(np.prod(mean.shape[1:]))
         scale = ops.convert_to_tensor(scale, dtype=mean.dtype)
         shared = len(scale.shape) < len(mean.shape) or scale.shape[0] == 1

@@ -28,7 +28,7 @@ _EFFECTIVE_DRAWS = 10  # for each coordinate, of the weighted draws whose moment
 def fit(
     likelihood: Callable | Simulator,
     prior_or_design: AbstractPrior | Design | np.ndarray | dict | None = None,
-    outcome: ArrayLike | None = None,
+    outcome: ArrayLike | dict[str, ArrayLike] | None = None,
     *,
     design: Design | np.ndarray | dict | None = None,
     family: str | Family = "full",
@@ -51,7 +51,8 @@ def fit(
             `Simulator` that has one.
         prior_or_design: `Prior` for a function; for a simulator, the design of the experiment (then the prior is the
             simulator's).
-        outcome: what was measured, (*outcome_shape), or (datasets, *outcome_shape) for a conditional family.
+        outcome: what was measured, (*outcome_shape), or (datasets, *outcome_shape) for a conditional family; a dict of
+            arrays where the simulator's outcome is one.
         design: the design, where a prior is given for a simulator too.
         family: "diagonal", "full", "low_rank", "beta", "flow", or a family object.
         base_samples: a rule of `kerasbed.base_samples` or points (S, base_dim). Default: 1024 Sobol points; 256 fresh

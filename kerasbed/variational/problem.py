@@ -36,7 +36,7 @@ class PosedProblem:
         """The objective's, bound to its coordinates."""
         return self.objective.family
 
-    def with_outcome(self, outcome: ArrayLike | None) -> "PosedProblem":
+    def with_outcome(self, outcome: ArrayLike | dict[str, ArrayLike] | None) -> "PosedProblem":
         """The same problem with another outcome, where it is one of an outcome.
 
         Raises:
@@ -67,7 +67,7 @@ class Problem(PosedProblem):
         self,
         likelihood: Callable | Simulator,
         prior_or_design: AbstractPrior | Design | np.ndarray | dict | None,
-        outcome: ArrayLike | None,
+        outcome: ArrayLike | dict[str, ArrayLike] | None,
         design: Design | np.ndarray | dict | None,
         family: str | Family,
         inputs: ArrayLike | None,
@@ -94,7 +94,7 @@ class Problem(PosedProblem):
             likelihood = functools.partial(_simulator_likelihood, self.simulator, family.is_conditional)
             self.objective = kept_objective(family, prior, self.simulator, likelihood, width)
 
-    def with_outcome(self, outcome: ArrayLike | None) -> "Problem":
+    def with_outcome(self, outcome: ArrayLike | dict[str, ArrayLike] | None) -> "Problem":
         """The same compiled problem with another outcome; its inputs, if it has some, become that outcome's."""
         if outcome is None or self.simulator is None:
             super().with_outcome(outcome)
@@ -114,13 +114,13 @@ class Problem(PosedProblem):
         if not self.simulator.has_likelihood:
             self.simulator.log_likelihood(None, {}, None)  # raises, and says what is missing
         design = design_values(design)
-        self.outcome_shape = self.simulator.simulate(1, design, seed=0)["outcome"].shape[1:]
+        self.outcome_shape = self.simulator.simulated(1, design, seed=0)["outcome"].shape[1:]
         self.data = {"design": design, "outcome": self._checked_outcome(outcome)}
 
     def _checked_outcome(self, outcome):
         """(*outcome_shape) for one data set, (datasets, *outcome_shape) for several."""
         shape = self.outcome_shape
-        outcome = finite_values(outcome, "outcome")
+        outcome = finite_values(self.simulator.layouts.read(outcome, shape[-1]), "outcome")
         if outcome.shape != shape and outcome.shape[1:] != shape:
             raise ValueError(
                 f"outcome has shape {outcome.shape}, but this design measures {shape}; pass one outcome of that shape, "
@@ -200,7 +200,7 @@ def _simulator_likelihood(simulator, several, parameters, data):
     """log p of the outcome of one experiment, or of `several`, whose axis stands before that of the draws."""
     design = keras.tree.map_structure(lambda value: value[None, None] if several else value[None], data["design"])
     outcome = data["outcome"][:, None] if several else data["outcome"][None]
-    return simulator.log_likelihood(outcome, parameters, design)
+    return simulator.log_density(outcome, parameters, design)
 
 
 def _rows(outcome):

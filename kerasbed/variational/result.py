@@ -149,7 +149,7 @@ class VariationalFit:
         z, log_det = self.coordinates.to_z(parameters)
         return self.family.log_density(numerics.like(self.phi, z), z) + log_det
 
-    def refit(self, outcome: ArrayLike | None = None, **settings: Any) -> "VariationalFit":
+    def refit(self, outcome: ArrayLike | dict[str, ArrayLike] | None = None, **settings: Any) -> "VariationalFit":
         """The same problem again, with compiled functions used again: seconds of compiling are saved.
 
         Args:

@@ -90,8 +90,8 @@ def log_sum(log_p: np.ndarray) -> np.ndarray:
 
 def _pairs(simulator, parameters, design, noise, others):
     outcome = simulator.measure(parameters, design, noise)
-    own = simulator.log_likelihood(outcome, parameters, design)
-    return own, simulator.pairwise_log_likelihood(outcome, others, design), outcome
+    own = simulator.log_density(outcome, parameters, design)
+    return own, simulator.pairwise_log_density(outcome, others, design), outcome
 
 
 def gap(study: Study, likelihoods: Pairs, learned: tuple[float, float]) -> list[Finding]:
