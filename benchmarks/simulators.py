@@ -1,4 +1,4 @@
-"""Simulators that are differential equations: how exact they are, their gradients, and what they cost.
+"""Simulators that are differential equations: how exact they are, their gradients and costs; first uses and pictures.
 
     KERAS_BACKEND=jax python benchmarks/simulators.py                # everything, minutes
     python benchmarks/simulators.py O1 O3 --json simulators.json     # some parts
@@ -6,7 +6,8 @@
 Every part runs in a process of its own, O1 and O2 on each backend. O1 solutions at defaults against SciPy's, on time
 grids that are stated; O2 the EIG of two compartments and its gradient in times and dose, against differences of a
 closed form; O3 how long a model of a hundred steps takes to build on JAX, and what a step costs beside one that is
-written by hand; O4 the first code of four people with simulators of their own, to its end.
+written by hand; O4 the first code of four people with simulators of their own, to its end; O5 the pictures of every
+kind of design and outcome, and what is wrong with their texts and axes.
 """
 
 import parts
@@ -25,9 +26,22 @@ PARTS = {
         ("O4", "O4/pharmacologist", "O4/psychologist", "O4/bayesflow_user", "O4/slow_program"),
         ALL,
     ),
+    "O5": Part(
+        "pictures",
+        "drawn",
+        (
+            "O5",
+            "O5/paths",
+            "O5/experiments",
+            "O5/registry",
+            "O5/posteriors",
+            "O5/bounds",
+            "O5/fits, searches, sessions",
+        ),
+    ),
 }
 # What must be there whatever the parts above become.
-REQUIRED = ("O1", "O2", "O3", "O4")
+REQUIRED = ("O1", "O2", "O3", "O4", "O5")
 
 if __name__ == "__main__":
     parts.main(__file__, "simulators_cases", PARTS, REQUIRED, "simulators", __doc__)

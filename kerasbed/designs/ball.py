@@ -17,7 +17,7 @@ from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
-from kerasbed.designs.space import Space, entries, flatten, short
+from kerasbed.designs.space import Space, entries, flatten, of_every_entry, short
 
 
 class _RoundSpace(Space):
@@ -31,6 +31,10 @@ class _RoundSpace(Space):
 
     def encode(self, design: Tensor) -> Tensor:
         return flatten((design - like(self.center, design)) / self.radius)
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.center - self.radius, self.center + self.radius, self.shape)
 
     def _distance(self, value):
         return np.linalg.norm((np.asarray(value) - self.center) / self.radius, axis=-1)

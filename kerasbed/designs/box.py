@@ -12,7 +12,7 @@ from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
-from kerasbed.designs.space import Space, entries, flatten, short
+from kerasbed.designs.space import Space, entries, flatten, of_every_entry, short
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -100,6 +100,10 @@ class BoxSpace(Space):
     @checked(num_samples=positive_integer, seed=any_seed)
     def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         return np.random.default_rng(seed).uniform(self.low, self.high, (num_samples, *self.shape))
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.low, self.high, self.shape)
 
     def contains(self, value: np.ndarray) -> bool:
         slack = 1e-6 * (self.high - self.low)

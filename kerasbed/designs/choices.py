@@ -15,7 +15,7 @@ from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_hot
-from kerasbed.designs.space import checked_shape, flatten
+from kerasbed.designs.space import checked_shape, flatten, of_every_entry
 
 MOST_OPTIONS = 2**12  # of an entry: exchanges compare it with every other one
 
@@ -92,6 +92,10 @@ class ChoiceSpace(_CategoricalSpace):
     def get_config(self) -> dict:
         return super().get_config() | {"options": self.options.tolist()}
 
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.options.min(), self.options.max(), self.shape)
+
 
 @keras.saving.register_keras_serializable("kerasbed")
 class Choice(ChoiceSpace, Design):
@@ -142,6 +146,10 @@ class IntegerSpace(_CategoricalSpace):
 
     def get_config(self) -> dict:
         return super().get_config() | {"low": self.low, "high": self.high}
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.low, self.high, self.shape)
 
 
 @keras.saving.register_keras_serializable("kerasbed")

@@ -107,6 +107,10 @@ class ProductSpace(Space):
         rng = np.random.default_rng(seed)
         return {part: space.sample(num_samples, rng) for part, space in self.spaces.items()}
 
+    @property
+    def limits(self) -> Any:
+        return {part: inner.limits for part, inner in self.spaces.items()}
+
     def contains(self, value: Mapping[str, np.ndarray]) -> bool:
         return all(np.all(space.contains(np.asarray(value[part]))) for part, space in self.spaces.items())
 

@@ -59,6 +59,12 @@ class SequenceSpace(Space):
     def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         return self._unfold(self.single.sample(num_samples * self.length, seed))
 
+    @property
+    def limits(self) -> Any:
+        return tree.map_structure(
+            lambda side: None if side is None else np.repeat(side[:, None], self.length, axis=1), self.single.limits
+        )
+
     def contains(self, value: np.ndarray | dict[str, np.ndarray]) -> bool:
         parts = {name: np.asarray(part) for name, part in (value if isinstance(value, dict) else {"": value}).items()}
         return bool(np.all(self.single.contains(_fold(parts if isinstance(value, dict) else parts[""], self.shape))))

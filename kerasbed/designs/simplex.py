@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
-from kerasbed.designs.space import Space
+from kerasbed.designs.space import Space, of_every_entry
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -42,6 +42,10 @@ class SimplexSpace(Space):
     def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
         """Uniform over the simplex (Dirichlet with all ones)."""
         return self.total * np.random.default_rng(seed).dirichlet(np.ones(self.size), size=num_samples)
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(0.0, self.total, self.shape)
 
     def contains(self, value: np.ndarray) -> bool:
         """Whether all weights are at least zero and sum to the total, up to float32 rounding."""

@@ -76,6 +76,11 @@ class Space:
         """Whether every entry of the values is admissible."""
         raise NotImplementedError
 
+    @property
+    def limits(self) -> Any:
+        """Lowest and highest value of every entry, (2, *shape), or a dict of those; None where there are none."""
+        return None
+
     # -- a space of choices also defines these ---
 
     @property
@@ -227,6 +232,11 @@ def entries(name: str, value: ArrayLike, shape: int | Sequence[int]) -> np.ndarr
         return np.broadcast_to(value, shape).copy()
     except ValueError:
         raise ValueError(f"{name} has shape {value.shape}, but a number or shape {shape} was expected.") from None
+
+
+def of_every_entry(low: ArrayLike, high: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Lower and upper ends, numbers or arrays, as those of every entry: (2, *shape)."""
+    return np.stack([np.broadcast_to(np.asarray(side, "float64"), shape) for side in (low, high)])
 
 
 def filled(rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, count_or_values, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.discrete import CHOSEN_LOGIT, DiscreteSpace, logits, one_hot
-from kerasbed.designs.space import flatten
+from kerasbed.designs.space import flatten, of_every_entry
 
 ROOT_STEPS = 32
 MOST_CANDIDATES = 2**12
@@ -139,6 +139,10 @@ class SubsetSpace(DiscreteSpace):
         if self.as_mask:
             return self.candidates[order].sum(axis=1)
         return self.candidates[np.sort(order, axis=-1)]
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.candidates.min(axis=0), self.candidates.max(axis=0), self.shape)
 
     def contains(self, value: np.ndarray) -> bool:
         value = np.asarray(value)

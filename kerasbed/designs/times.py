@@ -19,7 +19,7 @@ from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
 from kerasbed.designs.base import Design
-from kerasbed.designs.space import Space
+from kerasbed.designs.space import Space, of_every_entry
 
 
 @keras.saving.register_keras_serializable("kerasbed")
@@ -71,6 +71,10 @@ class TimesSpace(Space):
         """Uniform over the space: sorted uniform values of the room that is left, with the gaps put back."""
         filled = np.sort(np.random.default_rng(seed).uniform(0.0, self.room, (num_samples, self.count)), axis=-1)
         return self.offsets + filled
+
+    @property
+    def limits(self) -> Any:
+        return of_every_entry(self.low, self.high, self.shape)
 
     def contains(self, value: np.ndarray) -> bool:
         value, slack = np.asarray(value, "float64"), 1e-6 * (self.high - self.low)

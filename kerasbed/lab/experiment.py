@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from matplotlib.axes import Axes
+import numpy as np
 
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import PointEstimate
@@ -22,6 +22,7 @@ from kerasbed.lab.pictures import session_picture
 from kerasbed.lab.refinement import Refinement
 from kerasbed.lab.session import Session
 from kerasbed.model.design_model import DesignModel
+from kerasbed.plots.units import Label
 from kerasbed.simulators.simulator import Simulator
 
 PARTICLES = 2048
@@ -226,13 +227,15 @@ class Experiment(Loop):
         """
         return self.session.refine(steps)
 
-    def plot(self, labels: tuple[str, str] = ("design", "outcome")) -> Sequence[Axes]:
-        """Measurements, the posterior after each of them, and what they taught, as a picture of three panels.
+    def plot(self, labels: tuple[Label, Label] = ("design", "outcome")) -> np.ndarray:
+        """Measurements, the posterior after each of them, and what they taught, as a picture.
 
         Args:
-            labels: names of the design and the outcome, with units.
+            labels: names of the design and the outcome, with units; each a text, one for each entry, or for the design
+                a dict of these for the parts of a `Product`.
 
         Returns:
-            The Axes.
+            Array of matplotlib Axes: a panel for each quantity that was set or measured, one for each parameter, and
+            the nats.
         """
         return session_picture(self.session, labels)

@@ -5,20 +5,21 @@ What a history taught is the divergence of the posterior from the prior, read of
     KL(posterior, prior) = E[ log p(y_1 .. y_t | theta, xi) | h ] - log p(y_1 .. y_t | xi).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
+from keras import tree
 from matplotlib.ticker import MaxNLocator
 
 from kerasbed.lab import trials
 from kerasbed.lab.beliefs import Belief
 from kerasbed.lab.session import Session
-from kerasbed.plots.style import color_of, line_of, marker_of
+from kerasbed.plots.style import color_of, line_of, marker_of, panels_of, wrapped
+from kerasbed.plots.units import Label, Quantity, quantities
 
 LEVELS = (0.025, 0.5, 0.975)
+NAMED = 8  # entries that a legend names
+HEIGHT = 2.8  # inches of an axis
 
 
 def information(belief: Belief) -> float:
@@ -45,46 +46,56 @@ def followed(session: Session) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {name: np.array(found) for name, found in quantiles.items()}, np.array(nats)
 
 
-def session_picture(session: Session, labels: tuple[str, str] = ("design", "outcome")) -> Sequence[Axes]:
-    """Three panels over the measurements.
+def session_picture(session: Session, labels: tuple[Label, Label] = ("design", "outcome")) -> np.ndarray:
+    """Panels over the measurements: one for each quantity of the design and the outcome, one for each parameter, nats.
 
     Args:
         session: of an experiment.
-        labels: names of the design and the outcome, with units.
+        labels: names of the design and the outcome, with units; each a text, one for each entry, or for the design a
+            dict of these for its parts.
 
     Returns:
-        The Axes: designs and outcomes, posteriors, nats.
+        Array of the Axes, in this order; designs and outcomes only where something was measured.
     """
     quantiles, nats = followed(session)
-    _, panels = plt.subplots(1, 3, figsize=(13.0, 4.0), layout="constrained")
-    _measured(panels[0], trials.measured(session.trials), labels)
-    _posteriors(panels[1], quantiles)
-    _nats(panels[2], nats, session)
+    looks = trials.measured(session.trials)
+    told = [made for i, label in enumerate(labels) for made in _told([look[i] for look in looks], label)]
+    panels = panels_of(None, len(told) + len(quantiles) + 1, "panels", columns=3, size=(4.3, 3.6))
+    for panel, quantity in zip(panels, told, strict=False):
+        _measured(panel, quantity)
+    for panel, (name, found) in zip(panels[len(told) :], quantiles.items(), strict=False):
+        _posterior(panel, name, found)
+    _nats(panels[-1], nats, session)
     for panel in panels:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(frameon=False)
+        if 1 < len(panel.get_legend_handles_labels()[0]) <= NAMED:
+            panel.legend(frameon=False, fontsize="small")
     return panels
 
 
-def _measured(panel: Any, looks, labels):
-    """Entries of designs and outcomes; those of one kind look alike."""
-    for i, label in enumerate(labels):
-        rows = [trials.entries(look[i]) for look in looks]
-        for column, values in enumerate(zip(*rows, strict=True)):
-            told = f"_{label}" if column else label
-            panel.plot(1 + np.arange(len(looks)), values, linestyle="", color=color_of(i), label=told, **marker_of(i))
-    panel.set(xlabel="measurement", ylabel=" and ".join(labels))
+def _told(values, label) -> list[Quantity]:
+    """What of designs or outcomes shares an axis; nothing where there are none."""
+    if not values:
+        return []
+    return quantities(tree.map_structure(lambda *looks: np.stack(looks), *values), 1, label)
 
 
-def _posteriors(panel: Any, quantiles):
-    series = [(name, i, found[..., i]) for name, found in quantiles.items() for i in range(found.shape[-1])]
-    for index, (name, entry, found) in enumerate(series):
-        low, middle, high = found.T
-        told = name if quantiles[name].shape[-1] == 1 else f"{name} {entry + 1}"
-        panel.plot(np.arange(len(found)), middle, label=told, **line_of(index))
-        panel.fill_between(np.arange(len(found)), low, high, color=color_of(index), alpha=0.2)
-    panel.set(xlabel="measurements", ylabel="posterior median and central 95%")
+def _measured(panel: Any, quantity: Quantity):
+    """Entries over the measurements."""
+    looks = 1 + np.arange(len(quantity.values))
+    for i, (name, column) in enumerate(zip(quantity.names, quantity.values.T, strict=True)):
+        panel.plot(looks, column, linestyle="", color=color_of(i), label=name, **marker_of(i))
+    panel.set(xlabel="measurement", ylabel=wrapped(quantity.label, HEIGHT), xlim=(0.5, len(looks) + 0.5))
+
+
+def _posterior(panel: Any, name, found):
+    """One parameter's quantiles (t + 1, 3, d), a line for each coordinate."""
+    for i in range(found.shape[-1]):
+        low, middle, high = found[..., i].T
+        told = name if found.shape[-1] == 1 else f"{name} {i + 1}"
+        panel.plot(np.arange(len(found)), middle, label=told, **line_of(i))
+        panel.fill_between(np.arange(len(found)), low, high, color=color_of(i), alpha=0.2, linewidth=0.0)
+    panel.set(xlabel="measurements", ylabel=wrapped(f"{name}, median and central 95%", HEIGHT))
 
 
 def _nats(panel: Any, nats, session):

@@ -3,18 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from keras import tree
-from matplotlib.figure import Figure
 
 from kerasbed import plots
 from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.lab.files import TRAINING, write_figure, write_table
 from kerasbed.lab.training import trained, write_history
 from kerasbed.model.design_model import DesignModel
-from kerasbed.plots.style import COLORS
 from kerasbed.problems import ReadyExperiment
 
 EIG_ROLLOUTS = 1024
@@ -45,7 +42,9 @@ def learn_and_report_policy(
     write_table(experiments_table(made), folder / "experiments.csv")
     write_history(history, folder)
     model.save(folder / "model.keras")
-    write_figure(picture(made, experiment.labels), folder / "experiments.png")
+    shown = {"num_samples": SHOWN, "seed": model.seed, "labels": experiment.labels}
+    panels = plots.realisations(model.simulator, model.design, **shown)
+    write_figure(np.ravel(panels)[0].figure, folder / "experiments.png")
     lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}
     write_figure(plots.bound(history, references=lines).figure, folder / "bound.png")
     (folder / TRAINING).unlink()
@@ -72,18 +71,3 @@ def experiments_table(made: dict) -> pd.DataFrame:
         for i in range(entries.shape[1]):
             columns[name if entries.shape[1] == 1 else f"{name} {i + 1}"] = entries[:, i]
     return pd.DataFrame(columns)
-
-
-def picture(made: dict, labels: tuple[str, str]) -> Figure:
-    """Designs and outcomes over the looks, a line for each rollout."""
-    first = tree.flatten(made["design"])[0]
-    shown = {labels[0]: first[..., 0] if first.ndim == 3 else first.reshape(*first.shape[:2], -1)[..., 0]}
-    outcome = tree.flatten(made["outcome"])[0]
-    shown[labels[1]] = outcome.reshape(*outcome.shape[:2], -1)[..., 0]
-    figure, panels = plt.subplots(1, 2, figsize=(10.0, 4.0), layout="constrained")
-    for panel, (label, values) in zip(panels, shown.items(), strict=True):
-        looks = 1 + np.arange(values.shape[1])
-        for row, line in enumerate(values):
-            panel.plot(looks, line, color=COLORS[row % len(COLORS)], alpha=0.5, marker="o", markersize=3)
-        panel.set(xlabel="measurement", ylabel=label)
-    return figure

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from kerasbed import backend, plots
 from kerasbed.backend.reporting import LOGGER
@@ -18,6 +20,7 @@ from kerasbed.lab.design_tables import design_table, readable_table
 from kerasbed.lab.files import TRAINING, write_figure, write_table
 from kerasbed.lab.training import trained, write_history
 from kerasbed.model.design_model import DesignModel
+from kerasbed.plots.units import Label
 from kerasbed.problems import ReadyExperiment
 from kerasbed.simulators.symmetry import measurements_are_exchangeable
 
@@ -70,7 +73,7 @@ def learn_and_report(
     values = {STARTING: start, LEARNED: design.numpy()}
     estimates, gain = compared(model, values, experiment, epochs, steps)
     in_any_order = measurements_are_exchangeable(simulator, design)
-    say(f"\n{readable_table(values, _ranges(design, values), in_any_order)}\n")
+    say(f"\n{readable_table(values, _settings_between(design, values), in_any_order)}\n")
     for name, estimate in estimates.items():
         say(f"{name}: {estimate}")
     say(f"gained by learning: {gain}")
@@ -89,19 +92,14 @@ def write_pictures(
     history: keras.callbacks.History,
     values: Mapping[str, np.ndarray | dict],
     estimates: Mapping[str, EIGEstimate],
-    labels: tuple[str, str],
+    labels: tuple[Label, Label],
     folder: Path,
     seed: int,
 ) -> None:
     """realisations.png, design_path.png, bound.png and posterior.png."""
-    figure, panels = plt.subplots(1, len(values), figsize=(10.0, 4.0), sharey=True, layout="constrained")
-    limits = _settings_between(model.design, values)
-    for panel, (name, value) in zip(panels, values.items(), strict=True):
-        plots.realisations(model.simulator, value, seed=seed, limits=limits, labels=labels, axes=panel)
-        panel.set_title(name)
-        panel.label_outer()
-    write_figure(figure, folder / "realisations.png")
-    write_figure(plots.design_path(model.design_history, label=labels[0]).figure, folder / "design_path.png")
+    write_figure(_realisations(model, values, labels, seed), folder / "realisations.png")
+    path = plots.design_path(model, label=labels[0])
+    write_figure(np.ravel(path)[0].figure, folder / "design_path.png")
     lines = {f"EIG, {name}": estimate for name, estimate in estimates.items()}
     write_figure(plots.bound(history, references=lines).figure, folder / "bound.png")
 
@@ -112,18 +110,35 @@ def write_pictures(
         conditions = {"outcome": data["outcome"], "design": model.design}
         exact = exact_posterior.sample(model.simulator, POSTERIOR_DRAWS, conditions, seed=seed)
     panels = plots.posterior(draws, reference=exact, truth=data["parameters"])
-    write_figure(panels[0].figure, folder / "posterior.png")
+    write_figure(np.ravel(panels)[0].figure, folder / "posterior.png")
+
+
+def _realisations(model, values, labels, seed) -> Figure:
+    """Experiments at each of the designs, one above the other on the same axes."""
+    figure, made = plt.figure(layout="constrained"), []
+    limits = _settings_between(model.design, values)
+    parts: Any = figure.subfigures(len(values), 1)
+    for part, (name, value) in zip(parts, values.items(), strict=True):
+        panels = plots.realisations(model.simulator, value, seed=seed, limits=limits, labels=labels, axes=part)
+        made.append(np.ravel(panels))
+        part.suptitle(name)
+    rows, columns = made[0][0].get_gridspec().get_geometry()
+    figure.set_size_inches(1.0 + 4.5 * columns, len(values) * (1.2 + 2.8 * rows))
+    for pair in zip(*made, strict=True):
+        low, high = zip(*(panel.get_ylim() for panel in pair), strict=True)
+        for panel in pair:
+            panel.set_ylim(min(low), max(high))
+    return figure
 
 
 def _settings_between(space, values):
-    """The range that a picture of settings spans: of the space's draws and of the designs shown."""
-    ends = keras.tree.flatten(_ranges(space, values))
-    return min(ends), max(ends)
-
-
-def _ranges(space, values):
-    """Lower and upper end of the space's draws and of the designs shown, or a dict of those for its parts."""
+    """The range that a picture of settings spans: of the space's draws and of the designs shown, by their parts."""
     shown = [space.sample(256, seed=0), *values.values()]
-    if not isinstance(shown[0], dict):
-        return min(map(np.min, shown)), max(map(np.max, shown))
-    return {name: (min(np.min(v[name]) for v in shown), max(np.max(v[name]) for v in shown)) for name in shown[0]}
+    if isinstance(shown[0], dict):
+        return {part: _range([one[part] for one in shown]) for part in shown[0]}
+    return _range(shown)
+
+
+def _range(shown):
+    flat = keras.tree.flatten(shown)
+    return float(min(map(np.min, flat))), float(max(map(np.max, flat)))

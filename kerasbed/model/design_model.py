@@ -23,7 +23,17 @@ from kerasbed.designs import Design
 from kerasbed.eig.leading_axes import check_leading_axes
 from kerasbed.eig.likelihood_check import check_likelihood
 from kerasbed.eig.study import Study
-from kerasbed.model import checks, gradient_choice, optimizers, policy_start, ranking, resuming, saving, training_data
+from kerasbed.model import (
+    checks,
+    gradient_choice,
+    kept_history,
+    optimizers,
+    policy_start,
+    ranking,
+    resuming,
+    saving,
+    training_data,
+)
 from kerasbed.model.amortised import Amortised
 from kerasbed.model.costs import TOLERANCE, Cost
 from kerasbed.model.diagnosis import verdict
@@ -581,6 +591,13 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             "written_by": versions.written_by(),
             **({"outcome_layout": layout} if layout else {}),
         } | (self.cost.config() if self.cost else {})
+
+    def save_assets(self, store: str) -> None:
+        """Keras: what a file holds beside configuration and weights, the history of the training."""
+        kept_history.save(self, store)
+
+    def load_assets(self, store: str) -> None:
+        kept_history.load(self, store)
 
     def __deepcopy__(self, memo):
         memo[id(self)] = copied = saving.copied(self)

@@ -18,7 +18,6 @@ from typing import Any
 import keras
 
 from kerasbed.backend import build_limits, errors, functions, saved_state
-from kerasbed.callbacks import DesignHistory
 from kerasbed.model import archive, description
 from kerasbed.simulators import files
 from kerasbed.simulators.simulator import Simulator
@@ -45,6 +44,8 @@ def load(
     custom_objects: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a `DesignModel` saved by `model.save(path)`, on any backend; no pilot is run, the numbers are the same.
+
+    It has its `design_history` and `history` of the last `fit`, so that its pictures are the same, too.
 
     Also what `model.to_approximator().save(path)` wrote.
 
@@ -123,10 +124,6 @@ def copied(model: Any) -> Any:
         with _using(simulator=model.simulator):
             found = keras.saving.load_model(path)
     found.starts_table = None if model.starts_table is None else model.starts_table.copy()
-    if model.design_history is not None:
-        found.design_history = DesignHistory()
-        found.design_history.epochs = list(model.design_history.epochs)
-        found.design_history.designs = list(model.design_history.designs)
     return found
 
 

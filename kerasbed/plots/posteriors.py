@@ -1,20 +1,22 @@
-"""Pictures of posteriors: draws for several outcomes against a reference."""
+"""Pictures of posteriors: draws for several outcomes against a reference, the prior and the truth."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
-from kerasbed.plots.style import COLORS
+from kerasbed.backend.errors import ArgumentError
+from kerasbed.plots import densities
+from kerasbed.plots.style import GREY, Given, add_legend, makes_axes, panels_of
 
-POINTS = "#56B4E9"  # lighter than every line in COLORS, so that contours stand out
-CONTOUR_POINTS = 80
-MASSES = (0.9, 0.5)  # of the highest-density regions that contours enclose
-SHOWN_DRAWS = 1000
+MASSES = (0.5, 0.9)
+MOST = 6  # parameters of a pair plot, where nobody names them
+CELL = 1.7  # inches of a panel of a pair plot
 
 
 def posterior(
@@ -25,55 +27,64 @@ def posterior(
     prior: Mapping[str, np.ndarray] | None = None,
     names: str | Sequence[str] | None = None,
     label: str = "amortised posterior",
-    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+    masses: Sequence[float] = MASSES,
+    axes: Given = None,
 ) -> np.ndarray:
-    """Posterior draws for several outcomes, one panel each, against reference draws.
+    """Posterior draws for several outcomes, beside the prior and against reference draws.
 
-    Two parameters show as points with contours around 50% and 90% of the draws, one parameter as a histogram.
+    Two parameters show as points with contours around the highest densities that hold 50% and 90% of the draws, one
+    parameter as a histogram, each outcome in a panel. More than two show, for each outcome, as a triangle of all pairs
+    with a histogram of each on its diagonal.
 
     Args:
         samples: {name: (datasets, draws, d)}, as `model.sample` returns them.
         reference: the same from another method, e.g. `kerasbed.reference.sample`.
         truth: {name: (datasets, d)}, the parameters that made the outcomes.
         prior: {name: (draws, d)}; the panels then span the prior.
-        names: one or two coordinates to show; default the first two. A coordinate of a vector is "name[i]".
+        names: coordinates to show; default the first six. A coordinate of a vector is "name[i]".
         label: what the samples are.
-        axes: as many matplotlib Axes as there are outcomes.
+        masses: of the draws, that contours enclose; the legend names them.
+        axes: matplotlib Axes, as many as there are outcomes, and for k > 2 parameters (outcomes, k, k) of which those
+            above the diagonals are switched off; or a Figure to make them in.
 
     Returns:
-        Array of Axes.
+        Array of Axes, (outcomes,), or of k > 2 parameters (outcomes, k, k).
 
     Raises:
-        ValueError: unknown names, or a number of Axes that differs from the number of outcomes.
+        ValueError: unknown names, masses that are no shares, or a number of Axes that differs from what is needed.
 
     Example:
         >>> draws = {"theta": np.random.default_rng(0).normal(size=(2, 500, 2))}  # as of `model.sample(500, ...)`
         >>> axes = kb.plots.posterior(draws, truth={"theta": np.zeros((2, 2))})
         >>> len(axes)  # a panel for each outcome
         2
+        >>> draws = {"theta": np.random.default_rng(0).normal(size=(1, 500, 3))}
+        >>> kb.plots.posterior(draws).shape  # all pairs of three
+        (1, 3, 3)
     """
     samples = _columns(samples)
-    reference, truth, prior = (None if draws is None else _columns(draws) for draws in (reference, truth, prior))
-    names = list(samples)[:2] if names is None else [names] if isinstance(names, str) else list(names)
-    if not 1 <= len(names) <= 2 or set(names) - set(samples):
-        raise ValueError(f"names are {names}, but one or two of {list(samples)} were expected.")
-    for argument, draws in (("reference", reference), ("truth", truth), ("prior", prior)):
-        if draws is not None and set(names) - set(draws):
-            raise ValueError(f"{argument} has coordinates {list(draws)}, but those of samples were expected, {names}.")
-    count = len(samples[names[0]])
-    panels, own = _panels(count, axes)
-    for i, panel in enumerate(panels):
-        drawn = [
-            None if draws is None else np.stack([draws[n][i] for n in names], -1) for draws in (samples, reference)
+    given = {"reference": reference, "truth": truth, "prior": prior}
+    others = {what: None if draws is None else _columns(draws) for what, draws in given.items()}
+    names = list(samples)[:MOST] if names is None else [names] if isinstance(names, str) else list(names)
+    _check(samples, others, names, masses)
+    count, size = len(samples[names[0]]), len(names)
+    is_triangle, has_contours = size > 2, sum(not densities.is_discrete(samples[name]) for name in names) > 1
+    panels = _triangles(axes, count, size) if is_triangle else _row(axes, count)
+    for i in range(count):
+        shown = [
+            None if draws is None else np.stack([draws[n] if what == "prior" else draws[n][i] for n in names], -1)
+            for what, draws in {"samples": samples, **others}.items()
         ]
-        point = None if truth is None else [float(truth[n][i]) for n in names]
-        background = None if prior is None else np.stack([prior[n] for n in names], -1)
-        show = _points if len(names) == 2 else _histogram
-        show(panel, drawn[0], drawn[1], point, background)
-        panel.set(xlabel=names[0], title=f"outcome {i + 1}" if count > 1 else "")
-        panel.xaxis.set_major_locator(MaxNLocator(5))
-    panels[0].set_ylabel(names[1] if len(names) == 2 else "density")
-    _posterior_legend(panels[0], own, label, reference, truth, prior)
+        title = f"outcome {i + 1}" if count > 1 else ""
+        if is_triangle:
+            _triangle(panels[i], names, shown, title, masses)
+        else:
+            _panel(panels[i], names, shown, title, masses)
+    if not is_triangle:
+        density = "probability" if densities.is_discrete(samples[names[0]]) else "density"
+        panels[0].set_ylabel(names[1] if size == 2 else density)
+    handles = _handles(label, others, masses, size, has_contours)
+    add_legend(np.ravel(panels), axes, handles, "lower right")  # "best" looks at every point
     return panels
 
 
@@ -86,68 +97,93 @@ def _columns(draws):
     }
 
 
-def _panels(count, axes):
-    if axes is None:
-        size = (max(4.5, 3.2 * count), 3.9)
-        figure, made = plt.subplots(
-            1, count, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-        )
-        return made[0], figure
-    panels = np.atleast_1d(np.asarray(axes, object))
-    if len(panels) != count:
-        raise ValueError(f"axes holds {len(panels)} Axes, but there are {count} outcomes; pass one for each.")
-    return panels, None
+def _check(samples, others, names, masses):
+    if not names or set(names) - set(samples):
+        raise ArgumentError(f"names are {names}, but some of {list(samples)} were expected.")
+    for argument, draws in others.items():
+        if draws is not None and set(names) - set(draws):
+            raise ArgumentError(
+                f"{argument} has coordinates {list(draws)}, but those of samples were expected, {names}."
+            )
+    if not len(masses) or not all(0.0 < mass < 1.0 for mass in masses) or len(set(masses)) < len(masses):
+        raise ArgumentError(f"masses are {masses}, but different shares between 0 and 1 were expected.")
 
 
-def _points(panel, draws, reference, point, prior):
-    if prior is not None:
-        panel.plot(*prior[:SHOWN_DRAWS].T, ".", color="0.8", markersize=3, label="prior", zorder=0)
-    panel.plot(*draws[:SHOWN_DRAWS].T, ".", color=POINTS, markersize=2.5, alpha=0.6, label="draws", zorder=1)
-    _contours(panel, draws, COLORS[1], "dashed")
-    if reference is not None:
-        _contours(panel, reference, "black", "solid")
-    if point is not None:
-        panel.plot(*point, "X", color=COLORS[2], markeredgecolor="white", markersize=10, label="truth", zorder=4)
+def _row(axes, count) -> np.ndarray:
+    size = (max(4.5, 3.2 * count) / count, 3.9)
+    return panels_of(axes, count, "outcomes", columns=count, size=size, sharex=True, sharey=True)
 
 
-def _contours(panel, draws, color, style):
-    """Lines around the regions of highest density that hold the given masses, by a kernel density estimate."""
-    draws = np.asarray(draws, "float64")
-    density = stats.gaussian_kde(draws.T)
-    margin = 0.15 * np.ptp(draws, axis=0)
-    low, high = draws.min(axis=0) - margin, draws.max(axis=0) + margin
-    x, y = np.meshgrid(*[np.linspace(a, b, CONTOUR_POINTS) for a, b in zip(low, high, strict=True)])
-    heights = density(np.stack([x.ravel(), y.ravel()])).reshape(x.shape)
-    levels = np.quantile(density(draws[:SHOWN_DRAWS].T), [1.0 - mass for mass in MASSES])
-    panel.contour(x, y, heights, levels=levels, colors=color, linestyles=style, linewidths=1.3, zorder=3)
+def _panel(panel: Axes, names, shown, title, masses):
+    draws, reference, truth, prior = shown
+    if len(names) == 2:
+        densities.pair(panel, draws, reference, truth, prior, masses)
+    else:
+        densities.single(panel, *_first(shown))
+    panel.set(xlabel=names[0], title=title)
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=densities.is_discrete(draws[..., 0])))
 
 
-def _histogram(panel, draws, reference, point, prior):
-    shown = [draws, *(d for d in (reference, prior) if d is not None)]
-    low, high = np.quantile(np.concatenate(shown), [0.0005, 0.9995])
-    bins = np.linspace(low, high, 41)
-    panel.hist(draws[:, 0], bins, density=True, color=POINTS, alpha=0.6, label="draws")
-    if reference is not None:
-        panel.hist(
-            reference[:, 0], bins, density=True, histtype="step", color="black", linewidth=1.3, label="reference"
-        )
-    if prior is not None:
-        panel.hist(prior[:, 0], bins, density=True, histtype="step", color="0.6", linestyle=":", label="prior")
-    if point is not None:
-        panel.axvline(point[0], color=COLORS[2], linestyle="--", label="truth")
+def _triangles(axes, count, size) -> np.ndarray:
+    """Axes (count, size, size): triangles side by side."""
+    if not makes_axes(axes):
+        whole = panels_of(axes, count * size**2, f"panels, {size} x {size} for each outcome")
+        return whole.reshape(count, size, size)
+    figure = axes
+    if not isinstance(figure, FigureBase):
+        figure = plt.figure(figsize=(CELL * size * count + 0.6, CELL * size + 0.6), layout="constrained")
+    grids = figure.add_gridspec(1, count)
+    return np.array([grids[i].subgridspec(size, size).subplots(sharex="col") for i in range(count)], object)
 
 
-def _posterior_legend(panel, figure, label, reference, truth, prior):
-    points = {"marker": "o", "markersize": 4, "markerfacecolor": POINTS, "markeredgecolor": "none"}
-    entries = [Line2D([], [], color=COLORS[1], linestyle="--", label=label, **points)]
-    if reference is not None:
-        entries.append(Line2D([], [], color="black", label="reference posterior"))
-    if truth is not None:
-        entries.append(Line2D([], [], color=COLORS[2], linestyle="", marker="X", markersize=8, label="true parameters"))
-    if prior is not None:
-        entries.append(Line2D([], [], color="0.7", linestyle="", marker=".", label="prior"))
-    if figure is None:
-        panel.legend(handles=entries, fontsize="small", loc="lower right", framealpha=0.9)
-        return
-    columns = len(entries) if figure.get_figwidth() > 7.0 else 2
-    figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)
+def _triangle(panels, names, shown, title, masses):
+    draws, reference, truth, prior = shown
+    for row in range(len(names)):
+        for column in range(len(names)):
+            panel = panels[row, column]
+            if column > row:
+                panel.set_axis_off()
+                continue
+            at = [column] if row == column else [column, row]
+            picked: Any = [None if drawn is None else drawn[..., at] for drawn in (draws, reference, truth, prior)]
+            if row == column:
+                densities.single(panel, *_first(picked))
+                panel.set_yticks([])
+            else:
+                densities.pair(panel, *picked, masses=masses)
+                panel.sharey(panels[row, 0]) if column else None
+                panel.yaxis.set_major_locator(MaxNLocator(3, integer=densities.is_discrete(draws[..., row])))
+            panel.xaxis.set_major_locator(MaxNLocator(3, integer=densities.is_discrete(draws[..., column])))
+            _label_outer(panel, names, row, column)
+    panels[0, 0].set_title(title, fontsize="medium")
+    panels[0, 0].figure.align_ylabels(panels[:, 0])
+
+
+def _first(shown) -> list:
+    """The only coordinate of each."""
+    return [None if drawn is None else drawn[..., 0] for drawn in shown]
+
+
+def _label_outer(panel, names, row, column):
+    last = row == len(names) - 1
+    panel.tick_params(labelbottom=last, labelleft=column == 0 and row > 0, labelsize="small")
+    panel.set_xlabel(names[column] if last else "")
+    panel.set_ylabel(names[row] if column == 0 and row else "density" if row == column == 0 else "")
+
+
+def _handles(label, others, masses, size, has_contours) -> list[Line2D]:
+    """What the legend names, with the shares that contours enclose."""
+    levels = "" if not has_contours else f" ({', '.join(f'{100 * mass:g}%' for mass in sorted(masses))})"
+    points = {"marker": "o", "markersize": 4, "markerfacecolor": densities.POINTS, "markeredgecolor": "none"}
+    line: dict[str, Any] = {"color": densities.POSTERIOR, "linestyle": "--", **points}
+    if size == 1:
+        line = {"color": densities.POINTS, "linewidth": 5}
+    entries = [Line2D([], [], label=label + levels, **line)]
+    if others["reference"] is not None:
+        entries.append(Line2D([], [], color=densities.REFERENCE, label="reference posterior" + levels))
+    if others["truth"] is not None:
+        truth: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 8} if size > 1 else {"linestyle": "--"}
+        entries.append(Line2D([], [], color=densities.TRUTH, label="true parameters", **truth))
+    if others["prior"] is not None:
+        entries.append(Line2D([], [], color=GREY, linestyle=":", label="prior" + levels))
+    return entries

@@ -31,7 +31,7 @@ class ReadyExperiment:
         simulator: makes the simulator.
         design: makes the design space, or a policy; takes `seed`, `initial` and `trainable`, as every space does.
         summary: one line.
-        labels: names of the design and the outcome, with units.
+        labels: names of the design and the outcome, with units, as `kerasbed.plots` takes them.
         objective: makes what is learned by; None takes the default of `kb.DesignModel`.
         random: of a policy, makes its baseline, designs drawn from its space, from a seed.
         cost, budget: what a design costs and what may be spent, as for `kb.DesignModel`.
@@ -48,7 +48,7 @@ class ReadyExperiment:
     simulator: Callable[[], Simulator]
     design: Callable[..., designs.Design]
     summary: str
-    labels: tuple[str, str] = ("design", "outcome")
+    labels: tuple[Any, Any] = ("design", "outcome")
     objective: Callable[[], objectives.Objective] | None = None
     random: Callable[[int], designs.Design] | None = None
     cost: Callable | None = None
@@ -80,7 +80,7 @@ REGISTRY = {
         simulator=ConsecutiveReaction,
         design=lambda **options: designs.Times(4, 0.0, 20.0, min_gap=0.5, **options),
         summary="four times at which to measure two species of a reaction A -> B -> C with unknown rates",
-        labels=("time (min)", "relative concentration"),
+        labels=("time (min)", ("A, relative concentration", "B, relative concentration")),
     ),
     "death-process": ReadyExperiment(
         simulator=DeathProcess,
@@ -92,19 +92,19 @@ REGISTRY = {
         linear_pendulum.LinearPendulum,
         linear_pendulum.STEPS,
         "a policy of fifty pushes of a pendulum with unknown parameters, each by how it swings",
-        ("control", "angle (rad), angular velocity (rad/s)"),
+        ("control", ("angle (rad)", "angular velocity (rad/s)")),
     ),
     "location-finding": ReadyExperiment(
         simulator=LocationFinding,
         design=lambda **options: designs.Free((MEASUREMENTS, 2), **options),
         summary="thirty places in the plane at which to measure the signal of two hidden sources",
-        labels=("coordinate (arb. units)", "log intensity"),
+        labels=(("x (arb. units)", "y (arb. units)"), "log intensity"),
     ),
     "lotka-volterra": ReadyExperiment(
         simulator=LotkaVolterra,
         design=lambda **options: designs.Times(10, 0.0, 20.0, min_gap=0.5, **options),
         summary="ten times at which to count a prey and its predator, whose numbers rise and fall in turns",
-        labels=("time", "log count"),
+        labels=("time", ("log count of prey", "log count of predators")),
     ),
     "michaelis-menten": ReadyExperiment(
         simulator=MichaelisMenten,
@@ -156,7 +156,7 @@ REGISTRY = {
         simulator=two_compartment.TwoCompartment,
         design=_dose_and_times,
         summary="a dose, and six times at which to sample blood after it, within a budget",
-        labels=("time (h), dose (mg)", "concentration (mg/l)"),
+        labels=({"times": "time (h)", "dose": "dose (mg)"}, "concentration (mg/l)"),
         cost=two_compartment.TwoCompartment.cost,
         budget=two_compartment.BUDGET,
     ),

@@ -20,5 +20,5 @@ def incumbent(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
         low = axes.get_ylim()[0]
         axes.plot(number[failed], np.full(failed.sum(), low), "x", color="C3", clip_on=False, label="failed")
     axes.set(xlabel="evaluation", ylabel="value")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, fontsize="small")
     return axes

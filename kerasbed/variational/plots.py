@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kerasbed.backend.validation import at_most, checked, integer_seed
 from kerasbed.variational import diagnostics
@@ -148,4 +149,5 @@ def plot_importance_weights(
     title = f"Pareto k = {k:.2f}, efficiency {even:.0%}: {verdict}"
     axis.set(xlabel="log importance weight (nats)", ylabel="density")
     axis.set_title(title, fontsize="medium")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     return axis

@@ -11,6 +11,7 @@ from scipy import special, stats
 
 import kerasbed as kb
 from tests.lab.experiments import PARTS, PLACES, STIMULI, THRESHOLDS, Apart, Line, Listed, Plane, normal_posterior
+from tests.plots import pictures
 
 
 class Both(kb.GaussianSimulator):
@@ -333,11 +334,16 @@ def test_a_picture_names_what_it_shows_and_what_is_to_come():
     lab = kb.Experiment(Apart(), PARTS, seed=0)
     lab.recommend()
     lab.add_measurements({"trial": 1, "outcome": [0.5, 0.5]})
-    _, posterior, nats = lab.plot()
-    assert posterior.get_legend_handles_labels()[1] == ["gain", "shift"]
+    *measured, gain, shift, nats = lab.plot(({"place": "place (m)", "time": "time (s)"}, "reading"))
+    assert [panel.get_ylabel() for panel in measured] == ["place (m)", "time (s)", "reading"]
+    assert (gain.lines[0].get_label(), shift.lines[0].get_label()) == ("gain", "shift")
+    assert gain.get_ylabel() == "gain, median and central 95%"
+    assert not pictures.faults(nats.figure)
     assert nats.get_lines()[-1].get_xdata().tolist() == [0, 1]
     plane = kb.Experiment(Both(), PLACES, seed=0)
-    assert plane.plot()[1].get_legend_handles_labels()[1] == ["offset", "weights 1", "weights 2"]
+    offset, weights, _ = plane.plot()
+    assert offset.get_legend_handles_labels()[1] == ["offset"]
+    assert weights.get_legend_handles_labels()[1] == ["weights 1", "weights 2"]
     plt.close("all")
 
 

@@ -266,8 +266,10 @@ def test_a_folder_keeps_dicts(tmp_path):
 
 @pytest.mark.one_backend
 def test_pictures_name_the_entries():
-    axes = kb.plots.realisations(NamedTrial(), HARD, num_samples=2)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["answer"] * 2 + ["rt"] * 3
+    panels = kb.plots.realisations(NamedTrial(), HARD, num_samples=2, labels=("design", {"rt": "time (s)"}))
+    assert [panel.get_ylabel() for panel in panels] == ["answer", "time (s)"]
+    shown = [line.get_xydata().shape for line in panels[1].lines if line.get_label().startswith("experiment")]
+    assert shown == [(3, 2)] * 2
 
 
 # -- what is refused ---
