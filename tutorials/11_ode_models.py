@@ -149,7 +149,7 @@ table.insert(0, "name", list(designs))
 print(table[["name", "lower", "lower_se", "difference", "difference_se"]].round(3).to_string(index=False))
 
 figure, panels = plt.subplots(1, 3, figsize=(10.0, 3.2), sharex=True, sharey=True, layout="constrained")
-draws = drug.prior.sample(DRAWS, seed=3)
+draws = {name: ops.convert_to_tensor(values, "float32") for name, values in drug.prior.sample(DRAWS, seed=3).items()}
 for panel, (name, values) in zip(panels, designs.items(), strict=True):
     grid = np.linspace(0.25, 24.0, 6 * 16).reshape(16, 6)  # six times each, as the design has
     curves = np.concatenate(

@@ -20,7 +20,7 @@ from kerasbed.base_samples import BaseSamples
 from kerasbed.designs import Design
 from kerasbed.eig import gaussian_draws, reliability, weighted_noise
 from kerasbed.eig.weighted_noise import COMPONENTS, Draws
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 # Outer x inner pairs held at once by calls with NumPy arrays: 32 MB for each intermediate array in float64.
 BLOCK_PAIRS = 2**22

@@ -12,7 +12,8 @@ from kerasbed.backend import streams
 from kerasbed.base_samples import BaseSamples, GaussHermite, Sobol
 from kerasbed.designs import Design
 from kerasbed.eig.weighted_noise import Draws
-from kerasbed.simulators.simulator import GaussianSimulator, design_values
+from kerasbed.simulators.gaussian import GaussianSimulator
+from kerasbed.simulators.simulator import design_values
 
 # Two evaluations of one float64 formula may differ by this, relatively, and count as equal.
 SAME = 1e-9

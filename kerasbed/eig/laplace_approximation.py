@@ -46,7 +46,8 @@ from kerasbed.eig.estimate import EIGEstimate
 from kerasbed.eig.likelihood_check import require_likelihood
 from kerasbed.eig.rollouts import refuse_policy
 from kerasbed.simulators import experiments, number_range
-from kerasbed.simulators.simulator import GaussianSimulator, Simulator, design_shape
+from kerasbed.simulators.gaussian import GaussianSimulator
+from kerasbed.simulators.simulator import Simulator, design_shape
 
 NOT_NORMAL = 0.5  # nats of negentropy above which a prior is no longer taken for normal without a word
 STANDARD_ERRORS = 4.0  # of a sampled negentropy: a false alarm in 30,000

@@ -34,7 +34,7 @@ from kerasbed.eig.reliability import HEADROOM
 from kerasbed.eig.study import Study
 from kerasbed.objectives.base import AUXILIARY_ROWS
 from kerasbed.simulators import experiments
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 CHUNK = 2**9  # experiments evaluated at once, so that one program serves every number of them
 # Contrastive draws that are tried in turn, until a bound has room for the EIG at hand.

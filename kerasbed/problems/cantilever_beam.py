@@ -21,7 +21,7 @@ from scipy import stats
 from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 
 class CantileverBeam(GaussianSimulator):

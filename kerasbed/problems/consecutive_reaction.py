@@ -20,7 +20,7 @@ from scipy import stats
 from kerasbed.backend import Tensor, numerics
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 CHANNELS = 2
 RATES = (0.7, 0.2)

@@ -15,7 +15,7 @@ from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.simplex import Simplex
 from kerasbed.eig import closed_form, gaussian_draws
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 
 class LinearGaussian(GaussianSimulator):

@@ -31,7 +31,8 @@ from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.designs.box import Free
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator, leading_axes
+from kerasbed.simulators.gaussian import GaussianSimulator
+from kerasbed.simulators.simulator import leading_axes
 
 MEASUREMENTS = 30
 PUBLISHED_STATIC = (8.838, 0.039)  # lower bound and its standard error

@@ -23,7 +23,7 @@ from kerasbed import ode
 from kerasbed.backend import Tensor
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 COUNT, END, MIN_GAP = 10, 20.0, 0.5
 START = (30.0, 1.0)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from kerasbed.backend import Tensor
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 BEST_DESIGN = np.array([108.8, 108.8, 108.8, 108.8, 400.0, 400.0, 400.0])
 BEST_EIG = 3.7106

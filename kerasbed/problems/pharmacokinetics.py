@@ -24,7 +24,7 @@ from scipy import stats
 from kerasbed.backend import Tensor
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 COUNT = 15
 HOURS = 24.0

@@ -16,7 +16,7 @@ from scipy import stats
 from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, natural_number
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 CANDIDATES = np.linspace(-1.0, 1.0, 5)
 BEST_SUBSET = np.array([-1.0, 0.0, 1.0])

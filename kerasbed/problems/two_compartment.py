@@ -28,7 +28,7 @@ from kerasbed.designs.box import Box
 from kerasbed.designs.composite import Product
 from kerasbed.designs.times import Times
 from kerasbed.priors.prior import Prior
-from kerasbed.simulators.simulator import GaussianSimulator
+from kerasbed.simulators.gaussian import GaussianSimulator
 
 COUNT, FIRST, HOURS, MIN_GAP = 6, 0.25, 24.0, 0.25
 LEAST_DOSE, MOST_DOSE = 20.0, 200.0  # mg

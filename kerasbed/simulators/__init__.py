@@ -8,9 +8,10 @@ from kerasbed.simulators.discrete import (
     CategoricalSimulator,
     PoissonSimulator,
 )
+from kerasbed.simulators.gaussian import GaussianSimulator
 from kerasbed.simulators.model_choice import ModelChoice
 from kerasbed.simulators.sequence import Sequence
-from kerasbed.simulators.simulator import GaussianSimulator, Simulator
+from kerasbed.simulators.simulator import Simulator
 
 __all__ = [
     "BernoulliSimulator",

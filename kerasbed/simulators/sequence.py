@@ -21,9 +21,10 @@ from kerasbed.backend import Tensor, errors
 from kerasbed.backend.validation import positive_integer
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import files, looks
+from kerasbed.simulators.gaussian import GaussianSimulator
 from kerasbed.simulators.noise import RepeatedNoise
 from kerasbed.simulators.outcome_layout import OneArray, OutcomeLayouts
-from kerasbed.simulators.simulator import GaussianSimulator, Simulator, leading_axes
+from kerasbed.simulators.simulator import Simulator, leading_axes
 
 MOST_LISTED = 2**16  # possible outcomes of all measurements together that are still listed
 
