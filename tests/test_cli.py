@@ -227,6 +227,10 @@ def test_an_experiment_of_a_file_is_run_and_goes_on_only_as_it_was(small, tmp_pa
             OWN.replace("simulator =", "simulators ="),
             "let it define simulator, a kb.Simulator",
         ),
+        (OWN + "raise SystemExit(3)", "failed by SystemExit: 3; see where by"),
+        (OWN + "labels = 'time (h)'", "defines labels as 'time (h)'; let it define labels, a pair"),
+        (OWN + "cost = 3.0", "defines cost as 3.0; let it define cost, a function of the design"),
+        (OWN + "objective = kb.objectives.PriorContrastive", "let it define objective, one of kb.objectives"),
         (OWN + "design = 3.0", "defines design as 3.0; let it define design, a policy or a design space such as"),
     ],
 )

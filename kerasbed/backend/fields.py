@@ -36,7 +36,7 @@ def check(record: Any, fields: Mapping[str, Field], what: str) -> None:
         raise errors.FileError(f"{what} is {type(record).__name__}, but a record was expected.")
     if missing := [name for name, field in fields.items() if field.required and name not in record]:
         raise errors.FileError(f"{what} lacks {', '.join(map(repr, missing[:5]))}.")
-    if unknown := sorted(set(record) - set(fields)):
+    if unknown := sorted(set(record) - set(fields), key=str):
         raise errors.FileError(f"{what} has {str(unknown[0])[:40]!r}, which this version of kerasbed does not know.")
     for name, value in record.items():
         if not fields[name].is_one(value):

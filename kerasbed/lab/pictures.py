@@ -67,7 +67,7 @@ def session_picture(session: Session, labels: tuple[Label, Label] = ("design", "
         _posterior(panel, name, found)
     _nats(panels[-1], nats, session)
     for panel in panels:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if 1 < len(panel.get_legend_handles_labels()[0]) <= NAMED:
             panel.legend(frameon=False, fontsize="small")
     return panels

@@ -3,17 +3,25 @@
 import hashlib
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kerasbed.backend import errors
 from kerasbed.designs import Design
+from kerasbed.model import checks
 from kerasbed.policies import RandomPolicy
 from kerasbed.problems import REGISTRY, ReadyExperiment
 from kerasbed.simulators.simulator import Simulator
 
 ENDING = ".py"
 EXPECTED = {Simulator: "a kb.Simulator", Design: "a policy or a design space such as kb.designs.Box((2,), 0.0, 1.0)"}
+# What a file may define: whether a value is such, and what was expected.
+OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "objective": (checks.is_objective, "one of kb.objectives or a network of BayesFlow"),
+    "cost": (callable, "a function of the design"),
+    "labels": (lambda value: isinstance(value, tuple | list) and len(value) == 2, "a pair, of design and outcome"),
+}
 
 
 def names_in(path: str | Path) -> dict[str, Any]:
@@ -29,7 +37,7 @@ def names_in(path: str | Path) -> dict[str, Any]:
         sys.path.insert(0, folder)
     try:
         return runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise errors.FileError(
             f"{path} failed by {type(error).__name__}: {error}; see where by `python {path}`, and repair it."
         ) from error
@@ -59,15 +67,18 @@ def experiment_of(names: dict[str, Any], file: str) -> ReadyExperiment:
         file: its name, for messages.
 
     Raises:
-        FileError: `simulator` or `design` is missing, or is something else.
+        FileError: `simulator` or `design` is missing, or something is of another kind.
     """
     simulator, design = (_of_kind(names, *part, file) for part in (("simulator", Simulator), ("design", Design)))
-    objective = names.get("objective")
+    for name, (is_one, expected) in OPTIONS.items():
+        if names.get(name) is not None and not is_one(names[name]):
+            raise errors.FileError(f"{file} defines {name} as {names[name]!r}; let it define {name}, {expected}.")
+    objective, labels = names.get("objective"), names.get("labels") or ("design", "outcome")
     return ReadyExperiment(
         simulator=lambda: simulator,
         design=lambda **options: _with(design, options),
         summary=file,
-        labels=names.get("labels", ("design", "outcome")),
+        labels=tuple(labels),
         objective=None if objective is None else lambda: objective,
         random=(lambda seed: RandomPolicy(design.single, design.length, seed=seed)) if design.is_adaptive else None,
         cost=names.get("cost"),

@@ -52,6 +52,11 @@ def check_kinds(simulator: Any, design: Any, objective: Any) -> None:
         )
 
 
+def is_objective(objective: Any) -> bool:
+    """Whether `DesignModel` takes it as its objective."""
+    return isinstance(as_objective(objective), Objective)
+
+
 def as_objective(objective: Any) -> Any:
     """A network of BayesFlow as the bound that it learns, `BarberAgakov`; anything else as it is."""
     if isinstance(objective, bf.networks.InferenceNetwork):

@@ -64,9 +64,13 @@ def no_way(segments: Segments, missing: Any) -> str:
 
 
 def _what_jumps(segments, closed) -> str:
-    outcomes = [_entry("outcome", place) for place in open_paths.closed_outcomes(segments, closed, MOST_NAMED + 1)]
+    places = open_paths.closed_outcomes(segments, closed, MOST_NAMED + 1)
+    layouts = segments.simulator.layouts
+    names = [
+        layouts.entry(place, segments.outcome_shape[-1]) if layouts else _entry("outcome", place) for place in places
+    ]
     return (
-        f"{type(segments.simulator).__name__}: {_listed(outcomes) or 'outcome'} jumps, or goes onto a fixed value, as "
+        f"{type(segments.simulator).__name__}: {_listed(names) or 'outcome'} jumps, or goes onto a fixed value, as "
         f"{_entries(closed)} changes, which no gradient through outcome tells of"
     )
 

@@ -16,13 +16,15 @@ from kerasbed.callbacks import DesignHistory
 
 FILE = "training.history"
 FORMAT = "kerasbed history, version 1"
+LONGEST_NAME = 200  # of what was told
 FIELDS = {
     "format": Field(fields.is_text, "a text"),
     "records": Field(lambda value: _is_epochs(value), "numbers of epochs"),
     "designs": Field(lambda value: value is None or isinstance(value, dict | np.ndarray), "designs"),
     "epochs": Field(lambda value: _is_epochs(value), "numbers of epochs"),
     "logs": Field(
-        lambda value: isinstance(value, dict) and all(fields.is_text(name, 200) for name in value), "names and numbers"
+        lambda value: isinstance(value, dict) and all(fields.is_text(name, LONGEST_NAME) for name in value),
+        "names and numbers",
     ),
 }
 
@@ -32,19 +34,29 @@ def _is_epochs(value) -> bool:
 
 
 def save(model: Any, folder: str) -> None:
-    """Write the history of a model that was trained."""
+    """Write the history of a model that was trained; of what callbacks told, what is a number each time."""
     record, told = model.design_history, getattr(model, "history", None)
     if record is None or told is None:
         return
     designs = keras.tree.map_structure(lambda *values: np.stack(values), *record.designs) if record.designs else None
+    logs = {name: _numbers(values) for name, values in told.history.items() if fields.is_text(name, LONGEST_NAME)}
     state = {
         "format": FORMAT,
         "records": np.asarray(record.epochs, "int64"),
         "designs": designs,
         "epochs": np.asarray(told.epoch, "int64"),
-        "logs": {name: np.asarray(values, "float64") for name, values in told.history.items()},
+        "logs": {name: values for name, values in logs.items() if values is not None},
     }
     plain_values.write(Path(folder) / FILE, state)
+
+
+def _numbers(values) -> np.ndarray | None:
+    """What was told over the epochs, (epochs,); None where it is no number each time."""
+    try:
+        found = np.asarray(values, "float64")
+    except (TypeError, ValueError):
+        return None
+    return found if found.ndim == 1 else None
 
 
 def load(model: Any, folder: str) -> None:

@@ -79,7 +79,7 @@ def bound(
         drawn += _reference(panel, label, value, DASHES[i % len(DASHES)], COLORS[3 + i % 3])
     panel.set_xlabel("epoch")
     panel.set_ylabel(f"EIG {direction} (nats)" if direction and not references else "EIG (nats)")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend_below_lines(panel, drawn)
     return panel
 

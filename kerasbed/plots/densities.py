@@ -117,7 +117,7 @@ def _histogram(panel, draws, **style):
     if is_discrete(draws):
         bins = np.arange(draws.min() - 0.5, draws.max() + 1.0)
         style = style if "histtype" in style else style | {"rwidth": 0.8}
-        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     else:
         low, high = np.quantile(draws, [0.0005, 0.9995])
         bins = np.linspace(low, high, BINS + 1)

@@ -41,12 +41,12 @@ def realisations(
     """Simulated experiments at a design: measured points around the noiseless curves they come from.
 
     Outcomes stand over settings where each measurement has a setting of its own, a number of the design or of one part
-    of a `Product`, whose other parts the title tells; with the noiseless curve if an outcome follows its own setting
-    alone. Several numbers measured at a setting (species, coordinates) have a panel each, as have the columns of a
-    matrix. Numbers measured at places in the plane make a map for each experiment, their size as colour. Other
-    outcomes stand over their index, and what a policy does over the measurements; the entries of an outcome that is a
-    dict have panels of their own. Counts have whole numbers on their
-    axis; marks of yes and no are drawn a little apart, around the chance of a yes where there is a likelihood.
+    of a `Product`, whose other parts the title of its first panel tells; with the noiseless curve if an outcome follows
+    its own setting alone. Several numbers measured at a setting (species, coordinates) have a panel each, as have the
+    columns of a matrix. Numbers measured at places in the plane make a map for each experiment, their size as colour.
+    Other outcomes stand over their index, and what a policy does over the measurements; the entries of an outcome that
+    is a dict have panels of their own. Counts have whole numbers on their axis; marks of yes and no are drawn a little
+    apart, around the chance of a yes where there is a likelihood.
 
     Args:
         simulator: `kerasbed.Simulator`.
@@ -95,7 +95,11 @@ def realisations(
             curves[key] = settings, responses(simulator, drawn, values, view.part, settings, ask)
         _points(panel, view, binary)
         _curves(panel, view, *curves.get(key, (None, None)))
-    _tell_other_parts(panels[0], values, views[0].part, labels[0])
+    told: set = {None}
+    for panel, view in zip(panels, views, strict=True):
+        if view.part not in told:  # the first panel of each part
+            told.add(view.part)
+            _tell_other_parts(panel, values, view.part, labels[0])
     _legend(panels, axes, count)
     return single_or_all(panels)
 
@@ -134,12 +138,12 @@ def _points(panel, view: View, binary):
         heights = np.full(view.x.shape, 0.025)  # inside the frame, where no tick label stands
         panel.plot(view.x, heights, "k|", markersize=8, label="settings", transform=panel.get_xaxis_transform())
     else:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.set_xlim(0.5, len(view.x) + 0.5)
     if binary:
         panel.set(yticks=[0, 1], ylim=(-0.3, 1.3))
     elif np.all(view.y == np.round(view.y)):
-        panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _name_axes(panel, *view.labels)
 
 
@@ -157,9 +161,7 @@ def _curves(panel, view: View, settings, found):
 
 
 def _tell_other_parts(panel, values, part, label):
-    """What else was set, above the first panel; a part of many numbers by their range."""
-    if part is None:
-        return
+    """What else was set, above a panel; a part of many numbers by their range."""
     told = []
     for other, leaf in leaves(values).items():
         if other != part:
@@ -197,7 +199,7 @@ def _rolled_out(simulator, policy, parameters, num_samples, seed, labels, axes):
     for panel, quantity in zip(panels, shown, strict=True):
         _over_looks(panel, looks, quantity)
         _name_axes(panel, "measurement", quantity.label)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(panels, axes, num_samples)
     return single_or_all(panels)
 

@@ -105,5 +105,5 @@ def _path(panel, epochs, quantity: Quantity, named):
         panel.axhline(height, color=GREY, linestyle=(0, (1, 3)), linewidth=1.0, label=f"_{side} bound", zorder=0)
         ends.append(End(height, f"{side} bound {height:.4g}", GREY))
     panel.set_ylabel(wrapped(quantity.label, panel.get_window_extent().height / panel.figure.dpi))
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label_ends(panel, ends)

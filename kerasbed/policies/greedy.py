@@ -106,6 +106,9 @@ class GreedyPolicy(RuledPolicy):
         if self.held["simulator"] is None:
             self.held["simulator"] = single
 
+    def setup(self, simulator: Any, outcome_shape: tuple[int, ...]) -> None:
+        self.prepare(simulator)
+
     @property
     def layouts(self) -> Any:
         """Of the simulator's outcomes; None without a simulator."""

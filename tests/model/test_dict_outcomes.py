@@ -168,6 +168,15 @@ def test_greedy_and_random_policies_read_dicts():
     assert kb.policies.RandomPolicy(space, 2, seed=0).next_design(told).shape == (2, 1)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("kind", [Trial, NamedTrial])
+def test_a_model_takes_a_greedy_policy(kind):
+    few = {"particles": 8, "candidates": 2, "outcomes": 2}
+    policy = kb.policies.GreedyPolicy(kb.designs.Box((1,), -1.0, 1.0), 2, **few, seed=0)
+    kb.DesignModel(kind(), policy, kb.objectives.PriorContrastive(8), seed=0)
+    assert bool(policy.layouts) == (kind is NamedTrial)
+
+
 @pytest.mark.slow
 @pytest.mark.one_backend
 def test_a_posterior_of_histories_is_asked_with_dicts():

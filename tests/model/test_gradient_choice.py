@@ -11,6 +11,7 @@ from kerasbed import backend
 from kerasbed.model import gradient_choice
 from kerasbed.objectives.paths import Paths
 from tests import toys
+from tests.dict_experiments import NamedAnswered
 
 PRIOR = kb.Prior(t=stats.norm())
 TABLE = np.array([0.2, 1.0, 3.0, 0.5])
@@ -110,6 +111,23 @@ def test_without_a_likelihood_the_entries_are_named():
         kb.DesignModel(Silent(), box())
     fixed = kb.DesignModel(Silent(), box(trainable=False), toys.lean_objective())
     assert fixed.gradient == "reparameterization"
+
+
+@pytest.mark.one_backend
+def test_entries_of_a_dict_are_named_as_the_user_does():
+    class Named(NamedAnswered):
+        log_likelihood = kb.Simulator.log_likelihood
+
+    for simulator, design, places in (
+        (Named(), kb.designs.Box((1,), -1.0, 1.0), r"Named: answer\[0\], answer\[1\] jumps"),
+        (
+            kb.Sequence(Named(), 2),
+            kb.designs.Sequence(kb.designs.Box((1,), -1.0, 1.0), 2),
+            r"Sequence: answer\[0, 0\], answer\[0, 1\]",
+        ),
+    ):
+        with pytest.raises(kb.errors.GradientError, match=places):
+            kb.DesignModel(simulator, design)
 
 
 def test_a_likelihood_without_a_slope_is_named():

@@ -64,6 +64,17 @@ def test_the_history_of_parts_is_kept_and_an_untrained_model_has_none(tmp_path):
 
 
 @pytest.mark.one_backend
+def test_of_what_callbacks_tell_numbers_are_kept(trained, tmp_path):
+    model = copy.deepcopy(trained)
+    odd = {"note": ["a", "b"], "pair": [np.zeros(2)] * 2, "ragged": [[1.0], [1.0, 2.0]], "n" * 300: [1.0, 2.0]}
+    model.history.history |= odd | {"rare": [None, 1.0]}
+    model.save(tmp_path / "line.keras")
+    kept = kb.load(tmp_path / "line.keras", toys.Line()).history.history
+    assert set(kept) == {*trained.history.history, "rare"}
+    np.testing.assert_array_equal(kept["rare"], [np.nan, 1.0])
+
+
+@pytest.mark.one_backend
 def test_a_history_that_is_none_of_the_model_is_refused(trained, tmp_path):
     def broken(change):
         state = plain_values.read(tmp_path / kept_history.FILE)
@@ -76,6 +87,7 @@ def test_a_history_that_is_none_of_the_model_is_refused(trained, tmp_path):
         lambda state: state.update(epochs=[1]),
         lambda state: state.update(designs=np.zeros((5, 3))),
         lambda state: state["logs"].update(eig="high"),
+        lambda state: state.update({1: 0, "z": 0}),
     ):
         kept_history.save(trained, tmp_path)
         broken(change)

@@ -36,6 +36,8 @@ def test_bound_shows_history_and_references():
     assert set(lines["guess"].get_ydata()) == {2.0}
     with pytest.raises(ValueError, match="'eig' was expected"):
         kb.plots.bound({"loss": [1.0]})
+    shown = kb.plots.bound({"eig": [1.0]})
+    assert all(tick == round(tick) for tick in shown.get_xticks())
     callback = keras.callbacks.History()
     callback.history = logs
     assert "training" in _lines(kb.plots.bound(callback))

@@ -272,6 +272,25 @@ def test_pictures_name_the_entries():
     assert shown == [(3, 2)] * 2
 
 
+@pytest.mark.one_backend
+def test_pictures_tell_what_else_was_set_where_entries_follow_other_parts():
+    class Dosed(kb.GaussianSimulator):
+        prior, noise_shape = kb.Prior(uptake=stats.norm()), (4,)
+
+        def mean(self, parameters, design):
+            base = parameters["uptake"] + 0.0 * design["dose"]
+            return {"base": base, "level": parameters["uptake"] * design["time"] * design["dose"]}
+
+        def scale(self, parameters, design):
+            return {"base": 1.0, "level": 0.1}
+
+    panels = kb.plots.realisations(Dosed(), {"time": np.arange(3.0), "dose": np.array([50.0])}, num_samples=2)
+    assert [panel.get_title() for panel in panels] == ["time: 0, 1, 2", "dose: 50"]
+    single = kb.plots.realisations(NamedWeighing(), PLACES, num_samples=2)[0]  # of one guess, at no place
+    assert single.get_xlabel() == "measurement"
+    assert [tick for tick in single.get_xticks() if 0.5 <= tick <= 1.5] == [1.0]
+
+
 # -- what is refused ---
 
 ODD = {
