@@ -131,7 +131,9 @@ class SimulatorDataset(keras.utils.PyDataset):
             ValueError: Sobol points were asked for, and the model needs independent draws.
         """
         twin = copy.copy(self)
-        twin.providers = (model.objective, model.design)
+        providers = (model.objective, model.design)
+        asked = drawn_extra(providers, 1, np.random.default_rng(0))
+        twin.providers = providers if asked else ()  # a generator for each batch is a fortieth of a small step
         if model.needs_independent_draws and self.base_samples == "sobol":
             if self.requested_samples == "sobol":
                 raise ValueError(
