@@ -32,6 +32,12 @@ def as_batch(data: Any) -> Any:
 class KeptState(KerasModel):
     """What `fit`, `evaluate` and `predict` do with a model's variables. Mix in before `keras.Model`."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_jax_state":  # arrays at every call of many steps, each of which Keras would look at and wrap
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @contextlib.contextmanager
     def _weights_kept(self) -> Iterator[None]:
         """Context after whose error or Ctrl-C the variables have the values of the last call that ended."""

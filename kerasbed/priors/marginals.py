@@ -16,7 +16,7 @@ from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.finite import Discrete, as_discrete, is_discrete
-from kerasbed.backend.new_laws import as_frozen
+from kerasbed.backend.new_laws import as_frozen, quantiles
 from kerasbed.backend.validation import at_most
 from kerasbed.priors import densities
 
@@ -35,7 +35,7 @@ class Univariate:
         return self.frozen.rvs(size=(num, self.dim), random_state=rng).reshape(num, self.dim)
 
     def transform(self, u: np.ndarray) -> np.ndarray:
-        return self.frozen.ppf(u)
+        return quantiles(self.frozen, u)
 
     def from_normal(self, z: np.ndarray) -> np.ndarray:
         return quantiles_of_normal(self.frozen, z)

@@ -8,7 +8,7 @@ from keras import ops
 from scipy import stats
 
 from kerasbed.backend import Tensor
-from kerasbed.backend.new_laws import as_frozen
+from kerasbed.backend.new_laws import as_frozen, quantiles
 
 
 class Noise:
@@ -45,7 +45,7 @@ class Noise:
 
     def transform(self, uniform: np.ndarray) -> np.ndarray:
         """Points of the unit cube, (num, size), as base samples, (num, *shape)."""
-        return self.law.ppf(uniform).reshape(-1, *self.shape)
+        return quantiles(self.law, uniform).reshape(-1, *self.shape)
 
     def median(self) -> np.ndarray:
         """The median of each entry, (*shape)."""

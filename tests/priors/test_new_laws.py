@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import kerasbed as kb
-from kerasbed.backend.new_laws import as_frozen
+from kerasbed.backend.new_laws import as_frozen, quantiles
 
 pytestmark = pytest.mark.one_backend
 NORMAL = stats.Normal(mu=1.0, sigma=2.0)
@@ -83,3 +83,19 @@ def test_marginals_may_come_as_a_dict():
     for wrong in ([stats.norm()], {1: stats.norm()}, stats.norm()):
         with pytest.raises(TypeError, match=r"^marginals is|marginals by name"):
             kb.Prior(wrong)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        stats.norm(),
+        stats.norm(3.0),
+        stats.norm(3.0, 2.0),
+        stats.norm(loc=-1.0, scale=0.1),
+        stats.norm(5.0, scale=[0.5, 2.0, 3.0]),
+        stats.lognorm(0.5),
+    ],
+)
+def test_quantiles_are_scipys_bit_for_bit(law):
+    u = np.concatenate([np.random.default_rng(0).random((50, 3)), [[0.0, 0.5, 1.0]]])
+    np.testing.assert_array_equal(quantiles(law, u), law.ppf(u))
