@@ -78,7 +78,7 @@ def experiment_of(names: dict[str, Any], file: str) -> ReadyExperiment:
         simulator=lambda: simulator,
         design=lambda **options: _with(design, options),
         summary=file,
-        labels=tuple(labels),
+        labels=(labels[0], labels[1]),
         objective=None if objective is None else lambda: objective,
         random=(lambda seed: RandomPolicy(design.single, design.length, seed=seed)) if design.is_adaptive else None,
         cost=names.get("cost"),
