@@ -101,9 +101,9 @@ def test_rounds_value_designs_again_without_simulating_again():
     class Counted(Sensors):
         simulations = 0
 
-        def simulate(self, num, design, **options):
+        def simulated(self, num, design, *seed, **options):
             self.simulations += num
-            return super().simulate(num, design, **options)
+            return super().simulated(num, design, *seed, **options)
 
     simulator, training = Counted(), {"steps": 4, "batch_size": 32, "seed": 0}
     rounds = PosteriorRounds(simulator, THREE, True, 64, (1, 2), {"initial": 4, "noise": 0.0, "exchangeable": True})
