@@ -56,7 +56,7 @@ class Unrolled(Hunt):
     def states(self, parameters, design):
         args = parameters["growth"], parameters["death"]
         x = ops.broadcast_to(ops.convert_to_tensor([[30.0, 10.0]]), (*parameters["growth"].shape[:-1], 2))
-        h, found = design[..., -1:] / UNROLLED_STEPS, []
+        h, found = design[..., -1:] / STEPS, []  # the first of the hundred
         for _ in range(UNROLLED_STEPS):
             k_1 = hunt(0.0, x, *args)
             k_2 = hunt(0.0, x + 0.5 * h * k_1, *args)

@@ -592,8 +592,9 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             **({"outcome_layout": layout} if layout else {}),
         } | (self.cost.config() if self.cost else {})
 
+    # Keras: what a file holds beside configuration and weights.
+
     def save_assets(self, store: str) -> None:
-        """Keras: what a file holds beside configuration and weights, the history of the training."""
         kept_history.save(self, store)
 
     def load_assets(self, store: str) -> None:
