@@ -3,7 +3,8 @@
 `guard` finds every public function, constructor and method of a package, as its `__all__` lists them, and lets calls
 from outside pass through `_Edge`: arguments must be those of the signature, and each of the kind that its type hint
 declares (`kerasbed.backend.kinds`). An argument with a check of its own (`validation.checked`) is left to that. Inside
-the package, and for Keras and the backends, which call back, arguments are trusted.
+the package, and for Keras and the backends, which call back, arguments are trusted. A pandas table is taken where a
+dict of arrays is expected.
 
 What still fails within another package is told with what was given, since its message is about an array that the user
 has never seen. What kerasbed raises itself passes, and gets the arguments where it names none of them; errors of the
@@ -23,9 +24,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import pandas as pd
 
 from kerasbed.backend.errors import ArgumentError, CallError, KerasbedError
 from kerasbed.backend.kinds import Kind, kind_of
+from kerasbed.backend.tables import columns_of
 
 PACKAGE = __name__.partition(".")[0]
 TRUSTED = (PACKAGE, "keras", "bayesflow", "jax", "tensorflow", "torch", "numpy", "scipy", "pandas")
@@ -95,6 +98,7 @@ def _guarded(function):
     def call(*args, **kwargs):
         if _is_trusted(sys._getframe(1)):
             return function(*args, **kwargs)
+        args, kwargs = edge.with_tables_read(args, kwargs)
         given = edge.look_at(args, kwargs)
         try:
             return function(*args, **kwargs)
@@ -158,6 +162,22 @@ class _Edge:
             self._check_others(given)
             raise ArgumentError(f"{name} is {reprlib.repr(value)}, but {kind.expected} was expected.")
         return given
+
+    def with_tables_read(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """The arguments, a table where a dict of arrays is expected as the dict of its columns, (rows, 1) each."""
+        if not any(isinstance(value, pd.DataFrame) for value in (*args, *kwargs.values())):
+            return args, kwargs
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:  # which `look_at` tells
+            return args, kwargs
+        for name, value in bound.arguments.items():
+            kind = self.kinds.get(name)
+            if kind is None or not isinstance(value, pd.DataFrame) or kind.accepts(value):
+                continue
+            if kind.accepts(columns := columns_of(value)):
+                bound.arguments[name] = columns
+        return bound.args, bound.kwargs
 
     def _check_others(self, given):
         """The function's own checks, which come first where several arguments are wrong, and say more."""

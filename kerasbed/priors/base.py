@@ -14,6 +14,7 @@ from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, errors, numerics
 from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.tables import columns_of
 from kerasbed.backend.validation import any_seed, checked, positive_integer, several
 from kerasbed.priors.marginals import constrain, unconstrain
 
@@ -191,11 +192,12 @@ class AbstractPrior:
         return Entropy(value, error, f"Monte Carlo, {num_samples} draws")
 
     def check(self, parameters: Parameters) -> dict[str, np.ndarray]:
-        """Arrays (..., d) in this prior's order.
+        """Arrays (..., d) in this prior's order; those of a table are its columns.
 
         Raises:
             ValueError: names are missing or unknown, or a last axis is not the parameter's dimension.
         """
+        parameters = columns_of(parameters)
         missing, unknown = set(self.names) - set(parameters), set(parameters) - set(self.names)
         if missing or unknown:
             raise ValueError(

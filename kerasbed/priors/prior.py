@@ -166,7 +166,7 @@ class Prior(ProductPrior, metaclass=_EveryPrior):
         the one under which held-out draws have the higher density. Repeated draws count by their number.
 
         Args:
-            samples: {name: (num, d)} or {name: (num,)}.
+            samples: {name: (num, d)} or {name: (num,)}; or a table with a column for each parameter.
             supports: name -> (low, high) for a parameter that is not on the whole real line.
             bandwidth: kernels of this one width, in units of the draws' spread, in place of that choice.
             flow: fit a normalizing flow instead: True, or a `bayesflow.networks.CouplingFlow`, for two or more

@@ -5,6 +5,7 @@ import pickle
 import traceback
 
 import numpy as np
+import pandas as pd
 import pytest
 from keras import ops
 from scipy import stats
@@ -135,3 +136,16 @@ def test_tensors_and_arrays_of_other_kinds_pass():
     assert space.contains([0.5, 0.5])
     space.assign(ops.zeros((2,)) + 0.5)
     np.testing.assert_allclose(space.numpy(), 0.5)
+
+
+def test_a_table_is_taken_for_a_dict_of_its_columns():
+    draws = np.random.default_rng(0).normal(size=(200, 2))
+    table = pd.DataFrame(draws, columns=["a", "b"])
+    columns = {"a": draws[:, :1], "b": draws[:, 1:]}
+    fitted = kb.Prior.from_samples(table)
+    assert list(fitted.names) == ["a", "b"]
+    np.testing.assert_array_equal(fitted.log_prob(table), kb.Prior.from_samples(columns).log_prob(columns))
+    with pytest.raises(ValueError, match=r"names \['a', 'c'\]"):
+        fitted.log_prob(parameters=table.rename(columns={"b": "c"}))
+    with pytest.raises(kb.errors.ArgumentError, match="seed is"):  # where no dict is expected
+        kb.Prior.from_samples(table, seed=table)

@@ -21,7 +21,10 @@ Pictures = Iterator[tuple[str, Callable[[], Any]]]
 
 
 class Read(kb.Simulator):
-    """What is read at a design: a number for all of it, or one or two for each entry of its first part; also counts."""
+    """What is read at a design: a number for all of it, or one or two for each entry of its first part; also counts.
+
+    Of the kind "named" it is a dict of answers and times.
+    """
 
     prior = kb.Prior(gain=stats.norm(2.0, 0.5), shift=stats.norm())
 
@@ -31,11 +34,14 @@ class Read(kb.Simulator):
     def resolve_noise_shape(self, design_shape):
         while isinstance(design_shape, dict):
             design_shape = next(iter(design_shape.values()))
-        of_one = {"one": (), "two": (*design_shape, 2), "grid": (2, 3, 2)}
+        of_one = {"one": (), "two": (*design_shape, 2), "grid": (2, 3, 2), "named": (2, *design_shape)}
         return of_one.get(self.kind, tuple(design_shape))
 
     def outcome(self, parameters, design, noise):
         first = tree.flatten(design)[0]
+        if self.kind == "named":
+            answers, times = (Read(kind).outcome(parameters, design, noise[:, i]) for i, kind in enumerate(PARTS))
+            return {"answer": answers, "time": times}
         if self.kind in ("one", "grid"):
             first = ops.mean(first, axis=tuple(range(1, len(first.shape))))
         axes = (1,) * (len(noise.shape) - 1)
@@ -47,7 +53,8 @@ class Read(kb.Simulator):
         return ops.cast(seen > 0.0, noise.dtype) if self.kind == "binary" else seen
 
 
-KINDS = ("each", "one", "two", "grid", "count", "binary")
+KINDS = ("each", "one", "two", "grid", "count", "binary", "named")
+PARTS = ("binary", "each")
 
 
 def history_of(design: Any, seed: int = 0) -> kb.DesignHistory:

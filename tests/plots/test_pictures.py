@@ -10,7 +10,14 @@ from tests.plots import gallery, pictures
 pytestmark = pytest.mark.one_backend
 QUICK = {
     *("path of product", "path of sequence", "path of box_entrywise", "path of mask", "path of location-finding"),
-    *("two over times", "grid over sequence", "binary over product", "each over sequence", "many experiments"),
+    *(
+        "two over times",
+        "grid over sequence",
+        "binary over product",
+        "named over times",
+        "each over sequence",
+        "many experiments",
+    ),
     *("posterior of 3 parameters, 3 outcomes", "posterior of a model and a rate", "falling bound with references"),
     *("experiments of linear-pendulum", "experiments of quadratic", "study"),
 }
