@@ -74,13 +74,13 @@ def no_gradients() -> contextlib.AbstractContextManager:
 # -- functions of arrays ---
 
 
-def _map_leaves(function, structure):
-    """`keras.tree.map_structure` for nested dicts, lists and tuples; on torch Keras' takes longer than a small sum."""
+def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
+    """`keras.tree.map_structure` for nested dicts, lists and tuples; Keras' takes longer than a small sum."""
     if isinstance(structure, dict):
-        return {key: _map_leaves(function, value) for key, value in structure.items()}
+        return {key: map_leaves(function, value) for key, value in structure.items()}
     if not isinstance(structure, (list, tuple)):
         return function(structure)
-    mapped = [_map_leaves(function, value) for value in structure]
+    mapped = [map_leaves(function, value) for value in structure]
     return type(structure)(mapped) if type(structure) in (list, tuple) else type(structure)(*mapped)  # named tuples
 
 
@@ -115,7 +115,7 @@ def register_dict(kind: type[dict]) -> None:
 
 def to_numpy(structure: Any) -> Any:
     """Nested tensors to nested NumPy arrays."""
-    return _map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)
+    return map_leaves(lambda t: np.array(ops.convert_to_numpy(t)), structure)
 
 
 def _in_type(leaf, dtype: str):
@@ -140,13 +140,13 @@ def to_tensor(structure: Any, dtype: str) -> Any:
         # The type twice: JAX compiles a program for every shape that Keras hands it in another type or without one.
         return ops.convert_to_tensor(leaf, dtype=dtype if leaf.dtype.kind == "f" else None)
 
-    return _map_leaves(convert, structure)
+    return map_leaves(convert, structure)
 
 
 def shape_of(function: Callable[..., Any], *arrays: Any) -> tuple[int, ...]:
     """Shape of what a function of tensors gives for arrays in `simulation_dtype`; JAX computes and compiles nothing."""
     if NAME == "jax":
-        return jax.eval_shape(function, *_map_leaves(lambda leaf: _in_type(leaf, simulation_dtype()), arrays)).shape
+        return jax.eval_shape(function, *map_leaves(lambda leaf: _in_type(leaf, simulation_dtype()), arrays)).shape
     with no_gradients():
         return tuple(np.shape(function(*cast(arrays))))
 
@@ -159,7 +159,7 @@ def cast(structure: Any) -> Any:
 def floats_as_simulated(structure: Any) -> Any:
     """Nested tensors whose floats are of `simulation_dtype`; Keras would make them those of the networks."""
     dtype = simulation_dtype()
-    return _map_leaves(lambda leaf: _in_type(leaf, dtype) if ops.is_tensor(leaf) else leaf, structure)
+    return map_leaves(lambda leaf: _in_type(leaf, dtype) if ops.is_tensor(leaf) else leaf, structure)
 
 
 class Compiled:
@@ -204,7 +204,7 @@ class Compiled:
         values = ([variable.value for variable in self.variables],) if self.variables else ()
         with precision(self.dtype):
             if NAME == "jax" and self.compiled:  # a program takes arrays quicker than tensors are made of them
-                return to_numpy(program(*values, *_map_leaves(lambda leaf: _in_type(leaf, given), args)))
+                return to_numpy(program(*values, *map_leaves(lambda leaf: _in_type(leaf, given), args)))
             return to_numpy(program(*values, *to_tensor(args, given)))
 
     def _with_values(self, values, *args):
@@ -321,7 +321,7 @@ def _value_and_gradient_of_tensors(function):
             leaves = [leaf.detach().requires_grad_() for leaf in _flatten(x)]
             value = function(_pack(x, leaves), *args)
             if not value.requires_grad:
-                return value, _map_leaves(torch.zeros_like, x)
+                return value, map_leaves(torch.zeros_like, x)
             found = torch.autograd.grad(value, leaves, torch.ones_like(value), materialize_grads=True)
         return value.detach(), _pack(x, found)
 

@@ -74,13 +74,6 @@ def without_extra(draws: Mapping[str, Any], names: Collection[str]) -> dict[str,
     return {**draws, EXTRA: {name: values for name, values in extras(draws).items() if name not in names}}
 
 
-def rows_of(draws: Any, rows: slice) -> Any:
-    """Some rows of arrays in dicts; `keras.tree` takes a hundredth of a small training step for it."""
-    if isinstance(draws, dict):
-        return {name: rows_of(values, rows) for name, values in draws.items()}
-    return draws[rows]
-
-
 def drawn_extra(providers: Collection[Any], num: int, rng: np.random.Generator) -> dict[str, Any]:
     """What objectives and designs ask for: {name: (num, ...)} of each one's `extra_draws`, in their order."""
     found = {}

@@ -30,8 +30,7 @@ def design_table(values: Mapping[str, Any]) -> pd.DataFrame:
     for label, value in values.items():
         rows = [row for part in _parts(value).values() for row in part]
         width = max(map(len, rows))
-        for i in range(width):
-            name = label if width == 1 else f"{label} {i + 1}"
+        for i, name in enumerate(_columns(label, width)):
             columns[name] = [float(row[i]) if i < len(row) else np.nan for row in rows]
     return pd.DataFrame(columns)
 
@@ -70,11 +69,10 @@ def _block(label, value, ranges, in_any_order):
         found, counts = np.unique(np.stack(rows), axis=0, return_counts=True)
         rows = list(found)
     width = max(map(len, rows))
-    cells = [
-        [f"{row[i]:.{max(d, 0)}f}" if i < len(row) else "" for row, d in zip(rows, digits, strict=False)]
-        for i in range(width)
-    ]
-    columns = {label if width == 1 else f"{label} {i + 1}": cells[i] for i in range(width)}
+    columns = {
+        name: [f"{row[i]:.{max(d, 0)}f}" if i < len(row) else "" for row, d in zip(rows, digits, strict=False)]
+        for i, name in enumerate(_columns(label, width))
+    }
     if counts is not None and np.any(counts > 1):
         columns["measurements"] = [str(count) for count in counts]
     return pd.DataFrame(columns)
@@ -84,6 +82,11 @@ def _parts(value) -> dict[str, np.ndarray]:
     """Name of each part of a design, "" of one without parts, and its measurements (count, coordinates)."""
     parts = value if isinstance(value, Mapping) else {"": value}
     return {name: np.reshape(part, (np.shape(part)[0] if np.ndim(part) else 1, -1)) for name, part in parts.items()}
+
+
+def _columns(label, width):
+    """A name for each coordinate."""
+    return [label] if width == 1 else [f"{label} {i + 1}" for i in range(width)]
 
 
 def _names(part, count):

@@ -16,7 +16,7 @@ import numpy as np
 
 from kerasbed import backend
 from kerasbed.backend import numerics, streams
-from kerasbed.backend.batch import DESIGN, EXTRA, NOISE, PARAMETERS, drawn_extra, rows_of
+from kerasbed.backend.batch import DESIGN, EXTRA, NOISE, PARAMETERS, drawn_extra
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, optional, positive_integer, repeatable_seed
 from kerasbed.base_samples import sobol
@@ -117,7 +117,7 @@ class SimulatorDataset(keras.utils.PyDataset):
         block, row = divmod(int(index), self.block_batches)
         draws = self._block_of(epoch, block)
         rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
-        found = rows_of(draws, rows)
+        found = backend.map_leaves(lambda leaf: leaf[rows], draws)
         if self.providers:
             extra = drawn_extra(self.providers, self.batch_size, streams.of(self._key(epoch, index), "extra"))
             if extra:

@@ -1,6 +1,7 @@
 """What is wrong with a picture's texts, by where they are drawn."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -99,3 +100,8 @@ def faults(figure: Figure) -> list[str]:
         *(f"outside: {words!r}" for words in texts_outside(figure)),
         *(f"behind a legend: {name}" for name in lines_behind_legends(figure)),
     ]
+
+
+def lines(axes: Any) -> dict[str, Any]:
+    """The lines of Axes by their labels."""
+    return {line.get_label(): line for line in axes.get_lines()}

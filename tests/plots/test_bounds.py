@@ -12,16 +12,6 @@ from tests.plots import pictures
 pytestmark = pytest.mark.one_backend
 
 
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
-
-def _lines(axes):
-    return {line.get_label(): line for line in axes.get_lines()}
-
-
 def _legend(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
@@ -29,7 +19,7 @@ def _legend(axes):
 def test_bound_shows_history_and_references():
     logs = {"eig": [1.0, 2.0, 2.5], "val_eig": [1.5, 2.0, 2.2], "loss": [0.0, 0.0, 0.0]}
     estimate = kb.EIGEstimate(3.0, 0.1, 3.0, 0.1, "grid")
-    lines = _lines(kb.plots.bound(logs, references={"exact": estimate, "guess": 2.0}))
+    lines = pictures.lines(kb.plots.bound(logs, references={"exact": estimate, "guess": 2.0}))
     np.testing.assert_array_equal(lines["training"].get_data(), [[1, 2, 3], logs["eig"]])
     np.testing.assert_array_equal(lines["validation"].get_ydata(), logs["val_eig"])
     assert set(lines["exact"].get_ydata()) == {3.0}
@@ -40,7 +30,7 @@ def test_bound_shows_history_and_references():
     assert all(tick == round(tick) for tick in shown.get_xticks())
     callback = keras.callbacks.History()
     callback.history = logs
-    assert "training" in _lines(kb.plots.bound(callback))
+    assert "training" in pictures.lines(kb.plots.bound(callback))
 
 
 def test_every_kind_of_reference_is_named_and_both_sides_are_drawn():
@@ -54,7 +44,7 @@ def test_every_kind_of_reference_is_named_and_both_sides_are_drawn():
     axes = kb.plots.bound({"eig": np.linspace(1.0, 3.0, 4)}, references)
     names = ["bracket (lower bound)", "bracket (upper bound)", "start (exact)", "lower bound of others"]
     assert _legend(axes) == ["training", *names, "Laplace (estimate)", "paper", "± 2 standard errors"]
-    assert list(_lines(axes)) == _legend(axes)[:-1]
+    assert list(pictures.lines(axes)) == _legend(axes)[:-1]
     assert axes.get_ylabel() == "EIG (nats)"
     low, high = (patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches[:2])
     np.testing.assert_allclose([low.y0, low.y1, high.y0, high.y1], [2.8, 3.2, 3.0, 3.8])

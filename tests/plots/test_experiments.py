@@ -7,20 +7,9 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
-from tests.plots import gallery
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
+from tests.plots import gallery, pictures
 
 DESIGN = np.array([50.0, 100.0, 100.0, 400.0])
-
-
-def _lines(axes):
-    return {line.get_label(): line for line in axes.get_lines()}
 
 
 class Pair(kb.Simulator):
@@ -48,7 +37,7 @@ def test_realisations_are_outcomes_around_the_mean():
     axes = kb.plots.realisations(
         simulator, DESIGN, parameters, seed=3, limits=(0.0, 400.0), labels=("concentration (mM)", "rate (1/s)")
     )
-    lines = _lines(axes)
+    lines = pictures.lines(axes)
     for i, maximum in enumerate((20 + 180 * 0.4, 20 + 180 * 0.6)):
         x, mean = lines[f"_curve {i + 1}"].get_data()
         assert (x[0], x[-1]) == (0.0, 400.0)
@@ -64,10 +53,10 @@ def test_realisations_are_outcomes_around_the_mean():
 
 
 def test_realisations_without_a_curve():
-    joint = _lines(kb.plots.realisations(Pair(), np.ones(3), num_samples=2))
+    joint = pictures.lines(kb.plots.realisations(Pair(), np.ones(3), num_samples=2))
     np.testing.assert_array_equal(joint["experiment 2"].get_xdata(), [1, 2])
     assert set(joint) == {"experiment 1", "experiment 2"}
-    depleting = _lines(kb.plots.realisations(Depleting(), np.array([1.0, 2.0]), num_samples=1))
+    depleting = pictures.lines(kb.plots.realisations(Depleting(), np.array([1.0, 2.0]), num_samples=1))
     assert set(depleting) == {"experiment 1", "settings"}
 
 
@@ -102,7 +91,7 @@ def test_realisations_of_models_with_noise_of_different_shapes():
         "rising.slope": np.array([[2.0], [0.0]]),
         "waiting.level": np.array([[0.0], [3.0]]),
     }
-    lines = _lines(kb.plots.realisations(choice, np.array([0.0, 1.0]), parameters))
+    lines = pictures.lines(kb.plots.realisations(choice, np.array([0.0, 1.0]), parameters))
     x, rising = lines["_curve 1"].get_data()
     np.testing.assert_allclose(rising, 2.0 * x, atol=1e-6)
     np.testing.assert_allclose(lines["_curve 2"].get_ydata(), 3.0 + x + 2.0 * np.log(2.0), rtol=1e-6)
@@ -131,7 +120,7 @@ def test_realisations_of_a_product_tell_the_other_part_and_follow_the_settings()
     labels = ({"times": "time (h)", "dose": "dose (mg)"}, "concentration (mg/l)")
     panel = kb.plots.realisations(simulator, values, num_samples=2, labels=labels, limits={"times": (0.5, 24.0)})
     assert (panel.get_xlabel(), panel.get_ylabel(), panel.get_title()) == ("time (h)", labels[1], "dose (mg): 100")
-    x, curve = _lines(panel)["_curve 2"].get_data()
+    x, curve = pictures.lines(panel)["_curve 2"].get_data()
     assert (x[0], x[-1]) == (0.5, 24.0)
     drawn = simulator.prior.sample(2, np.random.default_rng(0))
     times = x[[20, 60, 90, 120, 150, 190]]
@@ -146,7 +135,7 @@ def test_realisations_of_two_species_have_two_panels():
     panels = kb.plots.realisations(kb.problems.ConsecutiveReaction(), np.array([1.0, 7.0]), labels=labels)
     assert [panel.get_ylabel() for panel in panels] == ["A", "B"]
     drawn = kb.problems.ConsecutiveReaction().prior.sample(3, np.random.default_rng(0))
-    x, first = _lines(panels[0])["_curve 3"].get_data()
+    x, first = pictures.lines(panels[0])["_curve 3"].get_data()
     np.testing.assert_allclose(first, np.exp(-drawn["k_1"][2, 0] * x), rtol=1e-5)
     with pytest.raises(ValueError, match="1 Axes, but there are 2 panels of outcomes"):
         kb.plots.realisations(kb.problems.ConsecutiveReaction(), np.ones(2), axes=plt.subplots()[1])
@@ -172,7 +161,7 @@ def test_realisations_at_places_are_maps_over_the_noiseless_response():
 def test_realisations_of_yes_and_no_stand_apart_around_their_chance():
     design, parameters = np.linspace(-2.0, 2.0, 4), {"threshold": np.array([[0.0], [1.0]])}
     panel = kb.plots.realisations(Answers(), design, parameters)
-    lines = _lines(panel)
+    lines = pictures.lines(panel)
     shown = np.stack([lines[f"experiment {i}"].get_ydata() for i in (1, 2)])
     assert np.all(np.abs(shown - shown.round()) > 0.01)
     assert np.all(np.isin(shown.round(), (0, 1)))
@@ -184,12 +173,12 @@ def test_realisations_of_yes_and_no_stand_apart_around_their_chance():
 def test_realisations_of_counts_and_of_several_axes():
     counts = kb.plots.realisations(Counts(), np.array([1.0, 2.0, 3.0]))
     assert np.all(counts.get_yticks() == counts.get_yticks().round())
-    assert "_curve 1" in _lines(counts)
+    assert "_curve 1" in pictures.lines(counts)
     depleted = kb.plots.realisations(kb.problems.DeathProcess(), np.array([0.5, 2.0]))
-    assert "_curve 1" not in _lines(depleted)  # a count of new cases follows the count before it
+    assert "_curve 1" not in pictures.lines(depleted)  # a count of new cases follows the count before it
     panels = kb.plots.realisations(gallery.Read("grid"), np.zeros(3))  # outcomes (2, 3, 2)
     assert [panel.get_ylabel() for panel in panels] == ["outcome, column 1", "outcome, column 2"]
-    assert _lines(panels[0])["experiment 1"].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+    assert pictures.lines(panels[0])["experiment 1"].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_realisations_of_a_policy_are_its_experiments_over_the_measurements():
@@ -198,6 +187,6 @@ def test_realisations_of_a_policy_are_its_experiments_over_the_measurements():
     panels = kb.plots.realisations(simulator, policy, num_samples=2, labels=("push", ("angle", "velocity")))
     assert [panel.get_ylabel() for panel in panels] == ["push", "angle", "velocity"]
     made = simulator.simulate(2, policy, seed=0)
-    np.testing.assert_array_equal(_lines(panels[2])["experiment 2"].get_ydata(), made["outcome"][1, :, 1])
+    np.testing.assert_array_equal(pictures.lines(panels[2])["experiment 2"].get_ydata(), made["outcome"][1, :, 1])
     with pytest.raises(ValueError, match="parameters were given beside a policy"):
         kb.plots.realisations(simulator, policy, made["parameters"])

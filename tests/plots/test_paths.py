@@ -11,16 +11,6 @@ from tests.plots import gallery, pictures
 pytestmark = pytest.mark.one_backend
 
 
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
-
-def _lines(axes):
-    return {line.get_label(): line for line in axes.get_lines()}
-
-
 def _history(path):
     history = kb.DesignHistory()
     history.designs, history.epochs = list(path), list(range(len(path)))
@@ -34,7 +24,7 @@ def _labels(axes):
 def test_design_path_shows_every_entry_and_labels_where_it_ends():
     path = np.array([[1.0, 2.0, 3.0, 1.0], [1.0, 5.0, 9.0, 1.0], [1.0, 9.9, 10.0, 1.0]])
     axes = kb.plots.design_path(_history(path), label="time (s)")
-    lines = _lines(axes)
+    lines = pictures.lines(axes)
     for i in range(4):
         np.testing.assert_array_equal(lines[f"entry {i + 1}"].get_data(), [[0, 1, 2], path[:, i]])
     assert _labels(axes) == ["1 (2 entries)", "9.9", "10"]
@@ -55,13 +45,15 @@ def test_parts_of_a_product_have_panels_bounds_and_units_of_their_own():
     history = gallery.history_of(kb.problems.TwoCompartment().design)
     panels = kb.plots.design_path(history, label, names={"dose": ["dose"]})
     assert [panel.get_ylabel() for panel in panels] == ["time (h)", "dose (mg)"]
-    assert [len([name for name in _lines(panel) if not name.startswith("_")]) for panel in panels] == [6, 1]
-    bounds = [[line.get_ydata()[0] for name, line in _lines(panel).items() if name[0] == "_"] for panel in panels]
+    assert [len([name for name in pictures.lines(panel) if not name.startswith("_")]) for panel in panels] == [6, 1]
+    bounds = [
+        [line.get_ydata()[0] for name, line in pictures.lines(panel).items() if name[0] == "_"] for panel in panels
+    ]
     assert bounds == [[0.25, 24.0], [20.0, 200.0]]
     assert {"lower bound 20", "upper bound 200"} < set(_labels(panels[1]))
     assert not pictures.faults(panels[0].figure)
     without = kb.plots.design_path(history, label, bounds=False)
-    assert not [name for panel in without for name in _lines(panel) if name[0] == "_"]
+    assert not [name for panel in without for name in pictures.lines(panel) if name[0] == "_"]
 
 
 def test_columns_and_bounds_make_panels_unless_a_label_says_that_entries_are_of_one_kind():

@@ -24,12 +24,6 @@ QUICK = {
 EVERY = {name: draw for made in gallery.ALL[:-1] for name, draw in made()}
 
 
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 )

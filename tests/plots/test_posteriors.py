@@ -7,16 +7,7 @@ from matplotlib.path import Path
 
 import kerasbed as kb
 from kerasbed.plots import densities
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
-
-def _lines(axes):
-    return {line.get_label(): line for line in axes.get_lines()}
+from tests.plots import pictures
 
 
 def _gaussian_draws(num=2000):
@@ -29,7 +20,7 @@ def test_posterior_panels_show_draws_contours_and_truth():
     panels = kb.plots.posterior(draws, reference=_gaussian_draws(), truth=truth)
     assert len(panels) == 2
     for i, panel in enumerate(panels):
-        lines = _lines(panel)
+        lines = pictures.lines(panel)
         np.testing.assert_array_equal(lines["draws"].get_xdata(), draws["a"][i, :1000, 0])
         np.testing.assert_array_equal(np.ravel(lines["truth"].get_data()), [truth["a"][i, 0], truth["b"][i, 0]])
         assert panel.get_xlabel() == "a"
@@ -57,7 +48,7 @@ def test_posterior_of_one_coordinate_is_a_density():
 def test_posterior_names_coordinates_of_vectors():
     draws = {"place": np.random.default_rng(0).normal(size=(1, 100, 3))}
     (panel,) = kb.plots.posterior(draws, names=("place[0]", "place[2]"))
-    np.testing.assert_array_equal(_lines(panel)["draws"].get_ydata(), draws["place"][0, :, 2])
+    np.testing.assert_array_equal(pictures.lines(panel)["draws"].get_ydata(), draws["place"][0, :, 2])
     with pytest.raises(ValueError, match=r"place\[1\]"):
         kb.plots.posterior(draws, names=("place", "rate"))
 
@@ -82,8 +73,8 @@ def test_posterior_of_more_parameters_is_a_triangle_of_pairs_beside_the_prior():
     prior = {"place": 2.0 * rng.normal(size=(300, 2)), "rate": 2.0 * rng.normal(size=(300, 1))}
     panels = kb.plots.posterior(draws, truth=truth, prior=prior)
     assert panels.shape == (2, 3, 3)
-    np.testing.assert_array_equal(np.ravel(_lines(panels[1, 2, 1])["truth"].get_data()), [4.0, 6.0])
-    np.testing.assert_array_equal(_lines(panels[1, 1, 0])["draws"].get_ydata(), draws["place"][1, :, 1])
+    np.testing.assert_array_equal(np.ravel(pictures.lines(panels[1, 2, 1])["truth"].get_data()), [4.0, 6.0])
+    np.testing.assert_array_equal(pictures.lines(panels[1, 1, 0])["draws"].get_ydata(), draws["place"][1, :, 1])
     assert not panels[0, 0, 1].axison
     assert [panel.get_xlabel() for panel in panels[0, 2]] == ["place[0]", "place[1]", "rate"]
     assert [panel.get_ylabel() for panel in panels[0, 1:, 0]] == ["place[1]", "rate"]
@@ -109,7 +100,7 @@ def test_posterior_of_parameters_without_a_density():
     draws = {"model": rng.integers(0, 2, size=(1, 100, 1)), "rate": rng.normal(size=(1, 100, 1))}
     (panel,) = kb.plots.posterior(draws)
     assert not panel.collections
-    assert np.abs(_lines(panel)["draws"].get_xdata() - draws["model"][0, :, 0]).max() <= densities.JITTER
+    assert np.abs(pictures.lines(panel)["draws"].get_xdata() - draws["model"][0, :, 0]).max() <= densities.JITTER
     (bars,) = kb.plots.posterior(draws, names="model")
     assert bars.get_ylabel() == "probability"
     assert [bar.get_height() for bar in bars.containers[0]] == [np.mean(draws["model"] == i) for i in (0, 1)]
