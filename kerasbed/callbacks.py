@@ -30,12 +30,23 @@ class DesignHistory(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self.epochs, self.designs = [], []
+        self.epochs, self._designs, self._snapshots = [], [], []
+
+    @property
+    def designs(self) -> list[Any]:
+        while self._snapshots:  # turned into designs when they are asked for, which takes longer than a step
+            self._designs.append(self.model.design.numpy(self._snapshots[0]))
+            del self._snapshots[0]
+        return self._designs
+
+    @designs.setter
+    def designs(self, values: list[Any]) -> None:
+        self._designs, self._snapshots = values, []
 
     def _record(self, epoch):
         self.epochs.append(epoch)
         if not self.model.design.is_adaptive:
-            self.designs.append(self.model.design.numpy())
+            self._snapshots.append(self.model.design.snapshot())
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._record(self.model._initial_epoch or 0)

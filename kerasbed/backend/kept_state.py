@@ -8,6 +8,7 @@ here is given the state to overwrite, which costs a copy of the weights for ever
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if NAME == "jax":
     import jax
 elif NAME == "torch":
     import torch
+
+# Values of and lists of variables, which Keras would take for more variables, and look at at every call of many steps.
+OWN = ("_jax_state", "_emptied", "_lists")
 
 # What a mixin is mixed into, for type checkers only: it has every attribute of a Keras model.
 KerasModel = keras.Model if TYPE_CHECKING else object
@@ -33,7 +37,7 @@ class KeptState(KerasModel):
     """What `fit`, `evaluate` and `predict` do with a model's variables. Mix in before `keras.Model`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_jax_state":  # arrays at every call of many steps, each of which Keras would look at and wrap
+        if name in OWN:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -41,21 +45,45 @@ class KeptState(KerasModel):
     @contextlib.contextmanager
     def _weights_kept(self) -> Iterator[None]:
         """Context after whose error or Ctrl-C the variables have the values of the last call that ended."""
+        self._lists = {}
         try:
             yield
         except BaseException:
             if NAME == "jax":
                 self.jax_state_sync()
             raise
+        finally:
+            self._lists = None
 
     def _get_jax_state(self, purge_model_variables=False, **chosen):
-        """Keras' state; where the variables are emptied, `jax_state_sync` knows their values before they are."""
-        state = super()._get_jax_state(**chosen)
+        """Keras' state; where the variables are emptied, `jax_state_sync` knows their values before they are.
+
+        Keras looks for all variables each time that it reads, empties or fills them, which takes a fortieth of a small
+        epoch; here they are looked for once in a call of `fit`, and what was emptied is filled again.
+        """
+        # Once they are emptied a program knows them, and there are no more of them until it ends.
+        known = self.__dict__.get("_lists") if purge_model_variables else None
+        lists = {name: (known or {}).get(name) or self._listed(name) for name, wanted in chosen.items() if wanted}
+        state = {name: [variable.value for variable in variables] for name, variables in lists.items()}
         if purge_model_variables:
-            self._jax_state = dict(zip([name for name, wanted in chosen.items() if wanted], state, strict=True))
-            self._jax_state_synced = False
-            self._purge_model_variables(**chosen)
-        return state
+            self._jax_state, self._emptied, self._jax_state_synced = state, lists, False
+            if known is not None:
+                known.update(lists)
+            for variable in itertools.chain.from_iterable(lists.values()):
+                variable._value = None
+        return tuple(state.values())
+
+    def _listed(self, name):
+        return self.optimizer.variables if name == "optimizer_variables" else getattr(self, name)
+
+    def jax_state_sync(self) -> None:  # of Keras: gives the variables the values that the last program returned
+        emptied = self.__dict__.get("_emptied")
+        if emptied is None or self._jax_state_synced or not set(self._jax_state) <= set(emptied):
+            return super().jax_state_sync()
+        for name, values in self._jax_state.items():
+            for variable, value in zip(emptied[name], values, strict=True):
+                variable._direct_assign(value)
+        self._jax_state_synced, self._emptied = True, None
 
     def make_test_function(self, force: bool = False):
         if self.test_function is not None and not force:

@@ -2,7 +2,8 @@
 
 They have no draws by `rvs`, no shape parameters in common with the older laws, and no names by which a density in
 `keras.ops` could be found. What has an older counterpart is replaced by it, which is compared before it is trusted.
-Quantiles of normal laws, which are those of most noise, are taken without what SciPy spends on its arguments.
+Quantiles and densities of normal laws, which are those of most noise, are taken without what SciPy spends on its
+arguments.
 """
 
 from typing import Any
@@ -29,6 +30,7 @@ NAMES = {
     "TruncatedNormal": "truncnorm",
     "Weibull": "weibull_min",
 }
+LOG_ROOT_OF_2_PI = np.log(np.sqrt(2.0 * np.pi))
 LEVELS = np.array([0.05, 0.3, 0.5, 0.8, 0.99])
 
 
@@ -119,7 +121,29 @@ def quantiles(law: Any, u: np.ndarray) -> np.ndarray:
 
     SciPy looks at every entry of its arguments, which costs more than the quantiles of the noise of most experiments.
     """
-    if type(getattr(law, "dist", None)) is not type(stats.norm):
+    if not _is_normal(law):
         return law.ppf(u)
+    loc, scale = _loc_and_scale(law)
+    found = special.ndtri(u)
+    if np.ndim(loc) == np.ndim(scale) == 0:  # in its place: as much memory again takes longer than the product
+        found *= scale
+        found += loc
+        return found
+    return found * scale + loc
+
+
+def log_densities(law: Any, x: np.ndarray) -> np.ndarray:
+    """`law.logpdf(x)` of a frozen law; of a normal one bit for bit the same in a third of the time."""
+    if not _is_normal(law):
+        return law.logpdf(x)
+    loc, scale = _loc_and_scale(law)
+    return -(((x - loc) / scale) ** 2) / 2.0 - LOG_ROOT_OF_2_PI - np.log(scale)
+
+
+def _is_normal(law):
+    return type(getattr(law, "dist", None)) is type(stats.norm)
+
+
+def _loc_and_scale(law):
     given = dict(zip(("loc", "scale"), law.args, strict=False)) | law.kwds
-    return special.ndtri(u) * given.get("scale", 1.0) + given.get("loc", 0.0)
+    return given.get("loc", 0.0), given.get("scale", 1.0)

@@ -38,14 +38,18 @@ def fused_steps(steps: int) -> int:
 
 def _equal_prefix(batches: list) -> list:
     """The leading batches that have the shapes of the first one."""
-    shapes = [[np.shape(leaf) for leaf in keras.tree.flatten(batch)] for batch in batches]
-    different = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
-    return batches[: different[0]] if different else batches
+    shapes = _shapes(batches[0])
+    return list(itertools.takewhile(lambda batch: _shapes(batch) == shapes, batches))
+
+
+def _shapes(batch):
+    """JAX' own walk through a tree takes a tenth of the time of Keras'."""
+    return [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
 
 
 def _stacked(batches: list, longest: dict) -> Any:
     """Batches along a new axis, as many as the longest group of these shapes had: the last one fills up the rest."""
-    shapes = tuple(np.shape(leaf) for leaf in keras.tree.flatten(batches[0]))
+    shapes = tuple(_shapes(batches[0]))
     longest[shapes] = max(longest.get(shapes, 0), len(batches))
     batches = batches + batches[-1:] * (longest[shapes] - len(batches))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)

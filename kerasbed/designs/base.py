@@ -8,6 +8,7 @@ space samples. Which one a draw belongs to is a base sample in `draws["extra"]`;
 `proposals` and keeps one, the `chosen` coordinates, which is the design from then on.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -324,11 +325,27 @@ class Design(Space, keras.layers.Layer):
 
     # -- values ---
 
-    def numpy(self) -> np.ndarray:
-        """The current design in the user's units, (*shape)."""
+    def numpy(self, kept: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """The current design in the user's units, (*shape).
+
+        Args:
+            kept: the design of another moment, as `snapshot` gave it.
+        """
         self.build()
-        with backend.wide_simulation(self.wide):
+        with backend.wide_simulation(self.wide), self._as_of(kept):
             return tree.map_structure(lambda value: np.array(ops.convert_to_numpy(value))[0], self.call())
+
+    def _as_of(self, kept):
+        """Context in which the variables have the values of another moment."""
+        if kept is None:
+            return contextlib.nullcontext()
+        values = zip(self.variables, map(ops.convert_to_tensor, kept), strict=True)
+        return keras.StatelessScope(state_mapping=list(values))
+
+    def snapshot(self) -> list[np.ndarray]:
+        """What the current design follows from, for `numpy`: on JAX much quicker to take than the design itself."""
+        self.build()
+        return [np.array(ops.convert_to_numpy(variable)) for variable in self.variables]
 
     def coordinates(self) -> np.ndarray:
         """Unconstrained coordinates of the current design, (*unconstrained_shape)."""

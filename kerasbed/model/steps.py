@@ -102,7 +102,8 @@ class StepGuard(keras.callbacks.Callback):
 
 
 def _number(logs, name) -> float:
-    return float(ops.convert_to_numpy((logs or {}).get(name, 0.0)))
+    value = (logs or {}).get(name, 0.0)
+    return value if isinstance(value, float) else float(ops.convert_to_numpy(value))
 
 
 @backend.simulates

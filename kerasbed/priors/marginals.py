@@ -16,7 +16,7 @@ from scipy import special, stats
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.finite import Discrete, as_discrete, is_discrete
-from kerasbed.backend.new_laws import as_frozen, quantiles
+from kerasbed.backend.new_laws import as_frozen, log_densities, quantiles
 from kerasbed.backend.validation import at_most
 from kerasbed.priors import densities
 
@@ -41,7 +41,7 @@ class Univariate:
         return quantiles_of_normal(self.frozen, z)
 
     def log_prob(self, theta: np.ndarray) -> np.ndarray:
-        return self.frozen.logpdf(theta).sum(axis=-1)
+        return log_densities(self.frozen, theta).sum(axis=-1)
 
     def log_density(self, theta: Tensor) -> Tensor:
         return ops.sum(densities.log_density(self.frozen, theta), axis=-1)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from kerasbed.backend import Tensor
-from kerasbed.backend.validation import checked, natural_number
+from kerasbed.backend import Tensor, errors
+from kerasbed.backend.validation import checked, finite_values, natural_number
 from kerasbed.priors.prior import Prior
 from kerasbed.simulators.gaussian import GaussianSimulator
 
@@ -54,7 +54,17 @@ class Quadratic(GaussianSimulator):
         return self.noise_scale
 
     def exact_eig(self, design: ArrayLike) -> float:
-        """The EIG of a design (measurements,), in nats."""
-        powers = np.asarray(design, "float64")[:, None] ** np.arange(self.degree + 1)
+        """The EIG of a design (measurements,), in nats.
+
+        Raises:
+            ArgumentError: the design is no row of at least one finite number.
+        """
+        places = finite_values(design, "design")
+        if places.ndim != 1 or not places.size:
+            raise errors.ArgumentError(
+                f"design is {design!r}, of shape {places.shape}, but one place for each measurement was expected, in "
+                "an array of shape (measurements,) with at least one."
+            )
+        powers = places[:, None] ** np.arange(self.degree + 1)
         information = (self.prior_scale / self.noise_scale) ** 2 * powers @ powers.T
         return 0.5 * float(np.linalg.slogdet(np.eye(len(powers)) + information)[1])

@@ -163,6 +163,10 @@ class BlackBoxSearch(Generator):
                 finite number.
         """
         points = [points] if isinstance(points, Proposal | int | np.integer) else list(points)
+        if values is None:
+            raise kinds.ArgumentError(
+                "values is None, but one number for each point was expected; NaN reports a failure."
+            )
         values = np.atleast_1d(np.asarray(values, "float64"))
         errors = np.full(len(points), np.nan) if errors is None else checked_errors(errors, len(points))
         if values.shape != (len(points),):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from kerasbed import backend
-from kerasbed.backend import numerics, streams
+from kerasbed.backend import streams
 from kerasbed.backend.batch import DESIGN, EXTRA, NOISE, PARAMETERS, drawn_extra
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, optional, positive_integer, repeatable_seed
@@ -26,6 +26,7 @@ from kerasbed.simulators.simulator import Simulator
 
 BLOCK_DRAWS = 2**13  # draws of one block: a power of two, so that Sobol batches stay balanced
 BLOCK_NUMBERS = 2**23  # at most this many numbers in a block
+SOBOL_DRAWS, SOBOL_NUMBERS = 2**15, 2**19  # more where they are few: scrambling a block costs as much as its points
 MAX_SOBOL_DIM = 256  # beyond it the scrambling costs more than the balance of the points gains
 RULES = ("monte_carlo", "sobol")
 TRAINING, VALIDATION, ESTIMATION = 0, 1, 2
@@ -93,14 +94,21 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.stream, self.dtype = TRAINING, backend.simulation_dtype()
         self.providers = ()
         self.column = density_column(self.prior, None)
-        self._block, self._block_key, self._lock = None, None, threading.Lock()
-        draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
-        self.block_batches = max(1, draws // self.batch_size)
+        self._block, self._block_key, self._lock = [], None, threading.Lock()
+        self.draws_of_block = {
+            "monte_carlo": min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim)),
+            "sobol": min(SOBOL_DRAWS, max(BLOCK_DRAWS, 2 ** int(np.log2(SOBOL_NUMBERS / dim)))),
+        }
         if base_samples == "sobol":
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 
     def _allows_sobol(self, dim: int) -> bool:
         return dim <= MAX_SOBOL_DIM and self.prior.has_transform and self.noise.is_continuous
+
+    @property
+    def block_batches(self) -> int:
+        """Batches that are drawn at once."""
+        return max(1, self.draws_of_block[self.base_samples] // self.batch_size)
 
     # -- what Keras calls ---
 
@@ -115,9 +123,7 @@ class SimulatorDataset(keras.utils.PyDataset):
     def batch(self, index: int, epoch: int = 0) -> dict:
         """One batch of an epoch; see `kerasbed.backend.batch`."""
         block, row = divmod(int(index), self.block_batches)
-        draws = self._block_of(epoch, block)
-        rows = slice(row * self.batch_size, (row + 1) * self.batch_size)
-        found = backend.map_leaves(lambda leaf: leaf[rows], draws)
+        found = dict(self._block_of(epoch, block, self._batches_in(block, int(index)))[row])
         if self.providers:
             extra = drawn_extra(self.providers, self.batch_size, streams.of(self._key(epoch, index), "extra"))
             if extra:
@@ -168,25 +174,31 @@ class SimulatorDataset(keras.utils.PyDataset):
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._block, self._block_key, self._lock = None, None, threading.Lock()
+        self._block, self._block_key, self._lock = [], None, threading.Lock()
 
     def _key(self, epoch, index):
         return [*np.atleast_1d(self.seed).tolist(), self.stream, epoch, index]
 
-    def _block_of(self, epoch, index):
+    def _batches_in(self, block, index):
+        """How many batches of a block to draw: of Sobol points, whose first ones are the same, what the epoch needs."""
+        left = self.num_steps - block * self.block_batches
+        is_cut = self.base_samples == "sobol" and self.draw_designs is None and index < self.num_steps
+        return min(left, self.block_batches) if is_cut else self.block_batches
+
+    def _block_of(self, epoch, index, batches):
         with self._lock:
-            key = (self.stream, epoch, index)
+            key = (self.stream, epoch, index, batches)
             if self._block_key != key:
-                self._block, self._block_key = self._draw_block(epoch, index), key
+                self._block, self._block_key = self._draw_block(epoch, index, batches), key
             return self._block
 
-    def _draw_block(self, epoch, index):
-        num = self.block_batches * self.batch_size
+    def _draw_block(self, epoch, index, batches):
+        num = batches * self.batch_size
         rng = streams.of(self._key(epoch, index), "block")
         if self.base_samples == "sobol":
             points = sobol(num, self.prior.dim + self.noise.size, rng)
             parameters = self.prior.transform(points[:, : self.prior.dim])
-            noise = self.noise.transform(numerics.open_unit(points[:, self.prior.dim :]))
+            noise = self.noise.transform(points[:, self.prior.dim :])
         else:
             parameters = self.prior.sample(num, rng)
             noise = self.noise.draw(num, rng)
@@ -194,7 +206,15 @@ class SimulatorDataset(keras.utils.PyDataset):
         block |= {key: density(parameters) for key, density in self.column.items()}
         if self.draw_designs is not None:
             block[DESIGN] = self.draw_designs(num, rng)
-        return as_floats(block, self.dtype)
+        return _rows(as_floats(block, self.dtype), batches, self.batch_size)
+
+
+def _rows(values, batches, batch_size) -> list:
+    """A block, taken apart into its batches at once: one after the other takes a hundredth of a small step."""
+    if isinstance(values, dict):
+        parts = [_rows(value, batches, batch_size) for value in values.values()]
+        return [dict(zip(values, row, strict=True)) for row in zip(*parts, strict=True)]
+    return [values[i * batch_size : (i + 1) * batch_size] for i in range(batches)]
 
 
 class Epochs(keras.utils.PyDataset):

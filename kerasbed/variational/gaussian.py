@@ -5,7 +5,10 @@
     low rank    z = m + s * eps_1 + W eps_2, W of shape (dim, rank)   phi = (m, log s, W)   (Ong, Nott and Smith, 2018)
 
 The log density of a low-rank draw needs no (dim, dim) matrix: with K = I + W^T D^-2 W and D = diag(s),
-log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows from the Woodbury identity.
+log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows from the Woodbury identity. It is a
+difference of two terms of the size |W|^2 / s^2, and one covariance is given by many (s, W), down to those with an s of
+zero, where a fit may well end. So the free parameters are log t, with s^2 = t^2 + OWN |W|^2, row by row: whatever t is,
+the difference keeps more than half its digits.
 """
 
 import numpy as np
@@ -15,6 +18,8 @@ from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.priors.coordinates import Coordinates
 from kerasbed.variational.families import Family
+
+OWN = 1e-6  # least variance of a coordinate's own, over that of the common directions
 
 
 class _Gaussian(Family):
@@ -173,7 +178,7 @@ class LowRank(_Gaussian):
         directions += 0.01 * np.random.default_rng(self.seed).standard_normal(directions.shape)
         common = np.sum(np.square(directions), axis=-1, keepdims=True)
         directions *= np.sqrt(0.5 / np.maximum(common, 0.5))
-        left = 1.0 - np.sum(np.square(directions), axis=-1)
+        left = 1.0 - (1.0 + OWN) * np.sum(np.square(directions), axis=-1)
         return np.concatenate([mean, np.log(scale) + 0.5 * np.log(left), (scale[:, None] * directions).ravel()])
 
     def _split(self, phi):
@@ -181,10 +186,15 @@ class LowRank(_Gaussian):
         shape = (*directions.shape[:-1], self.dim, self.rank)
         return self._mean(phi), phi[..., self.dim : 2 * self.dim], ops.reshape(directions, shape)
 
+    def _parts(self, phi):
+        """Mean (..., dim), scales (..., dim) and directions (..., dim, rank)."""
+        mean, log_least, directions = self._split(phi)
+        return mean, ops.sqrt(ops.exp(2.0 * log_least) + OWN * ops.sum(ops.square(directions), axis=-1)), directions
+
     def draw(self, phi: Tensor, base: Tensor) -> Tensor:
-        mean, log_scale, directions = self._split(phi)
+        mean, scale, directions = self._parts(phi)
         own, common = base[..., : self.dim], base[..., self.dim :]
-        step = ops.exp(log_scale)[..., None, :] * own + ops.matmul(common, ops.swapaxes(directions, -1, -2))
+        step = scale[..., None, :] * own + ops.matmul(common, ops.swapaxes(directions, -1, -2))
         return mean[..., None, :] + step
 
     def transform(self, phi: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,25 +206,26 @@ class LowRank(_Gaussian):
         return ops.cholesky(identity + ops.matmul(ops.swapaxes(scaled, -1, -2), scaled))
 
     def log_density(self, phi: Tensor, z: Tensor) -> Tensor:
-        mean, log_scale, directions = self._split(phi)
-        scaled = directions * ops.exp(-log_scale)[..., None]
-        eps = (z - mean[..., None, :]) * ops.exp(-log_scale)[..., None, :]
+        mean, scale, directions = self._parts(phi)
+        scaled = directions / scale[..., None]
+        eps = (z - mean[..., None, :]) / scale[..., None, :]
         root = self._capacitance_root(scaled)
         shared = ops.solve_triangular(root, ops.swapaxes(ops.matmul(eps, scaled), -1, -2), lower=True)
         correction = 0.5 * ops.sum(ops.square(shared), axis=-2)
-        log_det = ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root)
+        log_det = ops.sum(ops.log(scale), axis=-1) + _log_diagonal_sum(root)
         return numerics.standard_normal_log_density(eps) + correction - log_det[..., None]
 
     def gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean, log_scale, directions = self._split(phi)
-        own = ops.exp(log_scale)[..., None] * numerics.like(np.eye(self.dim), phi)
-        root = self._capacitance_root(directions * ops.exp(-log_scale)[..., None])
-        log_det = 2.0 * (ops.sum(log_scale, axis=-1) + _log_diagonal_sum(root))
+        mean, scale, directions = self._parts(phi)
+        own = scale[..., None] * numerics.like(np.eye(self.dim), phi)
+        root = self._capacitance_root(directions / scale[..., None])
+        log_det = 2.0 * (ops.sum(ops.log(scale), axis=-1) + _log_diagonal_sum(root))
         return mean, ops.concatenate([own, directions], axis=-1), log_det
 
     def mean_and_root(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         directions = phi[2 * self.dim :].reshape(self.dim, self.rank)
-        return phi[: self.dim], np.hstack([np.diag(np.exp(phi[self.dim : 2 * self.dim])), directions])
+        scale = np.sqrt(np.exp(2.0 * phi[self.dim : 2 * self.dim]) + OWN * np.sum(np.square(directions), axis=-1))
+        return phi[: self.dim], np.hstack([np.diag(scale), directions])
 
 
 def triangle_places(dim: int) -> np.ndarray:

@@ -197,6 +197,8 @@ def test_bad_input_is_named():
         search.tell([7], [1.0])
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         search.tell([np.zeros(3)], [1.0])
+    with pytest.raises(ValueError, match="values is None"):
+        search.tell(asked, None)
     with pytest.raises(ValueError, match="one for each point"):
         search.tell(asked, [1.0])
     with pytest.raises(ValueError, match=r"errors is \[0.1, nan\], but"):

@@ -86,6 +86,14 @@ def test_sobol_batches_are_balanced():
         np.testing.assert_array_equal(np.sum(data[i][0]["noise"] > 0, axis=0), [32, 32])
 
 
+def test_the_last_block_of_an_epoch_is_that_of_a_longer_one():
+    """Only what an epoch needs of Sobol points is drawn; a batch beyond its end is that of a longer epoch."""
+    short, long = dataset(base_samples="sobol", batch_size=64), dataset(base_samples="sobol", batch_size=64)
+    long = long.with_steps(3 * long.block_batches)
+    for i in (len(short) - 1, 0, len(short), long.block_batches + 1, 1):
+        np.testing.assert_array_equal(flat(short[i]), flat(long[i]))
+
+
 def test_designs_over_the_space_come_with_the_draws():
     batch = dataset(designs="space", batch_size=2000)[0][0]
     assert stats.kstest(batch["design"].ravel(), stats.uniform(-1.0, 2.0).cdf).pvalue > 1e-4  # false alarm 1e-4

@@ -56,6 +56,27 @@ def test_the_density_of_a_draw_is_the_same_both_ways(name):
     np.testing.assert_allclose(log_q, backend.compile_function(family.log_density)(some_phi(family), z), atol=1e-9)
 
 
+@pytest.mark.parametrize("own", [0.0, -10.0, -100.0])
+def test_low_rank_densities_hold_their_digits_where_a_scale_goes_to_zero(own):
+    """One covariance has many (s, W), some with an s of zero, and fits end there."""
+    family = bound("low_rank")
+    phi = some_phi(family)
+    phi[family.dim] = own
+    mean, root = family.mean_and_root(phi)
+    law, z = stats.multivariate_normal(mean, root @ root.T), np.random.default_rng(3).normal(size=(5, family.dim))
+    np.testing.assert_allclose(backend.compile_function(family.log_density)(phi, z), law.logpdf(z), rtol=1e-7)
+    log_det = backend.compile_function(family.gaussian)(phi)[2]
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(root @ root.T)[1], rtol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_low_rank_family_that_holds_the_posterior_is_told_to(seed):
+    sensors, equal, outcome = kb.problems.LinearGaussian(), np.array([0.5, 0.5]), np.array([1.0, 2.0])
+    fit = kb.variational.fit(sensors, equal, outcome, family=kb.variational.LowRank(1, seed=seed), num_samples=2000)
+    assert fit.efficiency > 0.999 and fit.pareto_k < 0.7
+    assert fit.negative_elbo == pytest.approx(-fit.log_evidence, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_any_number_of_draws_is_transformed(name):
     """By one compiled function, of which TensorFlow makes a second program for every number of draws."""
