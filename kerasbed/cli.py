@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 
 from kerasbed import backend
-from kerasbed.backend import errors
+from kerasbed.backend import edge, errors
 from kerasbed.lab import commands, folder, scripts
 from kerasbed.lab.run import learn_and_report
 from kerasbed_command import STEPS_PER_EPOCH, main
@@ -44,7 +44,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str], refuse: Callable[
         _check_folder(options.out, refuse)
         try:
             return _learn(options, arguments)
-        except errors.FileError as error:
+        except Exception as error:
+            if not (
+                isinstance(error, errors.FileError) or edge.is_answer(error)
+            ):  # from code of the user's, which a traceback leads to
+                raise
             print(f"kerasbed run: error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
 

@@ -241,6 +241,33 @@ def test_a_file_that_defines_no_experiment_says_what_is_missing(tmp_path, capsys
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (OWN + "cost, budget = (lambda design: design[:, 0]), -2.0", "budget is -2.0, but a positive finite amount"),
+        (OWN + "cost, budget = (lambda design: design[:, 0] + 5.0), 1.0", "No design is within the budget of 1"),
+        (
+            OWN.replace("kb.designs.Times(", "kb.policies.RandomPolicy(kb.designs.Box((1,), 0.0, 10.0), steps=2)  # ("),
+            "There is nothing to learn",
+        ),
+    ],
+)
+def test_an_experiment_that_cannot_be_learned_is_told_in_one_line(tmp_path, capsys, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    assert cli.main(["run", str(file), "--epochs", "1", "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+
+
+def test_an_error_of_the_users_code_keeps_its_traceback(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN.replace("return ops.exp", 'raise RuntimeError("no speed")\n        return ops.exp'))
+    with pytest.raises(Exception, match="no speed"):
+        cli.main(["run", str(file), "--epochs", "1", "--out", str(tmp_path / "out")])
+
+
 def test_progress_is_one_line_on_a_terminal_and_ten_in_a_file():
     class Terminal(io.StringIO):
         def isatty(self):

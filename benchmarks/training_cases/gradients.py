@@ -342,7 +342,7 @@ def open_and_closed():
     return case(simulator, space, exact, max(exact(d) for d in grid))
 
 
-def cut_points():
+def cut_points_problem(start):
     """An ordinal answer in three grades, whose two cut points are the design."""
 
     def probabilities(t, d, maths):
@@ -365,8 +365,13 @@ def cut_points():
 
     grid = np.array(list(itertools.product(np.linspace(-1.5, 0.0, 31), np.linspace(-1.0, 1.0, 31))))
     simulator = kb.Simulator.from_functions(PRIOR, outcome, log_likelihood, noise=stats.uniform(), noise_shape=(1,))
-    space = kb.designs.Box((2,), -2.0, 2.0, initial=np.array([1.0, 1.0]))
-    return case(simulator, space, exact, max(exact(d) for d in grid))
+    space = kb.designs.Box((2,), -2.0, 2.0, initial=np.array(start))
+    return simulator, space, exact, max(exact(d) for d in grid)
+
+
+def cut_points():
+    """From where the third grade is seen in 2% of answers."""
+    return case(*cut_points_problem([0.5, 0.5]))
 
 
 def instrument_by_index():

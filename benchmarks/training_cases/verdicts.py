@@ -223,6 +223,22 @@ def plateau() -> list[dict]:
     return rows
 
 
+def unseen_grade() -> list[dict]:
+    """V13: cut points from where the third grade is seen in one answer of 10,000, by what the verdict recommends."""
+    rows = []
+    for seed in (1, 2, 3):
+        simulator, space, exact, best = gradients.cut_points_problem([1.0, 1.0])
+        model, design = gradients.learned(simulator, space, seed=seed)
+        alone, caught = exact(design), "other designs" in [finding.check for finding in model.diagnosis.alarms]
+        simulator, space, *_ = gradients.cut_points_problem([1.0, 1.0])  # a space belongs to one model
+        several = exact(gradients.learned(simulator, space, seed=seed, starts=8)[1])
+        note = f"one start {alone:.3f}" + (", alarm: other designs" if caught else "")
+        passed = several >= 0.97 * best and (caught or alone >= 0.97 * best)
+        id = f"V13/unseen grade, seed {seed}" if rows else "V13/unseen grade"
+        rows.append({"id": id, "reported": several, "truth": best, "passed": passed, "note": note})
+    return rows
+
+
 def cost() -> list[dict]:
     """Processor seconds of `fit` with and without the verdict, at 5,000 steps of Michaelis-Menten, and of a second."""
     spent = {}

@@ -229,6 +229,12 @@ def _shown(given) -> str:
     return ", ".join(f"{name} is {reprlib.repr(value)}" for name, value in given.items())
 
 
+def is_answer(error: Exception) -> bool:
+    """Whether kerasbed raised an error on purpose, with no code of the user's in between: its text says all."""
+    cause = error.__cause__
+    return _origin(error) == "kerasbed" and (cause is None or _origin(cause) != "user")
+
+
 def _origin(error) -> str:
     """Who raised an error within a call: the "user" in code of his own, "kerasbed" on purpose, or "others"."""
     frames, trace = [], error.__traceback__.tb_next

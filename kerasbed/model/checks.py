@@ -20,7 +20,7 @@ from kerasbed.objectives import BarberAgakov, Objective
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.simulators import experiments, number_range
 from kerasbed.simulators.sequence import Sequence as Lifted
-from kerasbed.simulators.simulator import Simulator
+from kerasbed.simulators.simulator import Simulator, check_methods
 from kerasbed.targets import Target
 
 ROLLOUTS = 1024  # of a policy, for what is said of its designs
@@ -208,6 +208,7 @@ def explained(
         raise  # they say more
     except Exception as error:
         problem = error
+    check_methods(simulator, problem)
     raise OutcomeError(
         f"{type(simulator).__name__}.outcome failed under the compiler or the differentiation that training needs: "
         f"{type(problem).__name__}: {problem}. It was given parameters {simulator.prior.dims} of shape (batch, d), the "

@@ -281,7 +281,7 @@ class RandomPolicy(RuledPolicy):
             count = len(tree.flatten(self.shape)) if isinstance(self.shape, dict) else 1
             leaves = [batch.extra(draws, f"random design {i}") for i in range(count)]
             design = tree.pack_sequence_as(self._like(), leaves)
-        outcome = simulator.measure(draws[batch.PARAMETERS], design, draws[batch.NOISE])
+        outcome = simulator.measure_explained(draws[batch.PARAMETERS], design, draws[batch.NOISE])
         return design, ops.stop_gradient(outcome) if held else outcome
 
     def _like(self):

@@ -10,6 +10,7 @@ What a user writes, and what the library calls in its place, in which outcomes a
     outcome -> measure,   log_likelihood -> log_density,   outcome_space -> possible_outcomes,   simulate -> simulated
 """
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from kerasbed.priors.sampled import SampledPrior
 from kerasbed.simulators import bayesflow_parts
 from kerasbed.simulators.as_arrays import AsArrays
 from kerasbed.simulators.noise import JoinedNoise, Noise
+
+METHODS = ("outcome", "mean", "scale", "probability", "log_odds", "rate", "log_likelihood")  # that users write
 
 
 class Simulator(AsArrays):
@@ -342,6 +345,7 @@ class Simulator(AsArrays):
         except (OutcomeError, MissingMethodError):
             raise
         except Exception as error:  # each backend has its own type for shapes that do not fit
+            check_methods(self, error)
             given = {name: tuple(values.shape) for name, values in parameters.items()}
             designs = tree.map_structure(lambda value: tuple(value.shape), design)
             raise OutcomeError(
@@ -349,6 +353,22 @@ class Simulator(AsArrays):
                 f"shapes {given}, design of shape {designs} and noise of shape {tuple(noise.shape)}; the first axis is "
                 "the batch. If these do not fit together, change the design's shape or set noise_shape (without the "
                 "batch)."
+            ) from error
+
+
+def check_methods(simulator: Simulator, error: Exception) -> None:
+    """Say so where a value has the name of a method, which is an error's likely cause.
+
+    Raises:
+        OutcomeError: one has.
+    """
+    simulator = getattr(simulator, "single", simulator)
+    for name in METHODS:
+        value, kinds = getattr(simulator, name, None), type(simulator).__mro__
+        if not callable(value) and any(callable(vars(kind).get(name)) for kind in kinds):
+            raise OutcomeError(
+                f"{type(simulator).__name__}.{name} is {reprlib.repr(value)}, but a method was expected: def "
+                f"{name}(self, parameters, design, ...). Give a value that is kept another name."
             ) from error
 
 

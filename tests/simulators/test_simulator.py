@@ -189,3 +189,48 @@ def test_a_scale_may_take_the_mean_which_is_then_computed_once(lift, monkeypatch
 def test_laplace_takes_the_same_information_from_both_forms():
     one, two = (kb.eig.laplace(kind(), np.array([0.5, 1.0]), seed=0).value for kind in (Apart, Proportional))
     assert one == pytest.approx(two, rel=1e-9)
+
+
+class Fixed(kb.GaussianSimulator):
+    """A scale as an attribute, in the place of the method."""
+
+    prior, scale = kb.Prior(a=stats.norm()), 0.3
+
+    def mean(self, parameters, design):
+        return parameters["a"] * design
+
+
+class Kept(kb.GaussianSimulator):
+    """An attribute of the instance that hides the method."""
+
+    prior = kb.Prior(a=stats.norm())
+
+    def __init__(self):
+        self.mean = [1.0, 2.0]
+
+    def scale(self, parameters, design):
+        return 0.3
+
+
+@pytest.mark.parametrize(("kind", "message"), [(Fixed, "Fixed.scale is 0.3"), (Kept, r"Kept.mean is \[1.0, 2.0\]")])
+def test_a_value_in_the_place_of_a_method_is_named(kind, message):
+    with pytest.raises(kb.errors.OutcomeError, match=message):
+        kind().simulate(3, [0.5], seed=0)
+    with pytest.raises(kb.errors.OutcomeError, match=message):
+        kb.DesignModel(kind(), kb.designs.Box((1,), 0.0, 1.0))
+    with pytest.raises(kb.errors.OutcomeError, match=message):
+        kind().simulate(3, kb.policies.RandomPolicy(kb.designs.Box((1,), 0.0, 1.0), steps=2), seed=0)
+
+
+class Broken(kb.Simulator):
+    """A number with the name of another kind's method, which is none here."""
+
+    prior, rate = kb.Prior(a=stats.norm()), 2.0
+
+    def outcome(self, parameters, design, noise):
+        raise RuntimeError("no current")
+
+
+def test_a_value_with_the_name_of_another_kinds_method_is_no_cause():
+    with pytest.raises(kb.errors.OutcomeError, match="no current"):
+        Broken().simulate(3, [0.5], seed=0)
