@@ -13,7 +13,7 @@ import numpy as np
 from kerasbed.backend import errors
 from kerasbed.backend.estimate import PointEstimate
 from kerasbed.backend.reporting import LOGGER
-from kerasbed.backend.validation import checked, integer_seed, positive_integer
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
 from kerasbed.designs import Design, Space
 from kerasbed.lab import sources, stopping, trials
 from kerasbed.lab.how_many import Planned, Sessions, planned
@@ -25,7 +25,6 @@ from kerasbed.model.design_model import DesignModel
 from kerasbed.plots.units import Label
 from kerasbed.simulators.simulator import Simulator
 
-PARTICLES = 2048
 DRAWS = 4096  # of the posterior, for a function that says when to stop
 
 
@@ -48,7 +47,8 @@ class Experiment(Loop):
             "width" ({name: width of the central 95%}) and "mass" ({name: (low, high, probability)}), or a function of
             posterior draws {name: (num, d)} -> bool.
         method: "enumeration", "grid", "particles", "variational" or "amortised"; default the most exact that applies.
-        particles: their number, or that of a fit's draws, where there are any.
+        particles: their number, or that of a fit's draws, where there are any; default that of the record, 2,048
+                in a new one.
         seed: of all that is drawn; None draws one and keeps it. A record keeps that of its start.
 
     Raises:
@@ -80,7 +80,7 @@ class Experiment(Loop):
         True
     """
 
-    @checked(particles=positive_integer, seed=integer_seed)
+    @checked(particles=optional(positive_integer), seed=integer_seed)
     def __init__(
         self,
         experiment: Simulator | DesignModel,
@@ -91,7 +91,7 @@ class Experiment(Loop):
         cost: float | Callable[[Any], float] = 1.0,
         stop_when: Mapping[str, Any] | Callable | None = None,
         method: str | None = None,
-        particles: int = PARTICLES,
+        particles: int | None = None,
         seed: int | None = None,
     ):
         source = sources.source_of(experiment, space)

@@ -21,6 +21,8 @@ from kerasbed.lab.refinement import Refinement
 from kerasbed.lab.table_text import TableText
 from kerasbed.policies.one_look_gain import listed_outcomes
 
+PARTICLES = 2048
+
 
 class Session:
     """See `kerasbed.Experiment`, whose arguments these are.
@@ -37,15 +39,16 @@ class Session:
         path: str | Path | None,
         target: Sequence[str] | None,
         method: str | None,
-        particles: int,
+        particles: int | None,
         seed: int | None,
     ):
         sources.check_target(source, target)
         self.source, self.target, self.method = source, target, sources.method_of(source, method)
         self.pilot = identity.pilot(source.simulator, source.space)
         problem = identity.described(source.simulator, source.space, target, self.pilot)
-        settings = {"seed": streams.draw_seed() if seed is None else seed, "particles": particles}
+        settings = {"seed": streams.draw_seed() if seed is None else seed, "particles": particles or PARTICLES}
         self.content = Content(problem, settings | {"method": self.method})
+        self.particles = settings["particles"]
         self.trials: dict[int, trials.Trial] = {}
         layouts, outcome_shape = source.simulator.layouts, self.pilot.outcomes.shape[1:]
         shape = layouts.at(outcome_shape[-1]).shapes if layouts else outcome_shape
@@ -56,12 +59,12 @@ class Session:
         self._refined: dict[str, Any] = {}  # policies by the names of their weights
         self.record = None if path is None else Record(path)
         if self.record is not None:
-            self._open(self.record, seed, method)
+            self._open(self.record, seed, method, particles)
         self.chooser = Chooser(source.space, self.seed, target)
         self.reader = measurements.Reader(source.space.shape, shape)
         self.doubts = Doubts(source.space, self.pilot, listed_outcomes(source.simulator), self.reader.outcome_labels)
 
-    def _open(self, record, seed, method):
+    def _open(self, record, seed, method, particles):
         """Continue the record, or start it."""
         try:
             found = record.read()
@@ -74,6 +77,7 @@ class Session:
                     "and space that it was started with, or another path."
                 )
             self.method = sources.method_of(self.source, found.settings["method"] if method is None else method)
+            self.particles = found.settings["particles"] if particles is None else particles
         except BaseException:
             record.close()
             raise
@@ -221,8 +225,7 @@ class Session:
 
     def belief_after(self, looks: Sequence[Measured]) -> Belief:
         """After any history."""
-        particles = self.content.settings["particles"]
-        return sources.belief_of(self.source, self.method, self.seed, particles, looks, self.target)
+        return sources.belief_of(self.source, self.method, self.seed, self.particles, looks, self.target)
 
     def learned(self, belief: Belief, looks: Sequence[Measured], doubtful: bool = False) -> Belief:
         """A belief after a history that goes on from its own, which may be changed.

@@ -76,6 +76,19 @@ def test_load_goes_on_and_another_problem_is_refused(recorded, tmp_path):
 
 
 @pytest.mark.one_backend
+def test_more_particles_are_taken_where_they_are_asked_for(tmp_path):
+    path, seen = tmp_path / "run.json", []
+    for particles in (128, 512, None):
+        with kb.Experiment(Line(), PLACES, path=path, method="particles", particles=particles, seed=0) as lab:
+            if not seen:
+                lab.add_measurements({"design": [[0.5]], "outcome": [[1.0]]})
+            seen.append(lab.posterior(8, seed=0))
+    assert any(np.any(seen[0][name] != seen[1][name]) for name in seen[0])
+    for name in seen[0]:
+        np.testing.assert_array_equal(seen[0][name], seen[2][name])
+
+
+@pytest.mark.one_backend
 def test_another_law_of_the_noise_is_another_problem(tmp_path):
     path, louder = tmp_path / "run.json", Line()
     kb.Experiment(Line(), PLACES, path=path, seed=0).close()
