@@ -205,7 +205,8 @@ class Design(Space, keras.layers.Layer):
         """Base samples that decide which design a draw belongs to, each with `num` rows."""
         extra = dict(self.choice_draws(num, rng)) if self.explores else {}
         if self.starts > 1:  # rows of an identity matrix, so that the gradient of the selection is a dense product
-            extra[START] = np.eye(self.starts)[np.arange(num) % self.starts]
+            # Runs of rows: every fourth point of a Sobol sequence lies in the same quarter of the first coordinate.
+            extra[START] = np.eye(self.starts)[np.arange(num) * self.starts // num]
         return extra
 
     def call(self, draws: Mapping[str, Any] | None = None) -> Tensor | dict[str, Tensor]:

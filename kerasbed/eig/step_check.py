@@ -50,7 +50,7 @@ def share_changed(
     rng = streams.of(seed, "steps of equations")
     few = _drawn(simulator, values, 1, rng)
     with refinement.noted() as calls:
-        experiments.measured(simulator, *few, "float64")
+        experiments.traced(simulator, *few)
     if not calls:
         return None
     parameters, values, noise = _drawn(simulator, values, PARAMETERS, rng)

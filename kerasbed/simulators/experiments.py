@@ -67,6 +67,16 @@ def draw(
     return parameters, law.draw(num, rng if of_noise is None else of_noise)
 
 
+def traced(
+    simulator: Simulator, parameters: Parameters, design: np.ndarray | dict[str, np.ndarray], noise: np.ndarray
+) -> None:
+    """Go through `outcome` once: on JAX without a program, unless it computes with what has no tracers."""
+    try:
+        backend.shape_of(simulator.measure, parameters, design, noise)
+    except Exception:  # NumPy inside
+        measured(simulator, parameters, design, noise)
+
+
 def measured(
     simulator: Simulator,
     parameters: Parameters,

@@ -87,6 +87,23 @@ def test_parts_of_a_product_concatenate_while_choices_are_drawn():
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize("starts", [2, 4, 8])
+def test_every_start_sees_the_whole_prior(starts):
+    """Sobol points that are dealt out one by one fall into a quarter of the prior for each of four starts."""
+    design = kb.designs.Box((1,), -1.5, 2.0, seed=2)
+    model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=2, starts=starts)
+    data = kb.SimulatorDataset(Line(), design, batch_size=64 * starts, num_batches=2, seed=0).bind(model.study)
+    for i in range(2):
+        draws = data[i][0]
+        rows = draws["extra"]["start"] == 1.0
+        np.testing.assert_array_equal(rows.sum(axis=0), 64)
+        for values in (*draws["parameters"].values(), draws["noise"]):
+            below = (values < 0.0).reshape(len(values), -1)
+            for start in range(starts):
+                np.testing.assert_array_equal(below[rows[:, start]].sum(axis=0), 32)
+
+
+@pytest.mark.one_backend
 def test_starts_are_ranked_on_common_draws_and_the_best_is_kept(tmp_path):
     design = kb.designs.Box((1,), -1.5, 2.0, initial=[-1.2], seed=2)
     model = kb.DesignModel(Line(), design, toys.lean_objective(), seed=2, starts=4)
