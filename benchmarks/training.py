@@ -28,9 +28,7 @@ PARTS = {
     "V11": Part("rows", "frequency", ("V11", "V11/one time", "V11/spike and slab", "V11/cost of a step")),
     "V13": Part("verdicts", "plateau", ("V13", "V13/seed 2", "V13/seed 3")),
     "V13/unseen grade": Part(
-        "verdicts",
-        "unseen_grade",
-        ("V13/unseen grade", "V13/unseen grade, seed 2", "V13/unseen grade, seed 3"),
+        "verdicts", "unseen_grade", tuple(f"V13/unseen grade{seed}" for seed in ("", "/seed 2", "/seed 3"))
     ),
     "ring": Part("rows", "tight_posteriors", ("ring", "location finding")),
     "N1": Part("rows", "michaelis_menten", ("N1", "N1/speed"), takes_options=True),

@@ -34,9 +34,8 @@ class DesignHistory(keras.callbacks.Callback):
 
     @property
     def designs(self) -> list[Any]:
-        while self._snapshots:  # turned into designs when they are asked for, which takes longer than a step
-            self._designs.append(self.model.design.numpy(self._snapshots[0]))
-            del self._snapshots[0]
+        if self._snapshots:  # turned into designs when they are asked for, which takes longer than a step
+            self.designs = self._designs + [self.model.design.numpy(kept) for kept in self._snapshots]
         return self._designs
 
     @designs.setter

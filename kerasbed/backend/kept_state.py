@@ -22,7 +22,7 @@ elif NAME == "torch":
     import torch
 
 # Values of and lists of variables, which Keras would take for more variables, and look at at every call of many steps.
-OWN = ("_jax_state", "_emptied", "_lists")
+OWN = ("_jax_state", "_lists")
 
 # What a mixin is mixed into, for type checkers only: it has every attribute of a Keras model.
 KerasModel = keras.Model if TYPE_CHECKING else object
@@ -36,6 +36,8 @@ def as_batch(data: Any) -> Any:
 class KeptState(KerasModel):
     """What `fit`, `evaluate` and `predict` do with a model's variables. Mix in before `keras.Model`."""
 
+    _lists: dict[str, list] | None = None  # of the variables that the call under way has emptied, by Keras' names
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OWN:
             self.__dict__[name] = value
@@ -45,7 +47,7 @@ class KeptState(KerasModel):
     @contextlib.contextmanager
     def _weights_kept(self) -> Iterator[None]:
         """Context after whose error or Ctrl-C the variables have the values of the last call that ended."""
-        self._lists = {}
+        outer, self._lists = self._lists, {}
         try:
             yield
         except BaseException:
@@ -53,7 +55,7 @@ class KeptState(KerasModel):
                 self.jax_state_sync()
             raise
         finally:
-            self._lists = None
+            self._lists = outer
 
     def _get_jax_state(self, purge_model_variables=False, **chosen):
         """Keras' state; where the variables are emptied, `jax_state_sync` knows their values before they are.
@@ -62,13 +64,11 @@ class KeptState(KerasModel):
         epoch; here they are looked for once in a call of `fit`, and what was emptied is filled again.
         """
         # Once they are emptied a program knows them, and there are no more of them until it ends.
-        known = self.__dict__.get("_lists") if purge_model_variables else None
-        lists = {name: (known or {}).get(name) or self._listed(name) for name, wanted in chosen.items() if wanted}
+        known = (self._lists or {}) if purge_model_variables else {}
+        lists = {name: known.get(name) or self._listed(name) for name, wanted in chosen.items() if wanted}
         state = {name: [variable.value for variable in variables] for name, variables in lists.items()}
         if purge_model_variables:
-            self._jax_state, self._emptied, self._jax_state_synced = state, lists, False
-            if known is not None:
-                known.update(lists)
+            self._jax_state, self._lists, self._jax_state_synced = state, known | lists, False
             for variable in itertools.chain.from_iterable(lists.values()):
                 variable._value = None
         return tuple(state.values())
@@ -77,13 +77,12 @@ class KeptState(KerasModel):
         return self.optimizer.variables if name == "optimizer_variables" else getattr(self, name)
 
     def jax_state_sync(self) -> None:  # of Keras: gives the variables the values that the last program returned
-        emptied = self.__dict__.get("_emptied")
-        if emptied is None or self._jax_state_synced or not set(self._jax_state) <= set(emptied):
+        if self._jax_state_synced or not self._lists:
             return super().jax_state_sync()
         for name, values in self._jax_state.items():
-            for variable, value in zip(emptied[name], values, strict=True):
+            for variable, value in zip(self._lists[name], values, strict=True):
                 variable._direct_assign(value)
-        self._jax_state_synced, self._emptied = True, None
+        self._jax_state_synced = True
 
     def make_test_function(self, force: bool = False):
         if self.test_function is not None and not force:

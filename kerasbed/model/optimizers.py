@@ -231,11 +231,9 @@ class DesignOptimizer(keras.optimizers.MultiOptimizer):
                 new = super(DesignOptimizer, self).stateless_apply(optimizer_variables, grads, trainable_variables)
             finally:
                 self._pure = False
-            return (
-                new
-                if self._is_known
-                else ops.cond(ops.isfinite(updates.squared_norm(new[0])), lambda: new, lambda: old)
-            )
+            if self._is_known:
+                return new
+            return ops.cond(ops.isfinite(updates.squared_norm(new[0])), lambda: new, lambda: old)
 
         with keras.StatelessScope(state_mapping=list(zip(self.variables, optimizer_variables, strict=True))):
             finite = self._is_finite(grads)

@@ -95,10 +95,9 @@ class SimulatorDataset(keras.utils.PyDataset):
         self.providers = ()
         self.column = density_column(self.prior, None)
         self._block, self._block_key, self._lock = [], None, threading.Lock()
-        self.draws_of_block = {
-            "monte_carlo": min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim)),
-            "sobol": min(SOBOL_DRAWS, max(BLOCK_DRAWS, 2 ** int(np.log2(SOBOL_NUMBERS / dim)))),
-        }
+        draws = min(BLOCK_DRAWS, max(1, BLOCK_NUMBERS // dim))
+        of_sobol = max(draws, min(SOBOL_DRAWS, 2 ** int(np.log2(max(1, SOBOL_NUMBERS // dim)))))
+        self.draws_of_block = {"monte_carlo": draws, "sobol": of_sobol}
         if base_samples == "sobol":
             self.prior.transform(np.full((1, self.prior.dim), 0.5))  # a sampler has no inverse CDF: says so now
 

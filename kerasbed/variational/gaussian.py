@@ -2,7 +2,7 @@
 
     diagonal    z = m + s * eps                                       phi = (m, log s)
     full        z = m + L eps, L lower triangular, diagonal exp(l)    phi = (m, l, entries below the diagonal)
-    low rank    z = m + s * eps_1 + W eps_2, W of shape (dim, rank)   phi = (m, log s, W)   (Ong, Nott and Smith, 2018)
+    low rank    z = m + s * eps_1 + W eps_2, W of shape (dim, rank)   phi = (m, log t, W)   (Ong, Nott and Smith, 2018)
 
 The log density of a low-rank draw needs no (dim, dim) matrix: with K = I + W^T D^-2 W and D = diag(s),
 log det(D^2 + W W^T) = 2 sum log s + log det K, and the quadratic form follows from the Woodbury identity. It is a
@@ -189,7 +189,7 @@ class LowRank(_Gaussian):
     def _parts(self, phi):
         """Mean (..., dim), scales (..., dim) and directions (..., dim, rank)."""
         mean, log_least, directions = self._split(phi)
-        return mean, ops.sqrt(ops.exp(2.0 * log_least) + OWN * ops.sum(ops.square(directions), axis=-1)), directions
+        return mean, _scale(ops, log_least, directions), directions
 
     def draw(self, phi: Tensor, base: Tensor) -> Tensor:
         mean, scale, directions = self._parts(phi)
@@ -224,7 +224,7 @@ class LowRank(_Gaussian):
 
     def mean_and_root(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         directions = phi[2 * self.dim :].reshape(self.dim, self.rank)
-        scale = np.sqrt(np.exp(2.0 * phi[self.dim : 2 * self.dim]) + OWN * np.sum(np.square(directions), axis=-1))
+        scale = _scale(np, phi[self.dim : 2 * self.dim], directions)
         return phi[: self.dim], np.hstack([np.diag(scale), directions])
 
 
@@ -233,6 +233,11 @@ def triangle_places(dim: int) -> np.ndarray:
     rows, columns = np.tril_indices(dim, -1)
     places = np.concatenate([np.arange(dim) * (dim + 1), rows * dim + columns])
     return np.eye(dim * dim)[places]
+
+
+def _scale(maths, log_least, directions):
+    """Scales (..., dim) of a low-rank Gaussian, by NumPy or keras.ops."""
+    return maths.sqrt(maths.exp(2.0 * log_least) + OWN * maths.sum(maths.square(directions), axis=-1))
 
 
 def _log_diagonal_sum(root):
