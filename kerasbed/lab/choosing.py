@@ -16,7 +16,7 @@ from kerasbed.lab.belief_grid import GridBelief
 from kerasbed.lab.beliefs import Belief
 from kerasbed.lab.table_gain import MOST, TableGain
 from kerasbed.policies.greedy_search import GreedySearch, listed_choices
-from kerasbed.policies.one_look_gain import OneLookGain, listed_outcomes
+from kerasbed.policies.one_look_gain import OneLookGain, listed_outcomes, summed_outcomes
 
 CANDIDATES, OUTCOMES = 128, 64
 POINTS, POINTS_LISTED = 256, 4096  # of a belief that gains are computed from; where outcomes are listed
@@ -81,7 +81,7 @@ class Chooser:
         return PointEstimate(max(float(value), 0.0), float(error), f"{REPEATS} times {self._most(belief)} points")
 
     def _most(self, belief):
-        return POINTS if listed_outcomes(belief.simulator) is None else POINTS_LISTED
+        return POINTS if summed_outcomes(belief.simulator) is None else POINTS_LISTED
 
     # -- exact sums ---
 

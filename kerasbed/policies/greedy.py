@@ -6,7 +6,8 @@ with the posterior of each history by particles (`kerasbed.policies.particles`) 
 `kerasbed.policies.greedy_search`. It looks one step ahead and optimises anew at each, which is sequential design before
 there were policies (Lindley, 1956; Foster et al., 2020, section 5; Moffat et al., 2020, with particles): the baseline
 that a trained policy has to beat. Where the design decides what can be learned later, as in a time series, looking one
-step ahead is short-sighted.
+step ahead is short-sighted. A decision of several measurements is one look at their joint design
+(`kerasbed.policies.side_by_side`).
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from kerasbed import backend
 from kerasbed.backend import Tensor, batch, errors, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.space import Space
-from kerasbed.policies import histories
+from kerasbed.policies import histories, side_by_side
 from kerasbed.policies.adaptive import RuledPolicy
 from kerasbed.policies.greedy_search import GreedySearch
 from kerasbed.policies.particles import Look, Particles
@@ -39,7 +40,9 @@ class GreedyPolicy(RuledPolicy):
 
     Args:
         space: the space of one measurement's design.
-        steps: number of measurements.
+        steps: number of decisions.
+        per_step: measurements of one decision, made side by side before the next and chosen for what they tell
+            together; there are steps * per_step in all.
         simulator: of one measurement, for `next_design`; None takes that of the first rollouts.
         particles: of the posterior of each experiment.
         candidates: designs compared at each step where they cannot all be listed.
@@ -67,6 +70,7 @@ class GreedyPolicy(RuledPolicy):
 
     @checked(
         steps=positive_integer,
+        per_step=positive_integer,
         particles=positive_integer,
         candidates=positive_integer,
         outcomes=positive_integer,
@@ -77,6 +81,7 @@ class GreedyPolicy(RuledPolicy):
         space: Space,
         steps: int,
         *,
+        per_step: int = 1,
         simulator: Simulator | None = None,
         particles: int = 256,
         candidates: int = 128,
@@ -84,10 +89,11 @@ class GreedyPolicy(RuledPolicy):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(space, steps, seed=seed, **(kwargs | {"trainable": False}))
+        self.steps, self.per_step = steps, per_step
+        super().__init__(space, steps * per_step, seed=seed, **(kwargs | {"trainable": False}))
         self.particles, self.candidates, self.outcomes = particles, candidates, outcomes
         self.held = {"simulator": simulator}  # in a dict, which Keras does not look into
-        self.search = GreedySearch(self.single, candidates, outcomes, self.seed)
+        self.search = GreedySearch(side_by_side.joint_space(self.single, per_step), candidates, outcomes, self.seed)
 
     # -- what it is ---
 
@@ -120,6 +126,8 @@ class GreedyPolicy(RuledPolicy):
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
         """See `AdaptiveDesign`; the posterior of each history is found anew.
 
+        Designs are (n, per_step, *shape) where a decision is of several.
+
         Raises:
             PolicyError: no simulator is known.
             HistoryError: a history that does not fit, or that is complete.
@@ -142,30 +150,44 @@ class GreedyPolicy(RuledPolicy):
             raise errors.HistoryError(
                 f"The history has {made} measurements, which are all that the policy makes; make one with more steps."
             )
+        if made % self.per_step:
+            raise errors.HistoryError(
+                f"The history has {made} measurements, but decisions are of {self.per_step}, so that 0, "
+                f"{self.per_step}, ... measurements were expected."
+            )
         posterior = self._posterior(single, rows)
-        for t in range(made):
-            posterior.see(Look(tree.map_structure(lambda d, t=t: d[:, t], designs), outcome[:, t]))
+        for first in range(0, made, self.per_step):
+            posterior.see(Look(self._of_decision(designs, first), self._of_decision(outcome, first)))
         return self.search.best(posterior, made)
 
     def _posterior(self, single, rows):
-        return Particles(single, rows, self.particles, streams.of(self.seed, "greedy policy"))
+        decision = side_by_side.joint_look(single, self.per_step)
+        return Particles(decision, rows, self.particles, streams.of(self.seed, "greedy policy"))
+
+    def _of_decision(self, values, first):
+        """Of leaves (n, T, ...) those of the decision that begins at a measurement; (n, ...) where it is one."""
+        if self.per_step == 1:
+            return tree.map_structure(lambda leaf: leaf[:, first], values)
+        return tree.map_structure(lambda leaf: leaf[:, first : first + self.per_step], values)
 
     def rolled_out(self, simulator: Any, draws: Mapping[str, Any]) -> dict[str, Any]:
-        """Designs and outcomes of a batch, NumPy, look by look."""
+        """Designs and outcomes of a batch, NumPy, decision by decision."""
         simulator = lifted(simulator, self.length)
         self.prepare(simulator)
         single, noise = simulator.single, np.asarray(draws[batch.NOISE], "float64")
         parameters = {name: np.asarray(v, "float64") for name, v in draws[batch.PARAMETERS].items()}
         posterior, found = self._posterior(single, len(noise)), []
-        state = _first_state(single, parameters, noise)
-        for t in range(self.length):
-            design = self.search.best(posterior, t)
-            outcome, state = _measured(single, parameters, design, noise[:, t], state)
+        decision = posterior.simulator
+        state = _first_state(decision, parameters, noise)
+        for first in range(0, self.length, self.per_step):
+            design = self.search.best(posterior, first)
+            outcome, state = _measured(decision, parameters, design, self._of_decision(noise, first), state)
             found.append(Look(design, outcome))
-            if t + 1 < self.length:
+            if first + self.per_step < self.length:
                 posterior.see(found[-1])
-        designs = tree.map_structure(lambda *leaves: np.stack(leaves, axis=1), *[look.design for look in found])
-        outcomes = np.stack([look.outcome for look in found], axis=1)
+        joined = np.stack if self.per_step == 1 else np.concatenate
+        designs = tree.map_structure(lambda *leaves: joined(leaves, axis=1), *[look.design for look in found])
+        outcomes = joined([look.outcome for look in found], axis=1)
         self._check_finite(simulator, designs, outcomes)
         return {"design": designs, "outcome": outcomes}
 
@@ -200,8 +222,8 @@ class GreedyPolicy(RuledPolicy):
     def get_config(self) -> dict[str, Any]:
         base = keras.layers.Layer.get_config(self)
         space = keras.saving.serialize_keras_object(self.single)
-        own = {"name": base["name"], "space": space, "steps": self.length, "seed": self.seed}
-        return own | {name: getattr(self, name) for name in ("particles", "candidates", "outcomes")}
+        own = {"name": base["name"], "space": space, "steps": self.steps, "seed": self.seed}
+        return own | {name: getattr(self, name) for name in ("per_step", "particles", "candidates", "outcomes")}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GreedyPolicy":

@@ -18,7 +18,7 @@ from keras import tree
 from kerasbed import backend
 from kerasbed.backend import streams
 from kerasbed.designs.space import Space
-from kerasbed.policies.one_look_gain import OneLookGain, listed_outcomes
+from kerasbed.policies.one_look_gain import OneLookGain, summed_outcomes
 
 MOST_CHOICES = 2048  # of a discrete space that are all compared
 SCREENED, FEWEST, PAIRS = 64, 16, 4096  # particles for the first comparison; fewer where many outcomes are listed
@@ -74,7 +74,7 @@ class GreedySearch:
         return self.space.sample(self.candidates, rng) if choices is None else choices
 
     def _screened(self, posterior, candidates, rng):
-        listed = listed_outcomes(posterior.simulator)
+        listed = summed_outcomes(posterior.simulator)
         size = SCREENED if listed is None else int(np.clip(PAIRS // len(listed), FEWEST, SCREENED))
         screened = self._averaged(OneLookGain(posterior, size, min(self.outcomes, SCREENED), rng, self.shared))(
             candidates

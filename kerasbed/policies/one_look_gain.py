@@ -28,6 +28,7 @@ from kerasbed.simulators import looks
 from kerasbed.simulators.simulator import Simulator
 
 CELLS = 2**22  # likelihoods computed at once
+MOST_SUMMED = 2**10  # outcomes of a look; of more, as several counts together have, a part is simulated
 
 
 class OneLookGain:
@@ -53,7 +54,7 @@ class OneLookGain:
             self.parameters = {name: np.take_along_axis(v, kept, axis=1) for name, v in self.parameters.items()}
             self.state = np.take_along_axis(self.state, kept, axis=1)
             self.log_weights = np.full((self.rows, size), -np.log(size))
-        self.listed = listed_outcomes(self.simulator)
+        self.listed = summed_outcomes(self.simulator)
         self.outcomes, self.rng, self.stratified = outcomes, rng, stratified
         if self.listed is None:
             drawn = systematic(self.log_weights, outcomes, rng)
@@ -101,6 +102,12 @@ def listed_outcomes(simulator: Simulator) -> np.ndarray | None:
     """All outcomes of one look, (K, *outcome_shape); None where they cannot be listed."""
     found = None if looks.is_stateful(simulator) else simulator.possible_outcomes()
     return None if found is None else np.asarray(found, "float64")
+
+
+def summed_outcomes(simulator: Simulator) -> np.ndarray | None:
+    """Those that a gain is summed over; None where they cannot be listed or are too many, and are simulated."""
+    found = listed_outcomes(simulator)
+    return None if found is None or len(found) > MOST_SUMMED else found
 
 
 def _picked(designs, rows, columns):

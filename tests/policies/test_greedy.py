@@ -7,9 +7,12 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
+from kerasbed.backend import compile_function
 from kerasbed.policies.greedy_search import listed_choices
 from kerasbed.policies.one_look_gain import OneLookGain
 from kerasbed.policies.particles import Look, Particles, systematic
+from kerasbed.policies.side_by_side import joint_look
+from kerasbed.simulators import looks
 
 
 class Line(kb.GaussianSimulator):
@@ -167,3 +170,61 @@ def test_four_looks_of_the_death_process_gain_as_step_by_step_designs_did():
     log_p -= special.logsumexp(log_p, axis=1, keepdims=True)
     gain = np.sum(np.exp(log_p) * np.where(np.isfinite(log_p), log_p - prior, 0.0), axis=1)
     assert gain.mean() > 2.076 - 3 * np.hypot(0.034, gain.std() / 20.0)
+
+
+def test_measurements_of_one_decision_are_chosen_for_what_they_tell_together():
+    """Two readings of a plane: the joint gain needs both directions, where two single best looks would be the same."""
+
+    class Plane(kb.GaussianSimulator):
+        prior, noise_shape = kb.Prior(a=stats.norm(), b=stats.norm()), (1,)
+
+        def mean(self, parameters, design):
+            return parameters["a"] * ops.cos(design) + parameters["b"] * ops.sin(design)
+
+        def scale(self, parameters, design):
+            return 0.1
+
+    space = kb.designs.Box((1,), 0.0, np.pi / 2)
+    policy = kb.policies.GreedyPolicy(space, 2, per_step=2, particles=256, candidates=64, seed=0)
+    made = Plane().simulate(3, policy, seed=0)
+    assert made["design"].shape == (3, 4, 1)
+    assert made["outcome"].shape == (3, 4, 1)
+    between = np.abs(made["design"][:, 0] - made["design"][:, 1])
+    assert np.all(between > 0.8 * np.pi / 2)  # the gain rises with the sine of it, .95 at this
+    history = {"design": made["design"][:, :2], "outcome": made["outcome"][:, :2]}
+    np.testing.assert_allclose(policy.next_design(history), made["design"][:, 2:], atol=1e-6)
+    assert policy.next_design().shape == (1, 2, 1)
+    with pytest.raises(kb.errors.HistoryError, match="decisions are of 2"):
+        policy.next_design({"design": made["design"][:, :1], "outcome": made["outcome"][:, :1]})
+    assert kb.policies.GreedyPolicy.from_config(policy.get_config()).per_step == 2
+
+
+def test_a_joint_look_has_the_likelihood_and_the_state_of_its_measurements():
+    pendulum = kb.problems.LinearPendulum()
+    both = joint_look(pendulum, 2)
+    rng = np.random.default_rng(0)
+    parameters = {name: v[:, None] for name, v in pendulum.prior.sample(3, rng).items()}
+    design, noise = rng.uniform(-1.0, 1.0, (3, 2, 1)), rng.standard_normal((3, 2, *pendulum.resolve_noise_shape((1,))))
+
+    def compare(parameters, design, noise):
+        rows = {name: values[:, 0] for name, values in parameters.items()}
+        start = looks.initial_state(both, rows, noise)
+        outcome, state = looks.one(both, rows, design, noise, start)
+        joint, after = both.log_density(outcome[:, None], parameters, design[:, None], start[:, None])
+        single, passed = 0.0, start[:, None]
+        for j in range(2):
+            log_p, passed = pendulum.log_density(outcome[:, j][:, None], parameters, design[:, j][:, None], passed)
+            single = single + log_p
+        return outcome, joint, single, after, passed, state
+
+    outcome, joint, single, after, passed, state = compile_function(compare)(parameters, design, noise)
+    np.testing.assert_allclose(joint, single, rtol=1e-5)
+    np.testing.assert_allclose(after + 0.0 * passed, passed, rtol=1e-5, atol=1e-6)
+    expected = kb.Sequence(pendulum, 2).simulated(3, design, seed=0, per_draw=True)["outcome"].shape
+    assert outcome.shape == expected
+    assert state.shape == passed[:, 0].shape
+    made = pendulum.simulate(
+        2, kb.policies.GreedyPolicy(pendulum.design, 1, per_step=2, particles=32, candidates=8, seed=0), seed=0
+    )
+    assert made["design"].shape == (2, 2, 1)
+    assert joint_look(pendulum, 1) is pendulum
