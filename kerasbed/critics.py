@@ -117,10 +117,18 @@ class Critic(keras.layers.Layer):
         u, _ = self.prior.to_unconstrained(parameters)
         return self.parameter_network(self.standardize_parameters(u))
 
-    def encode_outcome(self, outcome: Tensor, design: Tensor | dict[str, Tensor]) -> Tensor:
-        """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1)."""
+    def encode_outcome(
+        self, outcome: Tensor, design: Tensor | dict[str, Tensor], lengths: Tensor | None = None
+    ) -> Tensor:
+        """h and b: (M, *outcome_shape), (1 or M, *shape) -> (M, features + 1).
+
+        Args:
+            outcome, design: of the experiments; of a policy whole histories.
+            lengths: (M,), measurements of each history that were made; None: all that are there.
+        """
         if self.layout is not None:
-            histories = self.layout(self.standardize_outcome, outcome, as_condition(design), None, self.compute_dtype)
+            design = as_condition(design)
+            histories = self.layout(self.standardize_outcome, outcome, design, lengths, self.compute_dtype)
             return self.outcome_network(self.summary_network(histories))
         encoded = ops.reshape(self.standardize_outcome(outcome), (-1, self.outcome_size))
         features = ops.cast(self.space.encode(as_condition(design)), encoded.dtype)

@@ -9,7 +9,8 @@ A batch is a plain dict of arrays or tensors with the batch axis first, so that 
     log_target  (batch,)               of the target in its place, where the model has a target with a density
     extra       {name: (batch, ...)}   base samples that the objective and the design ask for, under names of theirs:
                                        `auxiliary`, `proposal`, `own_auxiliary`, `contrastive`, `nuisance`, and of the
-                                       design which start a draw belongs to and the noise of its choices
+                                       design which start a draw belongs to and the noise of its choices; of a
+                                       policy `horizon`, how many measurements of each draw count
 
 Neither outcomes nor anything else that depends on the design is part of it: these are functions of the batch, and so
 the design gets its gradient.
@@ -47,6 +48,7 @@ PARAMETERS, NOISE, DESIGN, LOG_PRIOR, LOG_TARGET, EXTRA = KEYS = (
 )
 REQUIRED = (PARAMETERS, NOISE)
 POOL, OUTCOMES, COUNTS = "pool", "outcomes", "counts"
+HORIZON = "horizon"  # the extra draw of experiments that end early
 
 
 def num_draws(draws: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import batch, streams
-from kerasbed.backend.errors import ArgumentError, MissingMethodError, OutcomeError
+from kerasbed.backend.errors import ArgumentError, MissingMethodError, OutcomeError, PolicyError
 from kerasbed.backend.programs import compiled
 from kerasbed.designs import Design
 from kerasbed.model.optimizers import DesignOptimizer
@@ -163,6 +163,20 @@ def draws_at(simulator: Simulator, design: Design, num: int, seed: int) -> tuple
 def current_designs(simulator: Simulator, design: Design, seed: int) -> np.ndarray | dict[str, np.ndarray]:
     """The current design, (1, *shape); of a policy those of rollouts, (num, *shape)."""
     return design.rollouts(simulator, ROLLOUTS, seed)["design"] if design.is_adaptive else experiments.lifted(design)
+
+
+def priced(design: Design) -> Design:
+    """The design, where a cost of whole experiments has a meaning.
+
+    Raises:
+        PolicyError: experiments may end early.
+    """
+    if batch.HORIZON in design.exploration_draws:
+        raise PolicyError(
+            f"cost= is of all {design.shape} designs of an experiment, but with shortest= some end early; make the "
+            "policy without shortest=, or leave cost= and budget= out."
+        )
+    return design
 
 
 def one_design(simulator: Any, design: Design) -> tuple[Simulator, Any]:

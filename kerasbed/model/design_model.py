@@ -140,7 +140,7 @@ class DesignModel(Inference, Amortised, Landscape, SavedWhole, backend.Trainer, 
             simulator = lifted(simulator, design.length)
             if objective is None and simulator.has_likelihood:
                 objective = objectives.PriorContrastive(name="objective")
-        self.cost = None if cost is None and budget is None else Cost(cost, budget, design)
+        self.cost = None if cost is None and budget is None else Cost(cost, budget, checks.priced(design))
         self.starts_table = None
         self.simulator = simulator
         self.design = design

@@ -33,6 +33,7 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.networks.posterior import Posterior
+from kerasbed.objectives import horizons
 from kerasbed.objectives.base import Objective
 
 LENGTHS = "lengths"  # the extra draw that says after how many measurements a history ends
@@ -67,6 +68,8 @@ class BarberAgakov(Objective):
         True
     """
 
+    takes_horizons = True
+
     def __init__(
         self,
         network: keras.Layer | None = None,
@@ -79,23 +82,23 @@ class BarberAgakov(Objective):
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
         parameters, auxiliary = self.posterior.select(draws["parameters"]), batch.extra(draws, "auxiliary")
-        lengths = batch.extra(draws, LENGTHS) if training else None
-        if lengths is not None:
-            return self._log_q_of_all_lengths(parameters, auxiliary, outcome, design, lengths) - self._log_prior(draws)
-        conditions = self.posterior.conditions(outcome, design, training=training)
+        if training and batch.extra(draws, LENGTHS) is not None:
+            return self._log_q_of_all_lengths(draws, parameters, auxiliary, outcome, design) - self._log_prior(draws)
+        conditions = self.posterior.conditions(outcome, design, training, horizons.lengths(draws))
         log_q = self.posterior.log_prob(parameters, conditions, auxiliary, training=training)
         return log_q - self._log_prior(draws)
 
-    def _log_q_of_all_lengths(self, parameters, auxiliary, outcome, design, lengths):
+    def _log_q_of_all_lengths(self, draws, parameters, auxiliary, outcome, design):
         """log q of whole histories, (rows,), with the gradient of log q of shorter ones beside it."""
-        rows = ops.shape(outcome)[0]
+        rows, lengths = ops.shape(outcome)[0], batch.extra(draws, LENGTHS)
         some = rows // 2
 
         def with_some(leaf):
             return ops.concatenate([leaf, ops.stop_gradient(leaf[:some])], axis=0)
 
-        whole = ops.full_like(lengths, float(self.posterior.layout.length))
-        lengths = ops.concatenate([whole, lengths[:some]], axis=0)
+        whole = horizons.lengths(draws)
+        whole = ops.full_like(lengths, float(self.posterior.layout.length)) if whole is None else whole
+        lengths = ops.concatenate([whole, ops.minimum(lengths, whole)[:some]], axis=0)
         design = tree.map_structure(lambda leaf: ops.broadcast_to(leaf, (rows, *leaf.shape[1:])), design)
         data = with_some(outcome), tree.map_structure(with_some, design)
         conditions = self.posterior.conditions(*data, training=True, lengths=lengths)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from kerasbed.backend import Tensor, errors, numerics
+from kerasbed.backend import Tensor, batch, errors, numerics
 from kerasbed.designs import Design
 from kerasbed.networks import flows
 from kerasbed.networks.encoding import has_histories
@@ -55,6 +55,7 @@ class Objective(keras.layers.Layer):
     direction = "lower bound"
     is_bound = True  # or estimate of the EIG; else the contributions are a score that a posterior is trained on
     needs_likelihood = False
+    takes_horizons = False  # whether experiments may end early; see `kerasbed.objectives.horizons`
 
     @property
     def needs_independent_draws(self) -> bool:
@@ -90,7 +91,14 @@ class Objective(keras.layers.Layer):
 
         Raises:
             ValueError: the objective needs a likelihood and the simulator has none.
+            PolicyError: experiments of the policy may end early, and the objective takes whole ones.
         """
+        if batch.HORIZON in design.exploration_draws and not self.takes_horizons:
+            raise errors.PolicyError(
+                f"{type(self).__name__} takes experiments of one number of measurements, but shortest= was given, so "
+                "that some end early; use kb.objectives.PriorContrastive, BarberAgakov, InfoNCE or NWJ, or leave "
+                "shortest= out."
+            )
         if self.needs_likelihood and not simulator.has_likelihood:
             raise ValueError(
                 f"{type(self).__name__} needs the likelihood, but {type(simulator).__name__} has no "

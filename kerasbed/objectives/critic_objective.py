@@ -10,7 +10,7 @@ from kerasbed.backend import Tensor, batch
 from kerasbed.critics import Critic
 from kerasbed.designs import Design
 from kerasbed.networks.encoding import has_histories
-from kerasbed.objectives import failures, pool
+from kerasbed.objectives import failures, horizons, pool
 from kerasbed.objectives.base import Objective
 from kerasbed.priors.base import Parameters
 
@@ -21,6 +21,8 @@ class CriticObjective(Objective):
     Args:
         critic: `kerasbed.critics.Critic`; default one of 32 features.
     """
+
+    takes_horizons = True
 
     def __init__(self, critic: Critic | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -44,7 +46,7 @@ class CriticObjective(Objective):
         """Critic values of the draws' own pairs, (rows,), and of every outcome with every parameter of the batch."""
         critic, distinct = self.critic, pool.distinct_outcomes(draws, outcome, design)
         of_parameters = critic.encode_parameters(batch.whole(draws)[batch.PARAMETERS])
-        of_outcome = critic.encode_outcome(distinct, design)
+        of_outcome = critic.encode_outcome(distinct, design, horizons.lengths(draws))
         rows = pool.draws_to_rows(draws, of_parameters), pool.to_rows(draws, of_outcome, design)
         return critic.matching(*rows), failures.without_failed(draws, critic.pairs(of_parameters, of_outcome))
 

@@ -54,7 +54,7 @@ from keras import ops, tree
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.designs import Design
 from kerasbed.designs.conditions import followed_conditions
-from kerasbed.objectives import failures, pool
+from kerasbed.objectives import failures, horizons, pool
 from kerasbed.objectives.base import Objective, Surrogate
 from kerasbed.objectives.paths import Paths, moved_with_ends
 
@@ -115,6 +115,7 @@ def contributions(
     A policy's later designs depend on what was measured before, so that what networks are told of them is part of the
     path through which the first designs are learned; a static design's pull on networks is cut (`as_condition`).
     """
+    simulator = horizons.counted(simulator, draws)
     with contextlib.nullcontext() if space.is_static else followed_conditions():
         if leave_out:
             needs_density = gradient == "score" or objective.needs_likelihood or _uses_likelihood(paths)

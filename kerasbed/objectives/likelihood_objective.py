@@ -8,7 +8,7 @@ import numpy as np
 from kerasbed.backend import Tensor
 from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.networks.posterior import Posterior
-from kerasbed.objectives import nuisance, pool
+from kerasbed.objectives import horizons, nuisance, pool
 from kerasbed.objectives.base import Objective
 
 
@@ -43,7 +43,8 @@ class LikelihoodObjective(Objective):
     def log_likelihood(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor) -> Tensor:
         """log p(y | t, xi), on the side that keeps the bound's direction, (rows,)."""
         side = nuisance.UPPER if self.direction == "upper bound" else nuisance.LOWER
-        return nuisance.log_likelihood(self.simulator, self.target, side, draws, outcome, design)
+        simulator = horizons.counted(self.simulator, draws)
+        return nuisance.log_likelihood(simulator, self.target, side, draws, outcome, design)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_nuisance": self.num_nuisance}

@@ -17,10 +17,12 @@ from typing import Any, Self
 
 import keras
 import numpy as np
+from keras import ops
 
 from kerasbed.backend import Tensor, batch
 from kerasbed.networks import matching
 from kerasbed.networks.posterior import Posterior
+from kerasbed.objectives import horizons
 from kerasbed.objectives.barber_agakov import LENGTHS
 from kerasbed.objectives.base import Objective
 
@@ -36,6 +38,7 @@ class Matching(Objective):
     """
 
     direction, is_bound = "no bound", False
+    takes_horizons = True
 
     def __init__(
         self,
@@ -47,7 +50,8 @@ class Matching(Objective):
         super().__init__(posterior or Posterior(network, summary_network, name="posterior"), **kwargs)
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Tensor:
-        lengths = batch.extra(draws, LENGTHS)
+        lengths, ends = batch.extra(draws, LENGTHS), horizons.lengths(draws)
+        lengths = lengths if ends is None else ops.minimum(lengths, ends)
         conditions = self.posterior.conditions(outcome, design, training=training, lengths=lengths)
         noise, time = (batch.extra(draws, name) for name in (matching.NOISE, matching.TIME))
         parameters = self.posterior.select(draws[batch.PARAMETERS])

@@ -22,7 +22,7 @@ import numpy as np
 
 from kerasbed.backend import Tensor, numerics
 from kerasbed.backend.validation import checked, positive_integer
-from kerasbed.objectives import failures, pool
+from kerasbed.objectives import failures, horizons, pool
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
 
 
@@ -47,6 +47,7 @@ class NestedMonteCarlo(LikelihoodObjective):
     """
 
     direction = "upper bound"
+    takes_horizons = True
 
     @checked(num_contrastive=positive_integer, num_nuisance=positive_integer)
     def __init__(self, num_contrastive: int = 512, num_nuisance: int = 128, **kwargs: Any):
@@ -66,7 +67,7 @@ class NestedMonteCarlo(LikelihoodObjective):
         contrast = pool.take_pool(draws, self.num_contrastive)
         distinct = pool.distinct_outcomes(draws, outcome, design)
         starts = self.starts_of(draws)
-        simulator = failures.guarded(self.simulator, draws)
+        simulator = failures.guarded(horizons.counted(self.simulator, draws), draws)
         pairs = pool.pairwise_log_likelihood(simulator, distinct, contrast, design, starts)
         return log_p - pool.to_rows(draws, numerics.log_mean_exp(pairs, axis=1), design)
 

@@ -36,7 +36,7 @@ from keras import ops
 from kerasbed.backend import Tensor, batch, numerics
 from kerasbed.backend.validation import checked, natural_number, optional, positive_integer
 from kerasbed.designs import Design
-from kerasbed.objectives import failures, largest_terms, pool, posterior_terms
+from kerasbed.objectives import failures, horizons, largest_terms, pool, posterior_terms
 from kerasbed.objectives.base import Surrogate
 from kerasbed.objectives.largest_terms import Candidates, whole_sum, without_gradient
 from kerasbed.objectives.likelihood_objective import LikelihoodObjective
@@ -73,6 +73,8 @@ class PriorContrastive(LikelihoodObjective):
         0.4
         1.0
     """
+
+    takes_horizons = True
 
     @checked(
         num_contrastive=optional(positive_integer),
@@ -158,7 +160,7 @@ class PriorContrastive(LikelihoodObjective):
     # -- the bound ---
 
     def call(self, draws: Mapping[str, Any], outcome: Tensor, design: Tensor, training: bool = False) -> Any:
-        own = self.simulator.log_density(outcome, draws[batch.PARAMETERS], design)
+        own = horizons.counted(self.simulator, draws).log_density(outcome, draws[batch.PARAMETERS], design)
         log_p = own if self.target is None else self.log_likelihood(draws, outcome, design)
         sampled = None
         if not training or self.largest is None or batch.extra(draws, "priority") is None:
@@ -191,6 +193,10 @@ class PriorContrastive(LikelihoodObjective):
             return log_p - log_sum + numerics.log_size(pairs, 1)
         return log_p - ops.logaddexp(own, log_sum) + numerics.log_size(pairs, 1, plus=1)
 
+    def _guarded(self, draws):
+        """The simulator whose likelihoods count what was measured, and are 0 where they fail."""
+        return failures.guarded(horizons.counted(self.simulator, draws), draws)
+
     def _contrast(self, draws):
         """Contrastive draws of the prior, {name: (N, d)}."""
         return batch.whole(draws)[batch.PARAMETERS] if self.shared is None else pool.take_pool(draws, self.shared)
@@ -198,7 +204,7 @@ class PriorContrastive(LikelihoodObjective):
     def _pairs(self, draws, outcome, design):
         """Log likelihoods of every distinct outcome with every contrastive draw, (rows or S, N)."""
         distinct, starts = pool.distinct_outcomes(draws, outcome, design), self.starts_of(draws)
-        simulator = failures.guarded(self.simulator, draws)
+        simulator = self._guarded(draws)
         pairs = pool.pairwise_log_likelihood(simulator, distinct, self._contrast(draws), design, starts)
         return failures.without_failed(draws, pairs) if self.shared is None else pairs
 
@@ -207,7 +213,7 @@ class PriorContrastive(LikelihoodObjective):
     def _sum_of_largest(self, draws, outcome, design, pairs):
         shared = Candidates({name: values[None] for name, values in self._contrast(draws).items()}, pairs)
         distinct = pool.distinct_outcomes(draws, outcome, design)
-        simulator = failures.guarded(self.simulator, draws)
+        simulator = self._guarded(draws)
         uniform = self._uniform(draws, pairs, by_row=not pool.are_repeated(draws, design))
         return largest_terms.sampled_sum(simulator, distinct, design, [shared], self.largest or 1, uniform)
 
@@ -224,7 +230,7 @@ class PriorContrastive(LikelihoodObjective):
         shared, around = {name: values[None] for name, values in self._contrast(draws).items()}, self._around
         near, inside = around.draw(own_parameters, batch.extra(draws, "local"))
         sizes = ops.shape(pairs)[1], ops.shape(inside)[1]
-        simulator = failures.guarded(self.simulator, draws)
+        simulator = self._guarded(draws)
         of_near = without_gradient(
             lambda y, xi: simulator.log_density(y[:, None], near, pool.lift(xi)), outcome, design
         )

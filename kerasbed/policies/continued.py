@@ -19,10 +19,10 @@ from kerasbed import backend
 from kerasbed.backend import Tensor, errors
 from kerasbed.policies import histories
 from kerasbed.policies.policy import Policy
-from kerasbed.policies.rolled_out import RolledOut
+from kerasbed.policies.view import PolicyView
 
 
-class ContinuedPolicy(RolledOut):
+class ContinuedPolicy(PolicyView):
     """What is left of a policy after a history; its weights are the policy's.
 
     Args:
@@ -41,54 +41,12 @@ class ContinuedPolicy(RolledOut):
                 f"The history has {rows} experiments of {made} measurements, but one of fewer than {policy.length}, "
                 f"after whole decisions of {policy.per_step}, was expected."
             )
-        super().__init__(policy.single, policy.length - made, seed=policy.seed)
-        self.policy, self.made = policy, made
-        self.steps, self.per_step = policy.steps - made // policy.per_step, policy.per_step
+        super().__init__(policy, policy.length - made)
+        self.made, self.encoder = made, _Continued(self)
         self.looks = tree.map_structure(lambda leaf: np.asarray(leaf[0]), {"design": designs, "outcome": outcome})
-        self.look, self.emit, self.encoder = policy.look, policy.emit, _Continued(self)
 
-    def build(self, input_shape: Any = None) -> None:
-        if not self.built:
-            self.find_range()
-            self.built = True
-
-    # -- what the policy is ---
-
-    @property
-    def outcome_shape(self) -> tuple[int, ...] | None:
-        return self.policy.outcome_shape
-
-    @property
-    def unconstrained(self) -> keras.Variable:
-        """The static sequence of the whole policy."""
-        return self.policy.unconstrained
-
-    @property
-    def placed_variables(self) -> list:
-        return self.policy.placed_variables
-
-    @property
-    def network_variables(self) -> list:
-        return self.policy.network_variables
-
-    @property
-    def explores(self) -> bool:
-        return self.policy.explores
-
-    @property
-    def progress(self) -> Tensor:
-        """The part of the planned training that is done."""
-        return self.policy.progress
-
-    def plan(self, done: int, planned: int | None) -> None:
-        self.policy.plan(done, planned)
-
-    def advance(self) -> None:
-        self.policy.advance()
-
-    def clock(self) -> dict[str, Tensor]:
-        """That of the remaining decisions, which keep their numbers and times."""
-        return tree.map_structure(lambda leaf: leaf[self.made // self.per_step :], self.policy.clock())
+    def _decisions(self) -> slice:
+        return slice(self.made // self.per_step, None)
 
 
 class _Continued:

@@ -22,15 +22,16 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, errors, functions, streams
+from kerasbed.backend import Tensor, batch, errors, functions, streams
 from kerasbed.backend.programs import compiled
-from kerasbed.backend.validation import checked, integer_seed, positive_integer
+from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer
 from kerasbed.designs.space import Space
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.looks import LookFeatures
-from kerasbed.policies import histories
+from kerasbed.policies import histories, horizons
 from kerasbed.policies.encoders import Encoder, PooledEncoder
 from kerasbed.policies.rolled_out import RolledOut
+from kerasbed.policies.shortened import ShortenedPolicy
 
 HIDDEN = 128
 SPREAD = 0.7  # of the coordinates at the start
@@ -48,6 +49,8 @@ class Policy(RolledOut):
         space: the space of one measurement's design.
         steps: number of decisions.
         per_step: measurements of one decision, made side by side before the next; there are steps * per_step in all.
+        shortest: fewest decisions that one policy is to serve: in training each experiment has a number of them drawn
+            from `shortest` to `steps`, and the policy is told how many are left; see `shortened`. None: always `steps`.
         encoder: of histories; default `PooledEncoder`, for which their order does not matter. `RecurrentEncoder` for
             ordered experiments, `AttentionEncoder`, or `SetEncoder` around a network of BayesFlow.
         emitter: Keras layer (rows, features) -> (rows, any width) in the place of the hidden layer; a linear layer
@@ -61,7 +64,7 @@ class Policy(RolledOut):
 
     Raises:
         TypeError: `space` is no design space, or the encoder or emitter is of the wrong kind.
-        ArgumentError: `steps` or `per_step` is no positive integer.
+        ArgumentError: `steps`, `per_step` or `shortest` is no positive integer, or `shortest` not below `steps`.
 
     Example:
         Where a source was loudest, the next measurement is near by.
@@ -81,13 +84,14 @@ class Policy(RolledOut):
         (1, 1)
     """
 
-    @checked(steps=positive_integer, per_step=positive_integer, seed=integer_seed)
+    @checked(steps=positive_integer, per_step=positive_integer, shortest=optional(positive_integer), seed=integer_seed)
     def __init__(
         self,
         space: Space,
         steps: int,
         *,
         per_step: int = 1,
+        shortest: int | None = None,
         encoder: Encoder | None = None,
         emitter: keras.Layer | None = None,
         initial: ArrayLike | dict[str, ArrayLike] | None = None,
@@ -96,7 +100,12 @@ class Policy(RolledOut):
         name: str | None = None,
         dtype: Any = None,
     ):
-        self.steps, self.per_step = steps, per_step
+        if shortest is not None and shortest >= steps:
+            raise errors.ArgumentError(
+                f"shortest is {shortest} and steps {steps}, but fewer decisions than steps= were expected; leave "
+                "shortest= out where all experiments have as many."
+            )
+        self.steps, self.per_step, self.shortest = steps, per_step, shortest
         super().__init__(
             space, steps * per_step, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype
         )
@@ -138,7 +147,8 @@ class Policy(RolledOut):
         self.look.setup(self.single, outcome_shape)
         self.encoder.setup(self.look.width, self.length)
         row = ops.zeros((1, 1), dtype=self.compute_dtype)
-        context = self._context(self.encoder.start(row), self._times()[0]).shape[-1]
+        now = {name: leaf[0] for name, leaf in self.clock().items()}
+        context = self._context(self.encoder.start(row), now).shape[-1]
         if not self.emitter.built:
             self.emitter.build((None, context))
         hidden = int(self.emitter.compute_output_shape((1, context))[-1])
@@ -177,7 +187,10 @@ class Policy(RolledOut):
     def clock(self) -> dict[str, Tensor]:
         """What differs from decision to decision: its number, features of the time, the static coordinates."""
         static = ops.reshape(self.unconstrained[0], (self.steps, -1))
-        return {"index": ops.arange(self.steps, dtype="int32"), "time": self._times(), "static": static}
+        found = {"index": ops.arange(self.steps, dtype="int32"), "time": self._times(), "static": static}
+        if self.shortest is not None:
+            found["horizon"] = ops.full((self.steps, 1, 1), self.steps, dtype=self.compute_dtype)
+        return found
 
     def _times(self):
         """(steps, 4)"""
@@ -185,9 +198,12 @@ class Policy(RolledOut):
         times = np.stack([done, np.sqrt(done), np.cos(np.pi * done), done == 0.0], axis=-1)
         return ops.convert_to_tensor(times, dtype=self.compute_dtype)
 
-    def _context(self, state, time):
+    def _context(self, state, now):
         summary = self.encoder.summary(state)
-        return ops.concatenate([summary, ops.zeros_like(summary[:, :1]) + time[None]], axis=-1)
+        parts = [summary, ops.zeros_like(summary[:, :1]) + now["time"][None]]
+        if self.shortest is not None:
+            parts.append(horizons.features(now, self.steps, summary))
+        return ops.concatenate(parts, axis=-1)
 
     def emit(self, state: Tensor, now: Mapping[str, Tensor]) -> Tensor:
         """Coordinates (rows, per_step, *unconstrained_shape) of the next designs.
@@ -196,23 +212,63 @@ class Policy(RolledOut):
             state: of the encoder, (rows, size).
             now: an entry of `clock`.
         """
-        context = self._context(state, now["time"])
+        context = self._context(state, now)
         u = now["static"][None] + self.last(self.emitter(context)) + self.skip(context)
         u = self.bound * ops.tanh(u / self.bound)
         return ops.reshape(u, (-1, self.per_step, *self.single.unconstrained_shape))
 
     # -- measuring ---
 
-    def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
+    def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        found = super().extra_draws(num, rng)
+        if self.shortest is None:
+            return found
+        return found | {batch.HORIZON: horizons.drawn(self.shortest, self.steps, self.per_step, num, rng)}
+
+    @property
+    def exploration_draws(self) -> tuple[str, ...]:
+        found = super().exploration_draws
+        return found if self.shortest is None else (*found, batch.HORIZON)
+
+    def shortened(self, steps: int) -> ShortenedPolicy:
+        """The policy for experiments of fewer decisions, which it is told from the first on.
+
+        It measures, simulates and is judged as a policy of so many, by this policy's weights; a policy that was made
+        without `shortest=` is only cut off.
+
+        Args:
+            steps: number of decisions, at least `shortest` and at most `steps` of the policy.
+
+        Raises:
+            PolicyError: the policy was not made for so many.
+        """
+        return ShortenedPolicy(self, self._planned(steps))
+
+    def _planned(self, steps):
+        """A number of decisions that the policy serves."""
+        if steps is None:
+            return self.steps
+        planned, least = positive_integer("steps", steps), self.shortest or 1
+        if not least <= planned <= self.steps:
+            raise errors.PolicyError(
+                f"steps is {planned}, but the policy is for {least} to {self.steps} decisions; train one with "
+                f"Policy(space, steps={max(planned, self.steps)}, shortest={min(planned, least)})."
+            )
+        return planned
+
+    def next_design(
+        self, history: Mapping[str, ArrayLike] | None = None, steps: int | None = None
+    ) -> np.ndarray | dict[str, np.ndarray]:
         """The design to measure at next, (n, *shape); (n, per_step, *shape) where a decision is of several.
 
         Args:
             history: {"design": (n, t, *shape), "outcome": (n, t, *outcome_shape)} of n experiments after t measurements
                 each, which may have been made elsewhere; None before the first.
+            steps: decisions that the experiment has in all, from `shortest` on; None: those of the policy.
 
         Raises:
             HistoryError: the history does not fit the policy, or there is nothing left to choose.
-            PolicyError: nothing is known of the simulator's outcomes yet.
+            PolicyError: nothing is known of the simulator's outcomes yet, or the policy is not for so many decisions.
 
         Warns:
             OutOfTrainingWarning: an outcome lies far beyond those that the policy was prepared for.
@@ -222,14 +278,15 @@ class Policy(RolledOut):
                 "The policy knows no outcomes yet, so that it cannot read a history; train it with "
                 "kb.DesignModel(simulator, policy).fit(), or call policy.prepare(kb.Sequence(simulator, steps))."
             )
-        num, made, filled = self._padded(histories.read(self, history))
+        planned = self._planned(steps)
+        num, made, filled = self._padded(histories.read(self, history), planned * self.per_step)
         run = compiled(_decided, self, dtype=keras.config.floatx(), variables=tuple(self.variables))
         with backend.wide_simulation(self.wide):
-            found = run(filled, np.int32(made))
+            found = run(filled, np.int32(made), np.array([[planned]], "float32"))
         design = tree.map_structure(lambda leaf: leaf.reshape(num, self.per_step, *leaf.shape[1:]), found)
         return tree.map_structure(lambda leaf: leaf[:, 0], design) if self.per_step == 1 else design
 
-    def _padded(self, history):
+    def _padded(self, history, planned):
         """Number of experiments and measurements, and the history with the measurements to come filled in."""
         rng = streams.of(0, "history padding")
         if history is None:
@@ -237,10 +294,10 @@ class Policy(RolledOut):
         else:
             num, made, given, outcome = histories.checked_history(self, history)
             self._warn_of_unknown(outcome)
-        if made >= self.length or made % self.per_step:
+        if made >= planned or made % self.per_step:
             raise errors.HistoryError(
                 f"The history has {made} measurements, but the policy decides after 0, {self.per_step}, ... of "
-                f"{self.length}; there is nothing to choose now."
+                f"{planned}; there is nothing to choose now."
             )
         rest = self.single.sample(self.length - made, rng)
         rest = tree.map_structure(lambda leaf: np.broadcast_to(leaf, (num, *leaf.shape)), rest)
@@ -291,6 +348,7 @@ class Policy(RolledOut):
         serialize = keras.saving.serialize_keras_object
         config = super().get_config()
         own = {"space": config.pop("single"), "steps": self.steps, "per_step": self.per_step}
+        own["shortest"] = self.shortest
         for name in ("length", "starts", "autocast"):
             config.pop(name, None)
         return config | own | {"encoder": serialize(self.encoder), "emitter": serialize(self.emitter)}
@@ -304,13 +362,16 @@ class Policy(RolledOut):
         return cls(**config)
 
 
-def _decided(policy, history, made):
-    """Designs (n * per_step, *shape) after the first `made` of all measurements of a history."""
+def _decided(policy, history, made, planned):
+    """Designs (n * per_step, *shape) after the first `made` of all measurements of a history.
+
+    planned: decisions that the experiment has in all, (1, 1).
+    """
     designs, outcome = backend.floats_as_simulated(history)
     rows = tree.map_structure(lambda leaf: ops.reshape(leaf, (-1, *leaf.shape[2:])), (designs, outcome))
     features = ops.reshape(policy.look.of(policy.single, *rows), (-1, policy.length, policy.look.width))
     state = policy.encoder.after(features, made)
-    now = {name: leaf[made // policy.per_step] for name, leaf in policy.clock().items()}
+    now = {name: leaf[made // policy.per_step] for name, leaf in policy.clock().items()} | {"horizon": planned}
     u = backend.as_simulated(policy.emit(state, now))
     return policy.single.constrain(ops.reshape(u, (-1, *policy.single.unconstrained_shape)))
 

@@ -13,6 +13,7 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.backend import Tensor, batch
 from kerasbed.backend.loops import scan
+from kerasbed.policies import horizons
 from kerasbed.simulators import looks
 from kerasbed.simulators.sequence import Sequence
 
@@ -46,6 +47,9 @@ def roll_out(policy: Any, simulator: Sequence, draws: Mapping[str, Any], held: b
     choices = {name: extra[name] for name in policy.choice_names if name in extra}
     inputs = tree.map_structure(lambda leaf: _by_decision(leaf, policy), {"noise": noise, "choices": choices})
     inputs |= policy.clock()
+    ends = extra.get(batch.HORIZON)
+    if ends is not None:
+        inputs["horizon"] = horizons.by_decision(ends, policy.steps, policy.per_step, policy.compute_dtype)
 
     def decide(carry, now):
         summary, state = carry
@@ -64,7 +68,7 @@ def roll_out(policy: Any, simulator: Sequence, draws: Mapping[str, Any], held: b
 
     start = policy.encoder.start(noise), looks.initial_state(single, parameters, noise)
     made = scan(decide, start, inputs)[1]  # (steps, per_step, rows, numbers)
-    return _taken_apart(policy, ops.reshape(made, (policy.length, -1, made.shape[-1])))
+    return _taken_apart(policy, ops.reshape(made, (policy.length, -1, made.shape[-1])), ends)
 
 
 def _by_decision(leaf, policy):
@@ -92,12 +96,16 @@ def _row(design, outcome, log_choice):
     return ops.concatenate([*(ops.cast(leaf, outcome.dtype) for leaf in flat), log_choice[:, None]], axis=-1)
 
 
-def _taken_apart(policy, made):
-    """Designs, outcomes and log probabilities of rows (T, rows, numbers)."""
+def _taken_apart(policy, made, ends):
+    """Designs, outcomes and log probabilities of rows (T, rows, numbers); choices after the end count for nothing."""
     made, first, leaves = ops.moveaxis(made, 0, 1), 0, []
     example = policy.single.sample(1, 0)
     for shape in (*[leaf.shape[1:] for leaf in tree.flatten(example)], policy.outcome_shape):
         size = int(np.prod(shape))
         leaves.append(ops.reshape(made[..., first : first + size], (-1, policy.length, *shape)))
         first += size
-    return Rollout(tree.pack_sequence_as(example, leaves[:-1]), leaves[-1], ops.sum(made[..., -1], axis=1))
+    log_choice = made[..., -1]
+    if ends is not None:
+        index = ops.arange(policy.length, dtype=log_choice.dtype)
+        log_choice = looks.counted(log_choice, ops.cast(index < ops.cast(ends, index.dtype)[:, None], index.dtype))
+    return Rollout(tree.pack_sequence_as(example, leaves[:-1]), leaves[-1], ops.sum(log_choice, axis=1))

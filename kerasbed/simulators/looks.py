@@ -22,7 +22,14 @@ def is_stateful(simulator: Any) -> bool:
     return callable(getattr(simulator, "initial_state", None))
 
 
-def summed_log_likelihood(single: Any, outcome: Tensor, parameters: Mapping[str, Tensor], design: Any) -> Tensor:
+def counted(log_p: Tensor, counts: Tensor | None) -> Tensor:
+    """Log densities, with 0 for those that do not count."""
+    return log_p if counts is None else ops.where(counts > 0.0, log_p, 0.0)
+
+
+def summed_log_likelihood(
+    single: Any, outcome: Tensor, parameters: Mapping[str, Tensor], design: Any, counts: Tensor | None = None
+) -> Tensor:
     """log p of all looks, (...,), with leading axes that broadcast.
 
     Args:
@@ -30,21 +37,28 @@ def summed_log_likelihood(single: Any, outcome: Tensor, parameters: Mapping[str,
         outcome: (..., T, *outcome_shape of one).
         parameters: {name: (..., d)}.
         design: (..., T, *shape of one), or a dict of those.
+        counts: (..., T), 0 for looks that do not count; None: all do.
     """
     axes = max(len(values.shape) for values in parameters.values()) - 1
-    looks = tree.map_structure(lambda leaf: _first(leaf, axes), {"outcome": outcome, "design": design})
+    given = {"outcome": outcome, "design": design} | ({} if counts is None else {"counts": counts})
+    looks = tree.map_structure(lambda leaf: _first(leaf, axes), given)
     # The rows of what broadcasts, without a number of them that might not be known while tracing.
     leaves = [*tree.flatten(looks), *[values[None] for values in parameters.values()]]
     total: Any = sum(_zeros(leaf[0], axes, outcome.dtype) for leaf in leaves)
     if not is_stateful(single):
-        add = lambda found, look: found + single.log_density(look["outcome"], parameters, look["design"])  # noqa: E731
-        return scan(lambda found, look: (add(found, look), None), total, looks)[0]
+
+        def add(found, look):
+            log_p = single.log_density(look["outcome"], parameters, look["design"])
+            return found + counted(log_p, look.get("counts")), None
+
+        return scan(add, total, looks)[0]
     state = total[..., None] + single.initial_state(parameters)
 
     def follow(carry, look):
         found, state = carry[..., 0], carry[..., 1:]
         log_p, state = single.log_density(look["outcome"], parameters, look["design"], state)
-        return ops.concatenate([(found + log_p)[..., None], state], axis=-1), None
+        found = found + counted(log_p, look.get("counts"))
+        return ops.concatenate([found[..., None], state], axis=-1), None
 
     return scan(follow, ops.concatenate([total[..., None], state], axis=-1), looks)[0][..., 0]
 

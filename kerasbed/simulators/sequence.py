@@ -9,6 +9,7 @@ A simulator of one measurement may have a state that passes from one to the next
 measurements are then a Markov chain given the parameters, see `kerasbed.simulators.looks`.
 """
 
+import copy
 import itertools
 from collections.abc import Mapping
 from typing import Any, Self
@@ -65,6 +66,8 @@ class Sequence(Simulator):
         (0.8959, 0.8959)
     """
 
+    made: Any = None  # measurements of each row that count, (rows,); None: all
+
     def __new__(cls, simulator: Simulator | None = None, length: int | None = None):
         """A `GaussianSequence` of a `GaussianSimulator`; without arguments for copies and pickles."""
         is_gaussian = cls is Sequence and isinstance(simulator, GaussianSimulator) and not looks.is_stateful(simulator)
@@ -101,6 +104,23 @@ class Sequence(Simulator):
             )
         return tuple(shape[1:])
 
+    def counting(self, made: Tensor) -> Self:
+        """The same measurements, of which only the first ones of each row count in likelihoods.
+
+        Args:
+            made: how many, (rows,).
+        """
+        found = copy.copy(self)
+        found.made = made
+        return found
+
+    def _counts(self, axes) -> Any:
+        """1 for what counts and 0 for the rest, (rows, 1, ..., T) with so many leading axes; None: all counts."""
+        if self.made is None:
+            return None
+        made = ops.reshape(self.made, (-1, *[1] * axes))
+        return ops.cast(ops.arange(self.length, dtype=made.dtype) < made, made.dtype)
+
     # -- outcome and likelihood ---
 
     @property
@@ -127,9 +147,11 @@ class Sequence(Simulator):
 
     def log_likelihood(self, outcome: Tensor, parameters: Mapping[str, Tensor], design: Tensor) -> Tensor:
         outcome = self.layouts.join(outcome)
-        if leading_axes(parameters) > 1 or looks.is_stateful(self.single):
-            return looks.summed_log_likelihood(self.single, outcome, parameters, design)
-        return ops.sum(self.single.log_density(outcome, _for_each(parameters), design), axis=-1)
+        axes = leading_axes(parameters)
+        counts = self._counts(axes)
+        if axes > 1 or looks.is_stateful(self.single):
+            return looks.summed_log_likelihood(self.single, outcome, parameters, design, counts)
+        return ops.sum(looks.counted(self.single.log_density(outcome, _for_each(parameters), design), counts), axis=-1)
 
     @property
     def has_pairwise_product(self) -> bool:
@@ -139,10 +161,11 @@ class Sequence(Simulator):
         """The sum of the single simulator's, (M, N): one matrix product for each measurement."""
         if looks.is_stateful(self.single):
             return Simulator.pairwise_log_likelihood(self, outcome, parameters, design)
-        found = 0.0
+        found, counts = 0.0, self._counts(1)
         for index in range(self.length):
             own = tree.map_structure(lambda leaf, i=index: leaf[:, i], design)
-            found = found + self.single.pairwise_log_density(outcome[:, index], parameters, own)
+            pairs = self.single.pairwise_log_density(outcome[:, index], parameters, own)
+            found = found + looks.counted(pairs, None if counts is None else counts[:, index, None])
         return found
 
     def outcome_space(self) -> np.ndarray | None:
