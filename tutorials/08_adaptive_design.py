@@ -22,6 +22,7 @@ import kerasbed as kb  # isort: skip  (first: it picks a backend if none is set)
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from keras import ops
 from scipy import special, stats
 
 from kerasbed.plots.style import COLORS, line_of, marker_of
@@ -132,6 +133,21 @@ show(figure, "next_look")
 # %%
 seen = {"design": [[[1.3], [0.9]]], "outcome": [[[41.0], [33.0]]]}
 print("third look after", policy.next_design(seen).round(2))
+
+# %% [markdown]
+# ## Rules along the way
+#
+# An instrument may be slow, or every measurement may cost something. Rules hold in every rollout and after every
+# history, whatever the network proposes, which is told what is left: `Moves` says how far the next design may be from
+# the one before, `Budget` what all may cost together. Here the waiting times add up to 4 at most; a proposal that would
+# leave too little for the others is shortened, in training as in the laboratory, and gradients pass through.
+
+# %%
+budget = kb.policies.Budget(lambda design: ops.sum(design, axis=-1), total=4.0)
+hasty = kb.policies.Policy(process.design, steps=LOOKS, rules=[budget], seed=1)
+hasty.prepare(kb.Sequence(process, LOOKS))  # or trained, as above
+waiting = process.simulate(1000, hasty, seed=5)["design"].sum(axis=(1, 2))
+print(f"waiting times that add up to {waiting.min():.2f} to {waiting.max():.2f}, untrained")
 
 # %% [markdown]
 # ## A time series

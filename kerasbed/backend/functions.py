@@ -16,6 +16,7 @@ UNREGISTERED = "unregistered_function"
 KEPT = "kept_function"
 
 _kept: contextvars.ContextVar[list | None] = contextvars.ContextVar("kept", default=None)
+_supplied: contextvars.ContextVar[Any] = contextvars.ContextVar("supplied", default=None)
 
 
 @contextlib.contextmanager
@@ -26,6 +27,21 @@ def kept():
         yield
     finally:
         _kept.reset(token)
+
+
+@contextlib.contextmanager
+def supplying(fn: Any):
+    """Context in which a part of a file that only names its function is given this one; None gives none."""
+    token = _supplied.set(fn)
+    try:
+        yield
+    finally:
+        _supplied.reset(token)
+
+
+def supplied() -> Any:
+    """The function that `supplying` gives; None where there is none."""
+    return _supplied.get()
 
 
 def is_copying() -> bool:

@@ -80,10 +80,15 @@ def experiment_of(names: dict[str, Any], file: str) -> ReadyExperiment:
         summary=file,
         labels=(labels[0], labels[1]),
         objective=None if objective is None else lambda: objective,
-        random=(lambda seed: RandomPolicy(design.single, design.length, seed=seed)) if design.is_adaptive else None,
+        random=(lambda seed: _random(design, seed)) if design.is_adaptive else None,
         cost=names.get("cost"),
         budget=names.get("budget"),
     )
+
+
+def _random(policy, seed):
+    """Random designs under the rules of a policy."""
+    return RandomPolicy(policy.single, policy.length, rules=policy.rules or None, seed=seed)
 
 
 def _of_kind(names, name, kind, file) -> Any:

@@ -16,8 +16,8 @@ from keras import ops, tree
 from kerasbed import backend
 from kerasbed.backend import Tensor, errors, functions
 from kerasbed.designs import Design
+from kerasbed.designs.cheapest_design import STARTS, Cheapest, cheapest
 from kerasbed.designs.space import filled
-from kerasbed.model.cheapest_design import STARTS, Cheapest, cheapest
 
 OVERRUN_PRICE = 50.0  # nats for each multiple of the budget spent beyond it
 ROUNDED_WIDTH = 0.02  # of the budget

@@ -54,6 +54,7 @@ def _candidates(policy, rng):
     u = policy.bound * np.tanh(u / policy.bound)
     near = policy.single.values(u.reshape(-1, *shape))
     near = tree.map_structure(lambda leaf: leaf.reshape(SEQUENCES - half, policy.length, *leaf.shape[1:]), near)
+    near = policy.book.admitted_sequences(near)  # as `sample` gives the others
     return tree.map_structure(lambda a, b: np.concatenate([a, b]), policy.sample(half, rng), near)
 
 

@@ -52,7 +52,8 @@ def load(
     Args:
         path: a `.keras` file.
         simulator: the simulator it was trained for; not needed if its class is registered with Keras.
-        cost: its function of designs, `DesignModel(..., cost=)`; not needed if that is registered with Keras.
+        cost: its function of designs, `DesignModel(..., cost=)` or that of a `kerasbed.policies.Budget` of its policy;
+            not needed if that is registered with Keras.
         target: its function of the parameters or `kerasbed.targets.Discrete`, likewise.
         custom_objects: {name: class or function of Keras' kind} that the file may name beside what is registered.
 
@@ -146,11 +147,13 @@ def model_from_config(cls: type, config: dict) -> Any:
             f"simulator given has {simulator.prior.dims}; pass the simulator it was trained for."
         )
     _warn_of_lost_cost(config, given)
+    of_rules = _costs_of_rules(config, given.get("cost"))
     for part in ("cost", "target"):
-        config[part] = _function(part, config, given.get(part))
-    for part in ("design", "objective", "fitted_posterior"):
-        if isinstance(config.get(part), dict):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
+        config[part] = _function(part, config, None if part == "cost" and of_rules else given.get(part))
+    with functions.supplying(given.get("cost") if of_rules else None):
+        for part in ("design", "objective", "fitted_posterior"):
+            if isinstance(config.get(part), dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part])
     model = cls(simulator, pilot=False, **config)
     _check_layout(layout, model.simulator.layouts.config(model.outcome_shape[-1]))
     model.fits = fits
@@ -165,6 +168,27 @@ def _check_layout(trained, given):
             f"The model was trained for outcomes that are {told[0]}, but those of the simulator given are {told[1]}; "
             "pass the simulator it was trained for."
         )
+
+
+def _costs_of_rules(config, given) -> list[str]:
+    """Names of the costs in a policy's rules that a file only names.
+
+    Raises:
+        FileError: one cost is given, but there are several that it may be.
+    """
+    design = config.get("design")
+    inner = design.get("config") if isinstance(design, dict) else None
+    rules = (inner.get("rules") if isinstance(inner, dict) else None) or []
+    held = [rule["config"] for rule in rules if isinstance(rule, dict) and isinstance(rule.get("config"), dict)]
+    found = [name for part in held if (name := functions.unregistered_name(part.get("cost"))) is not None]
+    own = functions.unregistered_name(config.get("cost"))
+    if found and given is not None and len(found) + (own is not None) > 1:
+        raise errors.FileError(
+            f"cost= was given, but the model was trained with several costs that are not part of the file: "
+            f"{', '.join(filter(None, (own, *found)))}. Register all but one with "
+            "@keras.saving.register_keras_serializable() before the model is saved."
+        )
+    return found
 
 
 def _function(part, config, given):

@@ -5,6 +5,7 @@ rollout: its designs are (rows, T, *shape), one sequence for each draw. It has n
 one is refused by name.
 """
 
+from collections import abc
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -14,12 +15,14 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch, errors, streams
+from kerasbed.backend import Seed, Tensor, batch, errors, streams
 from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
 from kerasbed.designs.base import Design
 from kerasbed.designs.sequence import Sequence, SequenceSpace
 from kerasbed.designs.space import Space
 from kerasbed.policies import histories
+from kerasbed.policies.rule_book import RuleBook
+from kerasbed.policies.rules import Rule
 from kerasbed.simulators.sequence import lifted
 
 PILOT_DRAWS = 1024  # of a policy that no model has prepared
@@ -34,6 +37,7 @@ class AdaptiveDesign(Sequence):
     Args:
         space: the space of one measurement's design.
         length: number of measurements.
+        rules: which designs are admissible after those before, e.g. `Moves` or `Budget`.
         **kwargs: what every `Design` takes.
 
     Example:
@@ -42,12 +46,20 @@ class AdaptiveDesign(Sequence):
         (True, False, 3)
     """
 
-    def __init__(self, space: Space, length: int, **kwargs: Any):
+    def __init__(self, space: Space, length: int, *, rules: abc.Sequence[Rule] | None = None, **kwargs: Any):
         single = space.space if isinstance(space, Design) else space
         super().__init__(single, length, **kwargs)
+        self.book = RuleBook(rules, self.single, length)
 
     def _bare_space(self):
         return SequenceSpace(self.single, self.length)
+
+    @property
+    def space(self) -> Space:
+        """The geometry of all designs, whatever the rules."""
+        if self._space is None:
+            self._space = self._bare_space()
+        return self._space
 
     @property
     def is_static(self) -> bool:
@@ -56,6 +68,16 @@ class AdaptiveDesign(Sequence):
     @property
     def is_adaptive(self) -> bool:
         return True
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that hold along every rollout, bound to the space."""
+        return self.book.rules
+
+    @checked(num_samples=positive_integer, seed=any_seed)
+    def sample(self, num_samples: int, seed: Seed = None) -> np.ndarray:
+        """Sequences of designs drawn over the space, (num_samples, T, *shape); with rules, what is admitted of them."""
+        return self.book.admitted_sequences(super().sample(num_samples, seed))
 
     # -- what a concrete one defines ---
 
@@ -219,8 +241,19 @@ class AdaptiveDesign(Sequence):
         self.build()
 
 
-class RuledPolicy(AdaptiveDesign):
-    """A policy that follows a rule: it owns no weight, so that there is nothing to train or to place."""
+def rules_config(policy: AdaptiveDesign) -> dict[str, Any]:
+    """What a file says of a policy's rules; nothing where there are none."""
+    return {"rules": [keras.saving.serialize_keras_object(rule) for rule in policy.rules]} if policy.rules else {}
+
+
+def rules_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of a configuration, as an argument; none where there are none."""
+    given = config.get("rules")
+    return {"rules": [keras.saving.deserialize_keras_object(rule) for rule in given]} if given else {}
+
+
+class WeightlessPolicy(AdaptiveDesign):
+    """A policy without a weight, so that there is nothing to train or to place."""
 
     def build(self, input_shape: Any = None) -> None:
         if not self.built:
@@ -241,12 +274,13 @@ class RuledPolicy(AdaptiveDesign):
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class RandomPolicy(RuledPolicy):
+class RandomPolicy(WeightlessPolicy):
     """Designs drawn from the space, whatever was measured: the baseline to beat.
 
     Args:
         space: the space of one measurement's design, whose `sample` is the law of the designs.
         steps: number of measurements.
+        rules: which designs are admissible after those before; what is drawn is admitted by them.
         seed: of `next_design`; None draws one and keeps it.
 
     Raises:
@@ -260,8 +294,16 @@ class RandomPolicy(RuledPolicy):
     """
 
     @checked(steps=positive_integer, seed=integer_seed)
-    def __init__(self, space: Space, steps: int, *, seed: int | None = None, **kwargs: Any):
-        super().__init__(space, steps, seed=seed, **(kwargs | {"trainable": False}))
+    def __init__(
+        self,
+        space: Space,
+        steps: int,
+        *,
+        rules: abc.Sequence[Rule] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(space, steps, rules=rules, seed=seed, **(kwargs | {"trainable": False}))
         self._rng = streams.of(self.seed, "random policy")
 
     def extra_draws(self, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -286,22 +328,31 @@ class RandomPolicy(RuledPolicy):
 
     def _like(self):
         """Something of the structure of a design."""
-        return tree.map_structure(lambda leaf: 0, self.sample(1, 0))
+        return tree.map_structure(lambda leaf: 0, self.single.sample(1, 0))
 
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
-        rows = 1 if history is None else histories.checked_history(self, histories.read(self, history))[0]
-        return self.single.sample(rows, self._rng)
+        rows, made, designs = 1, 0, None
+        if history is not None:
+            rows, made, designs, _ = histories.checked_history(self, histories.read(self, history))
+        drawn = self.single.sample(rows, self._rng)
+        if not self.rules:
+            return drawn
+        histories.check_unfinished(self, made)
+        proposed = tree.map_structure(lambda v: v[:, None], drawn)
+        admitted, _ = self.book.admitted(self.book.rows_after(rows, designs), proposed, made)
+        return tree.map_structure(lambda v: v[:, 0], admitted)
 
     def frozen_copy(self) -> "RandomPolicy":
-        return type(self)(self.single, self.length, seed=self.seed)
+        return type(self)(self.single, self.length, rules=self.rules or None, seed=self.seed)
 
     def get_config(self) -> dict[str, Any]:
         base = keras.layers.Layer.get_config(self)
         space = keras.saving.serialize_keras_object(self.single)
-        return {"name": base["name"], "space": space, "steps": self.length, "seed": self.seed}
+        own = {"name": base["name"], "space": space, "steps": self.length, "seed": self.seed}
+        return own | rules_config(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RandomPolicy":
-        config = config | {"space": keras.saving.deserialize_keras_object(config["space"])}
+        config = config | {"space": keras.saving.deserialize_keras_object(config["space"])} | rules_of(config)
         config.pop("starts", None)
         return cls(**config)

@@ -44,6 +44,7 @@ class ContinuedPolicy(PolicyView):
         super().__init__(policy, policy.length - made)
         self.made, self.encoder = made, _Continued(self)
         self.looks = tree.map_structure(lambda leaf: np.asarray(leaf[0]), {"design": designs, "outcome": outcome})
+        self.book = policy.book.continued(designs)
 
     def _decisions(self) -> slice:
         return slice(self.made // self.per_step, None)

@@ -10,7 +10,7 @@ step ahead is short-sighted. A decision of several measurements is one look at t
 (`kerasbed.policies.side_by_side`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,20 +19,22 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch, errors, streams
+from kerasbed.backend import Tensor, batch, errors, functions, streams
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.space import Space
 from kerasbed.policies import histories, side_by_side
-from kerasbed.policies.adaptive import RuledPolicy
+from kerasbed.policies.adaptive import WeightlessPolicy, rules_config, rules_of
 from kerasbed.policies.greedy_search import GreedySearch
 from kerasbed.policies.particles import Look, Particles
+from kerasbed.policies.rule_book import RuledCandidates
+from kerasbed.policies.rules import Rule
 from kerasbed.simulators import looks
 from kerasbed.simulators.sequence import lifted
 from kerasbed.simulators.simulator import Simulator
 
 
 @keras.saving.register_keras_serializable("kerasbed")
-class GreedyPolicy(RuledPolicy):
+class GreedyPolicy(WeightlessPolicy):
     """The design that is expected to teach most in the next look, found anew after every look.
 
     It has no weights and needs no training, but a likelihood, and takes seconds for each look of some hundred
@@ -43,6 +45,7 @@ class GreedyPolicy(RuledPolicy):
         steps: number of decisions.
         per_step: measurements of one decision, made side by side before the next and chosen for what they tell
             together; there are steps * per_step in all.
+        rules: which designs are admissible after those before; designs are admitted before they are compared.
         simulator: of one measurement, for `next_design`; None takes that of the first rollouts.
         particles: of the posterior of each experiment.
         candidates: designs compared at each step where they cannot all be listed.
@@ -82,6 +85,7 @@ class GreedyPolicy(RuledPolicy):
         steps: int,
         *,
         per_step: int = 1,
+        rules: Sequence[Rule] | None = None,
         simulator: Simulator | None = None,
         particles: int = 256,
         candidates: int = 128,
@@ -90,7 +94,7 @@ class GreedyPolicy(RuledPolicy):
         **kwargs: Any,
     ):
         self.steps, self.per_step = steps, per_step
-        super().__init__(space, steps * per_step, seed=seed, **(kwargs | {"trainable": False}))
+        super().__init__(space, steps * per_step, rules=rules, seed=seed, **(kwargs | {"trainable": False}))
         self.particles, self.candidates, self.outcomes = particles, candidates, outcomes
         self.held = {"simulator": simulator}  # in a dict, which Keras does not look into
         self.search = GreedySearch(side_by_side.joint_space(self.single, per_step), candidates, outcomes, self.seed)
@@ -146,10 +150,7 @@ class GreedyPolicy(RuledPolicy):
         outcome: Any = None
         if history is not None:
             rows, made, designs, outcome = histories.checked_history(self, history)
-        if made >= self.length:
-            raise errors.HistoryError(
-                f"The history has {made} measurements, which are all that the policy makes; make one with more steps."
-            )
+        histories.check_unfinished(self, made)
         if made % self.per_step:
             raise errors.HistoryError(
                 f"The history has {made} measurements, but decisions are of {self.per_step}, so that 0, "
@@ -158,7 +159,15 @@ class GreedyPolicy(RuledPolicy):
         posterior = self._posterior(single, rows)
         for first in range(0, made, self.per_step):
             posterior.see(Look(self._of_decision(designs, first), self._of_decision(outcome, first)))
-        return self.search.best(posterior, made)
+        return self._best(posterior, made, self.book.rows_after(rows, designs) if self.book else None)[0]
+
+    def _best(self, posterior, made, row):
+        """The design of the next decision, (n, *shape), and the rows of the rules after it."""
+        if row is None:
+            return self.search.best(posterior, made), None
+        ruled = RuledCandidates(self.book, row, made, self.per_step)
+        design = self.search.best(posterior, made, ruled.admitted)
+        return design, ruled.after(design)
 
     def _posterior(self, single, rows):
         decision = side_by_side.joint_look(single, self.per_step)
@@ -178,9 +187,9 @@ class GreedyPolicy(RuledPolicy):
         parameters = {name: np.asarray(v, "float64") for name, v in draws[batch.PARAMETERS].items()}
         posterior, found = self._posterior(single, len(noise)), []
         decision = posterior.simulator
-        state = _first_state(decision, parameters, noise)
+        state, row = _first_state(decision, parameters, noise), self.book.rows_after(len(noise)) if self.book else None
         for first in range(0, self.length, self.per_step):
-            design = self.search.best(posterior, first)
+            design, row = self._best(posterior, first, row)
             outcome, state = _measured(decision, parameters, design, self._of_decision(noise, first), state)
             found.append(Look(design, outcome))
             if first + self.per_step < self.length:
@@ -215,7 +224,8 @@ class GreedyPolicy(RuledPolicy):
     # -- copies and files ---
 
     def frozen_copy(self) -> "GreedyPolicy":
-        copy = type(self).from_config(self.get_config())
+        with functions.kept():
+            copy = type(self).from_config(self.get_config())
         copy.held = dict(self.held)
         return copy
 
@@ -223,11 +233,15 @@ class GreedyPolicy(RuledPolicy):
         base = keras.layers.Layer.get_config(self)
         space = keras.saving.serialize_keras_object(self.single)
         own = {"name": base["name"], "space": space, "steps": self.steps, "seed": self.seed}
-        return own | {name: getattr(self, name) for name in ("per_step", "particles", "candidates", "outcomes")}
+        return (
+            own
+            | {name: getattr(self, name) for name in ("per_step", "particles", "candidates", "outcomes")}
+            | rules_config(self)
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GreedyPolicy":
-        config = config | {"space": keras.saving.deserialize_keras_object(config["space"])}
+        config = config | {"space": keras.saving.deserialize_keras_object(config["space"])} | rules_of(config)
         config.pop("starts", None)
         return cls(**config)
 

@@ -10,6 +10,7 @@ measurements that are still running may turn out to be.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,25 +43,29 @@ class GreedySearch:
         self.space, self.candidates, self.outcomes, self.seed, self.shared = space, candidates, outcomes, seed, shared
         self._choices: Any = None
 
-    def best(self, posterior: Any, index: int) -> Any:
+    def best(self, posterior: Any, index: int, admit: Callable[[Any], Any] | None = None) -> Any:
         """Designs (n, *shape) of the largest expected gain; (1, *shape) where they are shared.
 
         Args:
             posterior: `Particles`, or what has their parameters, weights and states.
             index: of the look, which the random numbers depend on.
+            admit: candidates (1 or n, C, *shape) to admissible ones, (n, C, *shape); None admits all.
         """
-        return self.best_with_gain(posterior, index)[0]
+        return self.best_with_gain(posterior, index, admit)[0]
 
-    def best_with_gain(self, posterior: Any, index: int) -> tuple[Any, np.ndarray]:
+    def best_with_gain(
+        self, posterior: Any, index: int, admit: Callable[[Any], Any] | None = None
+    ) -> tuple[Any, np.ndarray]:
         """The same with their gains in nats, (n,), as the comparison has them: the largest of noisy ones."""
         rng = streams.of(self.seed, "greedy search", index)
-        chosen = tree.map_structure(lambda v: v[None], self._candidates(rng))
+        admit = admit or (lambda designs: designs)
+        chosen = admit(tree.map_structure(lambda v: v[None], self._candidates(rng)))
         if tree.flatten(chosen)[0].shape[1] > KEPT:
             chosen = self._screened(posterior, chosen, rng)
         gain = self._averaged(OneLookGain(posterior, None, self.outcomes, rng, self.shared))
         design, value = _largest(chosen, gain(chosen))
         if self.choices() is None:
-            design, value = self._refined(gain, design, value, rng)
+            design, value = self._refined(gain, design, value, rng, admit)
         return design, value
 
     def choices(self) -> Any:
@@ -80,13 +85,14 @@ class GreedySearch:
             candidates
         )
         best = np.argsort(-screened, axis=1)[:, :KEPT]
-        return tree.map_structure(lambda v: v[0][best], candidates)
+        rows = np.arange(len(best))[:, None]
+        return tree.map_structure(lambda v: v[np.minimum(rows, len(v) - 1), best], candidates)
 
     def _averaged(self, gain):
         """Gains (n, C) of each history, or (1, C) of all."""
         return (lambda designs: gain(designs).mean(axis=0, keepdims=True)) if self.shared else gain
 
-    def _refined(self, gain, design, value, rng):
+    def _refined(self, gain, design, value, rng, admit):
         """Designs (n, *shape) after random steps from the best ones, of which each row keeps what is better."""
         space, length = self.space, LONGEST
         for _ in range(ROUNDS):
@@ -96,7 +102,7 @@ class GreedySearch:
             if space.is_discrete:
                 moved = self._with_exchanges(u, moved, rng)
             flat = space.values(moved.reshape(-1, *space.unconstrained_shape))
-            others = tree.map_structure(functools.partial(_in_rows, len(u)), flat)
+            others = admit(tree.map_structure(functools.partial(_in_rows, len(u)), flat))
             both = tree.map_structure(lambda a, b: np.concatenate([a[:, None], b], axis=1), design, others)
             design, value = _largest(both, np.concatenate([value[:, None], gain(others)], axis=1))
             length *= SHORTER

@@ -92,6 +92,18 @@ def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int,
     return num, made, designs, outcome
 
 
+def check_unfinished(policy: Any, made: int) -> None:
+    """Whether a policy makes more than so many measurements.
+
+    Raises:
+        HistoryError: it does not.
+    """
+    if made >= policy.length:
+        raise errors.HistoryError(
+            f"The history has {made} measurements, which are all that the policy makes; make one with more steps."
+        )
+
+
 def _arrays(designs, shape):
     """Designs as arrays (n, t, *shape), or an error that says which have another shape."""
     if isinstance(shape, dict):

@@ -13,7 +13,7 @@ decide every step.
 References: Foster et al. (2021, "Deep adaptive design"), eq. 4 to 13; Ivanova et al. (2021) without likelihoods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,8 +29,10 @@ from kerasbed.designs.space import Space
 from kerasbed.networks.initializers import NumpyHeNormal
 from kerasbed.networks.looks import LookFeatures
 from kerasbed.policies import histories, horizons
+from kerasbed.policies.adaptive import rules_config, rules_of
 from kerasbed.policies.encoders import Encoder, PooledEncoder
 from kerasbed.policies.rolled_out import RolledOut
+from kerasbed.policies.rules import Rule
 from kerasbed.policies.shortened import ShortenedPolicy
 
 HIDDEN = 128
@@ -51,10 +53,13 @@ class Policy(RolledOut):
         per_step: measurements of one decision, made side by side before the next; there are steps * per_step in all.
         shortest: fewest decisions that one policy is to serve: in training each experiment has a number of them drawn
             from `shortest` to `steps`, and the policy is told how many are left; see `shortened`. None: always `steps`.
+            Of a `Budget` enough is kept back for `steps` of them all the same.
         encoder: of histories; default `PooledEncoder`, for which their order does not matter. `RecurrentEncoder` for
             ordered experiments, `AttentionEncoder`, or `SetEncoder` around a network of BayesFlow.
         emitter: Keras layer (rows, features) -> (rows, any width) in the place of the hidden layer; a linear layer
             follows it.
+        rules: which designs are admissible after those before, e.g. `Moves` or `Budget`. They hold in every rollout and
+            after every history, and the network is told what they carry, such as what is left of a budget.
         initial: designs (steps * per_step, *shape) of the static sequence to start from; default a seeded random one.
         seed: of the initial weights; None draws one and keeps it.
         trainable: False keeps the policy fixed.
@@ -64,7 +69,9 @@ class Policy(RolledOut):
 
     Raises:
         TypeError: `space` is no design space, or the encoder or emitter is of the wrong kind.
-        ArgumentError: `steps`, `per_step` or `shortest` is no positive integer, or `shortest` not below `steps`.
+        ArgumentError: `steps`, `per_step` or `shortest` is no positive integer, or `shortest` not below `steps`; or a
+            rule does not fit the space.
+        OverBudgetError: a budget does not even pay the cheapest designs.
 
     Example:
         Where a source was loudest, the next measurement is near by.
@@ -94,6 +101,7 @@ class Policy(RolledOut):
         shortest: int | None = None,
         encoder: Encoder | None = None,
         emitter: keras.Layer | None = None,
+        rules: Sequence[Rule] | None = None,
         initial: ArrayLike | dict[str, ArrayLike] | None = None,
         seed: int | None = None,
         trainable: bool = True,
@@ -107,7 +115,14 @@ class Policy(RolledOut):
             )
         self.steps, self.per_step, self.shortest = steps, per_step, shortest
         super().__init__(
-            space, steps * per_step, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype
+            space,
+            steps * per_step,
+            rules=rules,
+            initial=initial,
+            seed=seed,
+            trainable=trainable,
+            name=name,
+            dtype=dtype,
         )
         if encoder is not None and not isinstance(encoder, Encoder):
             raise TypeError(
@@ -148,7 +163,8 @@ class Policy(RolledOut):
         self.encoder.setup(self.look.width, self.length)
         row = ops.zeros((1, 1), dtype=self.compute_dtype)
         now = {name: leaf[0] for name, leaf in self.clock().items()}
-        context = self._context(self.encoder.start(row), now).shape[-1]
+        told = self.book.features(self.book.start(row), ops.zeros((), dtype="int32"))
+        context = self._context(self.encoder.start(row), now, told).shape[-1]
         if not self.emitter.built:
             self.emitter.build((None, context))
         hidden = int(self.emitter.compute_output_shape((1, context))[-1])
@@ -198,21 +214,24 @@ class Policy(RolledOut):
         times = np.stack([done, np.sqrt(done), np.cos(np.pi * done), done == 0.0], axis=-1)
         return ops.convert_to_tensor(times, dtype=self.compute_dtype)
 
-    def _context(self, state, now):
+    def _context(self, state, now, told):
         summary = self.encoder.summary(state)
         parts = [summary, ops.zeros_like(summary[:, :1]) + now["time"][None]]
         if self.shortest is not None:
             parts.append(horizons.features(now, self.steps, summary))
+        if told is not None:
+            parts.append(ops.cast(told, summary.dtype))
         return ops.concatenate(parts, axis=-1)
 
-    def emit(self, state: Tensor, now: Mapping[str, Tensor]) -> Tensor:
+    def emit(self, state: Tensor, now: Mapping[str, Tensor], told: Tensor | None = None) -> Tensor:
         """Coordinates (rows, per_step, *unconstrained_shape) of the next designs.
 
         Args:
             state: of the encoder, (rows, size).
             now: an entry of `clock`.
+            told: features of the rules, (rows, width); None without rules.
         """
-        context = self._context(state, now)
+        context = self._context(state, now, told)
         u = now["static"][None] + self.last(self.emitter(context)) + self.skip(context)
         u = self.bound * ops.tanh(u / self.bound)
         return ops.reshape(u, (-1, self.per_step, *self.single.unconstrained_shape))
@@ -280,7 +299,7 @@ class Policy(RolledOut):
             )
         planned = self._planned(steps)
         num, made, filled = self._padded(histories.read(self, history), planned * self.per_step)
-        run = compiled(_decided, self, dtype=keras.config.floatx(), variables=tuple(self.variables))
+        run = compiled(_decided, self, self.book, dtype=keras.config.floatx(), variables=tuple(self.variables))
         with backend.wide_simulation(self.wide):
             found = run(filled, np.int32(made), np.array([[planned]], "float32"))
         design = tree.map_structure(lambda leaf: leaf.reshape(num, self.per_step, *leaf.shape[1:]), found)
@@ -294,6 +313,8 @@ class Policy(RolledOut):
         else:
             num, made, given, outcome = histories.checked_history(self, history)
             self._warn_of_unknown(outcome)
+            if self.book:
+                self.book.rows_after(num, given)  # says what was overspent
         if made >= planned or made % self.per_step:
             raise errors.HistoryError(
                 f"The history has {made} measurements, but the policy decides after 0, {self.per_step}, ... of "
@@ -347,7 +368,7 @@ class Policy(RolledOut):
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         config = super().get_config()
-        own = {"space": config.pop("single"), "steps": self.steps, "per_step": self.per_step}
+        own = {"space": config.pop("single"), "steps": self.steps, "per_step": self.per_step} | rules_config(self)
         own["shortest"] = self.shortest
         for name in ("length", "starts", "autocast"):
             config.pop(name, None)
@@ -359,10 +380,10 @@ class Policy(RolledOut):
         config = dict(config)
         for name in ("space", "encoder", "emitter"):
             config[name] = deserialize(config[name])
-        return cls(**config)
+        return cls(**config | rules_of(config))
 
 
-def _decided(policy, history, made, planned):
+def _decided(policy, book, history, made, planned):
     """Designs (n * per_step, *shape) after the first `made` of all measurements of a history.
 
     planned: decisions that the experiment has in all, (1, 1).
@@ -372,8 +393,16 @@ def _decided(policy, history, made, planned):
     features = ops.reshape(policy.look.of(policy.single, *rows), (-1, policy.length, policy.look.width))
     state = policy.encoder.after(features, made)
     now = {name: leaf[made // policy.per_step] for name, leaf in policy.clock().items()} | {"horizon": planned}
-    u = backend.as_simulated(policy.emit(state, now))
-    return policy.single.constrain(ops.reshape(u, (-1, *policy.single.unconstrained_shape)))
+    row = book.after(designs, made)
+    u = backend.as_simulated(policy.emit(state, now, book.features(row, made)))
+    if not book:
+        return policy.single.constrain(ops.reshape(u, (-1, *policy.single.unconstrained_shape)))
+    found = []
+    for j in range(policy.per_step):
+        design, row = book.admit(policy.single.constrain(u[:, j]), row, made + j)
+        found.append(tree.map_structure(lambda leaf: leaf[:, None], design))
+    joined = tree.map_structure(lambda *leaves: ops.concatenate(leaves, axis=1), *found)
+    return tree.map_structure(lambda leaf: ops.reshape(leaf, (-1, *leaf.shape[2:])), joined)
 
 
 def _is_without_edges(space: Space) -> bool:

@@ -1,7 +1,7 @@
 """A policy's rollout: decision after decision in one loop, that gradients pass through.
 
-The loop carries what the encoder keeps and the experiment's own state; designs and outcomes leave it side by side in
-one row, since a loop gives one tensor.
+The loop carries what the encoder keeps, the experiment's own state and the rows of the policy's rules; designs and
+outcomes leave it side by side in one row, since a loop gives one tensor.
 """
 
 from collections.abc import Mapping
@@ -43,6 +43,7 @@ def roll_out(policy: Any, simulator: Sequence, draws: Mapping[str, Any], held: b
         held: whether no gradient passes through outcomes and choices, for scores.
     """
     single, parameters, noise = simulator.single, draws[batch.PARAMETERS], draws[batch.NOISE]
+    book = policy.book
     extra = batch.extras(draws)
     choices = {name: extra[name] for name in policy.choice_names if name in extra}
     inputs = tree.map_structure(lambda leaf: _by_decision(leaf, policy), {"noise": noise, "choices": choices})
@@ -52,21 +53,23 @@ def roll_out(policy: Any, simulator: Sequence, draws: Mapping[str, Any], held: b
         inputs["horizon"] = horizons.by_decision(ends, policy.steps, policy.per_step, policy.compute_dtype)
 
     def decide(carry, now):
-        summary, state = carry
-        coordinates, rows, features = policy.emit(summary, now), [], []
+        summary, state, row = carry
+        told = book.features(row, first := now["index"] * policy.per_step)
+        coordinates, rows, features = policy.emit(summary, now, told), [], []
         for j in range(policy.per_step):
             choice = {name: values[:, j] for name, values in now["choices"].items()}
             design, log_choice = _design(policy, coordinates[:, j], choice, held)
+            design, row = book.admit(design, row, first + j)
             outcome, state = looks.one(single, parameters, design, now["noise"][:, j], state)
             if held:
                 outcome, state = ops.stop_gradient(outcome), ops.stop_gradient(state)
             features.append(policy.look.of(policy.single, design, outcome))
             rows.append(_row(design, outcome, log_choice))
         for j, feature in enumerate(features):  # side by side: none knows the others' outcomes
-            summary = policy.encoder.update(summary, feature, now["index"] * policy.per_step + j)
-        return (summary, state), ops.stack(rows, axis=0)
+            summary = policy.encoder.update(summary, feature, first + j)
+        return (summary, state, row), ops.stack(rows, axis=0)
 
-    start = policy.encoder.start(noise), looks.initial_state(single, parameters, noise)
+    start = policy.encoder.start(noise), looks.initial_state(single, parameters, noise), book.start(noise)
     made = scan(decide, start, inputs)[1]  # (steps, per_step, rows, numbers)
     return _taken_apart(policy, ops.reshape(made, (policy.length, -1, made.shape[-1])), ends)
 

@@ -22,7 +22,7 @@ class ShortenedPolicy(PolicyView):
 
     def __init__(self, policy: Any, steps: int):
         super().__init__(policy, steps * policy.per_step)
-        self.encoder = policy.encoder
+        self.encoder, self.book = policy.encoder, policy.book
 
     def _decisions(self) -> slice:
         return slice(0, self.steps)

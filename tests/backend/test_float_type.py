@@ -13,7 +13,7 @@ from keras import ops
 import kerasbed as kb
 from kerasbed import backend
 from kerasbed.eig import certificate
-from kerasbed.model.cheapest_design import cheapest
+from kerasbed.designs.cheapest_design import cheapest
 from kerasbed.model.costs import Cost
 from kerasbed.model.exchange import Scores
 from tests import linear_experiments as linear, toys

@@ -9,8 +9,8 @@ from keras import ops
 from scipy import stats
 
 import kerasbed as kb
+from kerasbed.designs.cheapest_design import cheapest
 from kerasbed.model import comparisons, exchange, ranking
-from kerasbed.model.cheapest_design import cheapest
 from kerasbed.model.costs import Cost
 
 TIMES = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0])

@@ -154,6 +154,16 @@ def test_next_designs_are_those_of_the_shortened_rollout():
         short.next_design({name: made[name] for name in ("design", "outcome")})
 
 
+def test_rules_hold_in_a_shortened_experiment():
+    chosen = policy(rules=[kb.policies.Moves(0.2, start=[0.5])])
+    chosen.prepare(kb.Sequence(Slope(), 3))
+    made = Slope().simulate(16, chosen.shortened(2), seed=0)
+    moved = np.abs(np.diff(made["design"][..., 0], axis=1, prepend=0.5))
+    assert 0.1 < moved.max() <= 0.2 + 1e-6
+    history = {name: made[name][:, :1] for name in ("design", "outcome")}
+    np.testing.assert_allclose(chosen.shortened(2).next_design(history), made["design"][:, 1], atol=1e-5)
+
+
 def test_one_policy_is_best_for_one_look_and_for_two():
     """All of the sample at once, or half of it twice: 0.5 log(1 + sum tanh(4 u)^2), 0.346 and 0.525 nats.
 

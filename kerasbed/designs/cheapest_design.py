@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize
 
-from kerasbed.designs import Space
+from kerasbed.designs.space import Space
 
 DRAWS, STARTS, SPREAD = 512, 4, 2.0
 ROUNDS = 4  # of choices and continuous coordinates in turns
@@ -31,7 +31,7 @@ def cheapest(space: Space, cost: Any, budget: float) -> Cheapest:
 
     Args:
         space: the design space.
-        cost: a `kerasbed.model.costs.Cost`.
+        cost: an object with `at` and `value_and_gradient`, as `kerasbed.model.costs.Cost` has them.
         budget: what is cheap enough.
     """
     shape, rng = (DRAWS, *space.unconstrained_shape), np.random.default_rng(0)
