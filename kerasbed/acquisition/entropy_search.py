@@ -134,8 +134,8 @@ def softmax_mean(told: Tensor, open_: Tensor, constants: Mapping[str, Tensor]) -
     o / normaliser is another product.
     """
     told, open_ = told / constants["temperature"], open_ / constants["temperature"]
-    told = ops.exp(told - ops.max(told, axis=-1, keepdims=True))
-    open_ = ops.exp(open_ - ops.max(open_, axis=-1, keepdims=True))
+    told = ops.exp(told - ops.stop_gradient(ops.max(told, axis=-1, keepdims=True)))
+    open_ = ops.exp(open_ - ops.stop_gradient(ops.max(open_, axis=-1, keepdims=True)))
     normalisers = ops.matmul(told, ops.swapaxes(open_, -1, -2))
     return told * ops.matmul(constants["inner_weights"] / normalisers, open_)
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.acquisition.base import Acquisition, checked_number
 from kerasbed.acquisition.gaussian_process import GaussianProcess
-from kerasbed.backend import Tensor
+from kerasbed.backend import Tensor, numerics
 from kerasbed.base_samples import BaseSamples
 
 
@@ -52,7 +52,7 @@ class ExpectedImprovement(Acquisition):
 
     @staticmethod
     def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
-        return ops.max(ops.relu(mean + deviation - constants["best"]), axis=-1)
+        return numerics.largest(ops.relu(mean + deviation - constants["best"]))
 
 
 class ProbabilityOfImprovement(Acquisition):
@@ -87,7 +87,7 @@ class ProbabilityOfImprovement(Acquisition):
 
     @staticmethod
     def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
-        improvement = ops.max(mean + deviation, axis=-1) - constants["best"]
+        improvement = numerics.largest(mean + deviation) - constants["best"]
         return ops.sigmoid(improvement / constants["temperature"])
 
 
@@ -117,7 +117,7 @@ class UpperConfidenceBound(Acquisition):
 
     @staticmethod
     def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
-        return ops.max(mean + constants["scale"] * ops.abs(deviation), axis=-1)
+        return numerics.largest(mean + constants["scale"] * ops.abs(deviation))
 
 
 class SimpleRegret(Acquisition):
@@ -136,4 +136,4 @@ class SimpleRegret(Acquisition):
     @staticmethod
     def utility(mean: Tensor, deviation: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         del constants
-        return ops.max(mean + deviation, axis=-1)
+        return numerics.largest(mean + deviation)

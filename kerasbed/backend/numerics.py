@@ -38,6 +38,15 @@ def open_interval(low: float, high: float, dtype: str = "float64") -> tuple[floa
     return low + margin(low), high - margin(high)
 
 
+def largest(x: Tensor) -> Tensor:
+    """The largest entry of the last axis, (..., n) -> (...,), whose gradient goes to the first entry that is largest.
+
+    JAX divides the gradient of `ops.max` by the number of entries that equal the maximum. Where a compiler computes the
+    entries once more and rounds them differently none does, and the gradient is infinite.
+    """
+    return ops.take_along_axis(x, ops.argmax(x, axis=-1, keepdims=True), axis=-1)[..., 0]
+
+
 def log_mean_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log of the mean of exp(x) along an axis, in log space."""
     return ops.logsumexp(x, axis=axis) - log_size(x, axis)
@@ -58,8 +67,8 @@ def log_size(x: Tensor, axis: int, plus: int = 0) -> Tensor:
 
 def log_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log of the sum of exp(x) along an axis; -inf where every term is, and not the NaN of -inf minus -inf."""
-    largest = ops.max(x, axis=axis, keepdims=True)
-    shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
+    top = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))  # a shift changes neither sum nor gradient
+    shift = ops.where(ops.isfinite(top), top, ops.zeros_like(top))
     return ops.log(ops.sum(ops.exp(x - shift), axis=axis)) + ops.squeeze(shift, axis=axis)
 
 

@@ -69,7 +69,7 @@ class SubsetSpace(DiscreteSpace):
         return ops.sum(one_hot(chosen, self.number, u.dtype), axis=-2)
 
     def _relaxed(self, perturbed, temperature):
-        a = (perturbed - ops.max(perturbed, axis=-1, keepdims=True)) / temperature
+        a = (perturbed - ops.stop_gradient(ops.max(perturbed, axis=-1, keepdims=True))) / temperature
         mask = ops.sigmoid(a - _threshold(ops.stop_gradient(a), self.size))
         slope = ops.stop_gradient(mask * (1.0 - mask))
         slope = slope / numerics.nonzero_divisor(ops.sum(slope, axis=-1, keepdims=True))
