@@ -25,6 +25,8 @@ if NAME == "jax":
     import jax
 elif NAME == "torch":
     import torch
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
 FUSED_STEPS = {"jax": 50, "tensorflow": 50, "torch": 10}[NAME]
@@ -72,6 +74,16 @@ def _watched_at_first(function):
             return function(iterator)
 
     return call
+
+
+def _recorded(function, arguments):
+    """torch: a function as a flat graph of tensor operations.
+
+    torch notes shape and type of each tensor in it under a mode that it makes anew for each, nearly half of the time;
+    here all share one.
+    """
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function)(*arguments)
 
 
 def _collate_dict(collate, rows):
@@ -282,7 +294,7 @@ class Trainer(KeptState):
         arguments = (*([v.value.detach() for v in part] for part in (trainable, state)), keras.tree.flatten(x))
         try:
             with slow_compilation.watching():
-                graph = make_fx(gradients_and_state)(*arguments)
+                graph = _recorded(gradients_and_state, arguments)
         except Exception as error:
             with torch.no_grad():
                 self(x)  # data that do not fit fail here too: their error says more than a warning about recording
