@@ -156,9 +156,12 @@ class Study:
 
     def values(self, draws: Mapping[str, Any]) -> np.ndarray:
         """Contributions (batch,) of a batch without its auxiliary coordinates, which are integrated out."""
-        with backend.no_gradients():
-            terms = self.terms(backend.cast(without_auxiliary(draws)))
-            return np.asarray(backend.to_numpy(terms.values), "float64")
+        return np.asarray(self._values(without_auxiliary(draws)), "float64")
+
+    @functools.cached_property
+    def _values(self) -> compiled:
+        """One program for all batches; JAX would compile each operation, and then run them one by one."""
+        return self.program(_of_batch)
 
 
 def _terms(objective, simulator, design, draws, settings):
@@ -176,6 +179,11 @@ def _applied(objective, simulator, design, *arguments, of_terms, settings):
         return _terms(objective, simulator, design, draws, settings).values
 
     return of_terms(values, design, *arguments)
+
+
+def _of_batch(terms, design, draws):
+    del design
+    return terms(draws)
 
 
 def without_auxiliary(draws: Mapping[str, Any]) -> dict[str, Any]:
