@@ -29,9 +29,11 @@ BACKENDS = ("jax", "tensorflow", "torch")
 PIECES = tuple((backend, part) for backend in BACKENDS for part in ("models", "others"))
 MODELS = ("model", "objectives", "eig", "designs")  # folders that cost as much as all others
 VERSIONS = ((3, 11), (3, 14))
-# Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, and LLVM
-# optimises less. Every test still runs what it compiled. (Flags of the tested version; XLA refuses unknown ones.)
-XLA_FLAGS = {"jax": "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"}
+# Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, unsplit,
+# and LLVM does not optimise, which halves what is left; with --all it does a little. Every test still runs what it
+# compiled. (Flags of the tested version; XLA refuses unknown ones.)
+XLA_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+XLA_LEVELS = {"quick": "--xla_backend_optimization_level=0", "all": "--xla_backend_optimization_level=1"}
 
 
 def main() -> int:
@@ -95,8 +97,8 @@ def _run(python, backend, part, arguments, counted):
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     if "--all" in arguments:
         settings["KERASBED_ALL_TUTORIALS"] = "1"
-    if backend in XLA_FLAGS:
-        settings["XLA_FLAGS"] = XLA_FLAGS[backend]
+    if backend == "jax":
+        settings["XLA_FLAGS"] = f"{XLA_FLAGS} {XLA_LEVELS['all' if '--all' in arguments else 'quick']}"
     run = ["pytest"]
     if "--all" in arguments and backend == "jax":
         run = ["coverage", "run", "-m", "pytest"]

@@ -14,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import keras
 import pytest
+from keras.src.utils import module_utils
 
 import kerasbed as kb  # first: it chooses the backend
 from kerasbed.networks import flows
@@ -23,6 +24,11 @@ from tests import toys
 # Tracing makes and keeps very many small objects; looking through them again and again finds nothing.
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
+
+# As where TensorFlow is not installed: Keras would import it on JAX and torch to seed and to save, four seconds of each
+# process. Tests of its data import it by themselves.
+if keras.backend.backend() != "tensorflow":
+    module_utils.tensorflow._available = False
 
 TESTS = Path(__file__).parent
 MOST_COSTLY = 8  # modules that the closing line names

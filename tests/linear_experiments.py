@@ -54,6 +54,11 @@ def space(trainable=True, initial=DESIGN):
 EAGER = kb.backend.NAME != "jax"
 
 
+def terms(model, draws):
+    """Contributions of a batch, (batch,): by one program on JAX, which would compile each operation by itself."""
+    return kb.backend.compile_light(lambda draws: model(draws), "float32")(draws)
+
+
 def compiled_value(model):
     """The loss as a function of a batch whose "design" is (1, *shape), NumPy in and out."""
 

@@ -9,6 +9,7 @@ NumPy-out functions in the precision asked for.
 import contextlib
 import functools
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -221,8 +222,8 @@ _QUICKLY_COMPILED = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_em
 
 @functools.cache
 def _options_of_once() -> dict[str, Any] | None:
-    """Options for programs that run once; None where this XLA does not know them."""
-    if jax.default_backend() != "cpu":
+    """Options for programs that run once; None where this XLA does not know them, or the user chose a level for all."""
+    if jax.default_backend() != "cpu" or "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
         return None
     try:
         jax.jit(lambda x: x, compiler_options=_QUICKLY_COMPILED)(np.zeros(1, "float32"))
