@@ -66,9 +66,9 @@ def compare(
     Args:
         simulator: an experiment with a `log_likelihood`; beside policies that of one measurement.
         designs: values (*shape) each, or dicts, or spaces at their current values; or policies, beside which static
-            designs are (T, *shape). Sizes may differ, such as three measurements and five: designs of one shape share
-            parameters and noise, those of different shapes the parameters alone, and their differences have the wider
-            error that is told.
+            designs are (T, *shape). Sizes may differ, such as three measurements and five, of policies as well: designs
+            of one shape share parameters and noise, those of different shapes the parameters alone, and their
+            differences have the wider error that is told.
         num_outer, num_inner, block: see `bracket`.
         seed: None takes fresh draws, so that designs that were optimised on some draws are judged on others.
         method: "contrastive" (default for fixed designs), "annealed" or "grid"; see `bracket`.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from keras import tree
 
 from kerasbed.backend import numerics
 from kerasbed.designs import Design
@@ -17,7 +18,8 @@ from kerasbed.eig.annealed_bounds import annealed_weights, enough_temperatures, 
 from kerasbed.eig.brackets import method_for
 from kerasbed.eig.contrastive_bounds import RolloutContributions
 from kerasbed.eig.exact_evidence import exact_terms
-from kerasbed.eig.rollouts import is_policy, lifted_to, roll_out
+from kerasbed.eig.rollouts import is_policy, lifted_by, lifted_to, roll_out
+from kerasbed.simulators import experiments
 from kerasbed.simulators.simulator import Simulator
 
 METHODS = ("annealed", "contrastive", "grid")
@@ -38,21 +40,23 @@ def compare_policies(
 
     Raises:
         ValueError: an unknown method.
-        PolicyError: policies of different lengths.
+        PolicyError: a policy of another length than a simulator that is a sequence already.
     """
     policies = [design for design in designs if is_policy(design)]
-    simulator = lifted_to(simulator, policies[0]) if policies else simulator
-    method = method_for(simulator, policies[0]) if method is None and policies else method
+    simulators = [_of_whole(simulator, design) if policies else simulator for design in designs]
+    if method is None and policies:
+        method = method_for(lifted_to(simulator, policies[0]), policies[0])
     if method not in METHODS:
         raise ValueError(
             f"method is {method!r}, but one of {METHODS} was expected; a posterior network is trained for one policy, "
             "so use kb.eig.bracket(..., method='posterior') for each."
         )
     if method == "annealed" and num_temperatures is None:
-        num_temperatures = max(enough_temperatures(simulator, design, num_chains, seed)[0] for design in designs)
+        pairs = zip(simulators, designs, strict=True)
+        num_temperatures = max(enough_temperatures(own, design, num_chains, seed)[0] for own, design in pairs)
     rows, first = [], None
-    for design in designs:
-        rollouts = roll_out(simulator, design, num_outer, seed)
+    for own, design in zip(simulators, designs, strict=True):
+        rollouts = roll_out(own, design, num_outer, seed)
         if method == "annealed":
             assert num_temperatures is not None
             lower, upper = terms(annealed_weights(rollouts, num_chains, num_temperatures, seed))
@@ -64,6 +68,13 @@ def compare_policies(
         first = middle if first is None else first
         rows.append({"name": _name(design)} | _row(lower, upper, middle, first))
     return pd.DataFrame(rows)
+
+
+def _of_whole(simulator, design) -> Simulator:
+    """The simulator of as many measurements as a policy makes, or a static design (T, *shape) has."""
+    if is_policy(design):
+        return lifted_to(simulator, design)
+    return lifted_by(simulator, tree.flatten(experiments.lifted(design))[0].shape[1])
 
 
 def _row(lower, upper, middle, first) -> dict[str, float]:

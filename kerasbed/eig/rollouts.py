@@ -101,11 +101,13 @@ def lifted_to(simulator: Simulator, design: Any) -> Simulator:
 
     It is kept by the simulator of one measurement, so that its compiled programs are.
     """
-    if not is_policy(design):
-        return simulator
-    policy: Any = design
-    key = ("lifted", policy.length, programs.state_of(simulator))
-    return programs.of(simulator).get(key, lambda: lifted(simulator, policy.length))
+    return lifted_by(simulator, design.length) if is_policy(design) else simulator
+
+
+def lifted_by(simulator: Simulator, length: int) -> Simulator:
+    """The simulator of so many measurements, kept as `lifted_to` keeps it."""
+    key = ("lifted", length, programs.state_of(simulator))
+    return programs.of(simulator).get(key, lambda: lifted(simulator, length))
 
 
 def roll_out(

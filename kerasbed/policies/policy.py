@@ -249,6 +249,7 @@ class Policy(RolledOut):
         found = super().exploration_draws
         return found if self.shortest is None else (*found, batch.HORIZON)
 
+    @checked(steps=positive_integer)
     def shortened(self, steps: int) -> ShortenedPolicy:
         """The policy for experiments of fewer decisions, which it is told from the first on.
 
@@ -267,14 +268,15 @@ class Policy(RolledOut):
         """A number of decisions that the policy serves."""
         if steps is None:
             return self.steps
-        planned, least = positive_integer("steps", steps), self.shortest or 1
-        if not least <= planned <= self.steps:
+        least = self.shortest or 1
+        if not least <= steps <= self.steps:
             raise errors.PolicyError(
-                f"steps is {planned}, but the policy is for {least} to {self.steps} decisions; train one with "
-                f"Policy(space, steps={max(planned, self.steps)}, shortest={min(planned, least)})."
+                f"steps is {steps}, but the policy is for {least} to {self.steps} decisions; train one with "
+                f"Policy(space, steps={max(steps, self.steps)}, shortest={min(steps, least)})."
             )
-        return planned
+        return steps
 
+    @checked(steps=optional(positive_integer))
     def next_design(
         self, history: Mapping[str, ArrayLike] | None = None, steps: int | None = None
     ) -> np.ndarray | dict[str, np.ndarray]:

@@ -107,6 +107,17 @@ def test_compare_pairs_policies_with_static_and_random_designs():
     assert abs(table["lower"][1] - exact.eig[0]) < RARE * table["lower_se"][1]
 
 
+def test_compare_takes_policies_of_different_lengths():
+    simulator, single = known.Coins(), kb.designs.Box((1,), 0.1, 3.0)
+    policy = known.policy(single, simulator)
+    fewer, one = policy.shortened(known.LOOKS - 1), np.full((1, 1), 3.0)
+    table = kb.eig.compare(simulator, [policy, fewer, one], 512, seed=0)
+    alone = [kb.eig.bracket(simulator, fewer, 512, seed=0, method="grid"), kb.eig.enumerate(simulator, one[None, 0])]
+    assert abs(table["lower"][1] - alone[0].lower) < RARE * table["lower_se"][1]
+    assert abs(table["lower"][2] - alone[1].eig[0]) < RARE * table["lower_se"][2]
+    assert np.all(table["difference"][1:] < 0.0)  # each look tells something
+
+
 @pytest.mark.one_backend
 def test_a_model_estimates_the_gain_of_its_policy():
     model = kb.DesignModel(
