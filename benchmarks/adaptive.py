@@ -14,7 +14,8 @@ from parts import ALL, Part
 
 PARTS = {
     "A1": Part("training", "death_process", ("A1",)),
-    "A2": Part("training", "location_finding", ("A2", "A2/sPCE", "A2/13 minutes", "A2/random")),
+    "A2": Part("training", "location_finding", ("A2", "A2/sPCE", "A2/random")),
+    "A2/13 minutes": Part("training", "location_finding_longer", ("A2/13 minutes",)),
     "A2/elsewhere": Part("training", "location_finding_elsewhere", ("A2/elsewhere",), ("tensorflow", "torch")),
     "A3": Part("brackets", "closing", ("A3", "A3/network", "A3/agree")),
     "A3/untrained": Part("brackets", "untrained", ("A3/untrained",)),

@@ -13,7 +13,8 @@ from adaptive_cases.death_process import exact_gain
 from kerasbed import backend
 
 STEPS = 100  # of an epoch, of ten, on the death process
-SEED, PUBLISHED = 1, 11.73  # the best sPCE with 5e5 contrasts
+SEED, SEEDS = 1, (1, 2, 3)
+PUBLISHED = 11.73  # the best sPCE with 5e5 contrasts
 
 
 def _row(id, reported, truth, passed, note) -> dict:
@@ -62,21 +63,32 @@ def _location_finding(seconds, seed):
     return model, steps, time.process_time() - begin
 
 
+def _certified(id, seconds, target) -> tuple[dict, list]:
+    """The row of policies trained for so long with three seeds, whose worst counts; and their brackets."""
+    simulator, brackets, notes = kb.problems.LocationFinding(), [], []
+    for seed in SEEDS:
+        model, steps, spent = _location_finding(seconds, seed)
+        brackets.append(kb.eig.bracket(simulator, model.design, 1024, 500_000, seed=seed, method="annealed"))
+        notes.append(f"seed {seed}: {brackets[-1]}; {brackets[-1].beside}; {steps} steps, {spent:.0f} processor s")
+    worst = min(bracket.lower for bracket in brackets)
+    return _row(id, worst, target, worst >= target, "; ".join(notes)), brackets
+
+
 def location_finding() -> list[dict]:
-    """The certified EIG after two and thirteen processor minutes, beside random designs."""
-    simulator, rows = kb.problems.LocationFinding(), []
-    for id, seconds, target in (("A2", 120.0, 12.5), ("A2/13 minutes", 780.0, 14.2)):
-        model, steps, spent = _location_finding(seconds, SEED)
-        found = kb.eig.bracket(simulator, model.design, 1024, 500_000, seed=SEED, method="annealed")
-        note = f"{found}; {found.beside}; {steps} steps, {spent:.0f} processor s, seed {SEED}"
-        rows.append(_row(id, found.lower, target, found.lower >= target, note))
-        if id == "A2":
-            lower = found.beside.lower
-            rows.append(_row("A2/sPCE", lower, 11.7, lower >= 11.7, f"published at best {PUBLISHED}"))
+    """The certified EIG after two processor minutes, beside random designs."""
+    simulator = kb.problems.LocationFinding()
+    row, brackets = _certified("A2", 120.0, 12.5)
+    lower = min(bracket.beside.lower for bracket in brackets)
+    of_prior = _row("A2/sPCE", lower, 11.7, lower >= 11.7, f"worst of three seeds; published at best {PUBLISHED}")
     random = kb.policies.RandomPolicy(kb.designs.Free((2,)), 30, seed=SEED)
     found = kb.eig.bracket(simulator, random, 1024, 500_000, seed=SEED, method="contrastive")
     passed = abs(found.lower - 8.303) < 3.0 * found.lower_se + 0.05
-    return [*rows, _row("A2/random", found.lower, 8.303, passed, f"{found}")]
+    return [row, of_prior, _row("A2/random", found.lower, 8.303, passed, f"{found}")]
+
+
+def location_finding_longer() -> list[dict]:
+    """The certified EIG after thirteen processor minutes."""
+    return [_certified("A2/13 minutes", 780.0, 14.2)[0]]
 
 
 def location_finding_elsewhere() -> list[dict]:
