@@ -16,6 +16,7 @@ PARTS = {
     "A1": Part("training", "death_process", ("A1",)),
     "A2": Part("training", "location_finding", ("A2", "A2/sPCE", "A2/random")),
     "A2/13 minutes": Part("training", "location_finding_longer", ("A2/13 minutes",)),
+    "A2/static": Part("training", "location_finding_static", ("A2/static",)),
     "A2/elsewhere": Part("training", "location_finding_elsewhere", ("A2/elsewhere",), ("tensorflow", "torch")),
     "A3": Part("brackets", "closing", ("A3", "A3/network", "A3/agree")),
     "A3/untrained": Part("brackets", "untrained", ("A3/untrained",)),
