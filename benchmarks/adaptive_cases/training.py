@@ -12,6 +12,7 @@ import kerasbed as kb
 from adaptive_cases.death_process import exact_gain
 from kerasbed import backend
 
+GROUP = 50  # steps
 STEPS = 100  # of an epoch, of ten, on the death process
 SEED, SEEDS = 1, (1, 2, 3)
 PUBLISHED = 11.73  # the best sPCE with 5e5 contrasts
@@ -51,15 +52,16 @@ def _location_finding(seconds, seed):
     keras.utils.set_random_seed(seed)
     policy = kb.policies.Policy(kb.designs.Free((2,)), 30, seed=seed)
     model = kb.DesignModel(simulator, policy, seed=seed)
-    # The decay is planned over the steps that fit into the time, which a short run tells.
-    model.fit(epochs=1, steps_per_epoch=20, verbose=0, diagnose=False)
-    begin = time.process_time()
-    model.fit(epochs=1, steps_per_epoch=40, verbose=0, diagnose=False)
-    steps = int(seconds / ((time.process_time() - begin) / 40))
+    # The decay is planned over the steps that fit into the time, which the second of two short runs tells: one group
+    # of fused steps each, so that the first compiles.
+    for _ in range(2):
+        begin = time.process_time()
+        model.fit(epochs=1, steps_per_epoch=GROUP, verbose=0, diagnose=False)
+    steps = int(seconds / ((time.process_time() - begin) / GROUP))
     policy = kb.policies.Policy(kb.designs.Free((2,)), 30, seed=seed)
     model = kb.DesignModel(simulator, policy, seed=seed)
     begin = time.process_time()
-    model.fit(epochs=10, steps_per_epoch=steps // 10, verbose=0, diagnose=False)
+    model.fit(epochs=max(1, steps // (2 * GROUP)), steps_per_epoch=2 * GROUP, verbose=0, diagnose=False)
     return model, steps, time.process_time() - begin
 
 
