@@ -11,9 +11,6 @@ from tests import toys
 
 EPOCHS, STEPS = 4, 3
 
-# Of a training that is stopped, Keras' CSVLogger leaves its file to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 class Stopped(Exception):
     """What stops a training here; a kill leaves no more than what is on the disk by then."""
@@ -63,7 +60,17 @@ def fit(model, kind, folder, *more, **changes):
     watching = [kb.callbacks.Resume(folder / "kept"), *callbacks(kind, folder)]
     watching[1:1] = more
     arguments = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "batch_size": 16, "diagnose": False, "verbose": 0}
-    return model.fit(callbacks=watching, **arguments | changes)
+    try:
+        return model.fit(callbacks=watching, **arguments | changes)
+    finally:
+        close_logs(watching)
+
+
+def close_logs(callbacks):
+    """Close what Keras' CSVLogger leaves to the garbage collector, in whichever test, where a training is stopped."""
+    for callback in callbacks:
+        if getattr(callback, "csv_file", None):
+            callback.csv_file.close()
 
 
 def assert_same(found, expected):
