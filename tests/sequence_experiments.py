@@ -23,6 +23,18 @@ class Plane(kb.GaussianSimulator):
         return NOISE
 
 
+class Slope(kb.GaussianSimulator):
+    """One reading of a line through 0."""
+
+    prior, noise_shape = kb.Prior(slope=stats.norm()), (1,)
+
+    def mean(self, parameters, design):
+        return parameters["slope"] * design
+
+    def scale(self, parameters, design):
+        return NOISE
+
+
 class Kinds(kb.GaussianSimulator):
     """One measurement of a x_1 + k x_2, with one of three kinds k."""
 

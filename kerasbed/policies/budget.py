@@ -136,6 +136,10 @@ class Budget(Rule):
         """Costs (rows,) of designs (rows, *shape) after others."""
         return self.cost(design, previous) if self.has_travel else self.cost(design)
 
+    def is_known(self, index: Tensor) -> Tensor:
+        """Whether there is a design before the `index`-th measurement: the first has one where a start is given."""
+        return ops.greater_equal(index, 1 if self.initial is None else 0)
+
     def start(self, rows: Tensor) -> Tensor:
         first = self.cheapest if self.initial is None else self.initial
         row = self.parts.flat(self.parts.constant(first, rows[:, 0]))
@@ -151,16 +155,14 @@ class Budget(Rule):
         told = [2.0 * share - 1.0, (pace - 1.0) / (pace + 1.0)]
         if self.has_travel:
             before = self.space.encode(self.parts.unflat(row[:, 1:]))
-            is_known = ops.greater_equal(index, 1 if self.initial is None else 0)
-            told.append(ops.where(is_known, before, ops.zeros_like(before)))
+            told.append(ops.where(self.is_known(index), before, ops.zeros_like(before)))
         return ops.concatenate(told, axis=1)
 
     def admit(self, design: Any, row: Tensor, index: Tensor) -> Any:
         return self.alone.admitted(design, row[:, :1], self.parts.unflat(row[:, 1:]), index)
 
     def update(self, row: Tensor, design: Any, index: Tensor) -> Tensor:
-        is_known = ops.greater_equal(index, 1 if self.initial is None else 0)
-        previous = self.parts.chosen(is_known, self.parts.unflat(row[:, 1:]), design)
+        previous = self.parts.chosen(self.is_known(index), self.parts.unflat(row[:, 1:]), design)
         paid = ops.cast(self.cost_of(design, previous), row.dtype)
         return ops.concatenate([row[:, :1] + paid[:, None], ops.cast(self.parts.flat(design), row.dtype)], axis=1)
 

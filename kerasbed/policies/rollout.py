@@ -109,6 +109,5 @@ def _taken_apart(policy, made, ends):
         first += size
     log_choice = made[..., -1]
     if ends is not None:
-        index = ops.arange(policy.length, dtype=log_choice.dtype)
-        log_choice = looks.counted(log_choice, ops.cast(index < ops.cast(ends, index.dtype)[:, None], index.dtype))
+        log_choice = looks.counted(log_choice, looks.first(ends, policy.length))
     return Rollout(tree.pack_sequence_as(example, leaves[:-1]), leaves[-1], ops.sum(log_choice, axis=1))

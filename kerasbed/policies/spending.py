@@ -44,7 +44,7 @@ class Spending:
     """The budgets of one policy.
 
     Args:
-        budgets: rules with `cost_of`, `total`, `cheapest`, `has_travel` and `initial`, set up, of one start.
+        budgets: rules with `cost_of`, `is_known`, `total`, `cheapest` and `has_travel`, set up, of one start.
         moves: rules with `limited`, `initial` and `most_needed`, set up.
         parts: of the space.
         length: number of measurements.
@@ -115,8 +115,7 @@ class Spending:
         return self._costs(design, self.parts.chosen(self._is_known(given), given["previous"], design))
 
     def _is_known(self, given):
-        has_start = self.budgets[0].initial is not None
-        return ops.greater_equal(given["index"], 0 if has_start else 1)
+        return self.budgets[0].is_known(given["index"])
 
     def _to_come(self, given, dtype):
         """Measurements after this one, a number."""

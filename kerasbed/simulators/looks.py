@@ -22,6 +22,12 @@ def is_stateful(simulator: Any) -> bool:
     return callable(getattr(simulator, "initial_state", None))
 
 
+def first(made: Tensor, length: int, axes: int = 1) -> Tensor:
+    """1 for the first `made` (rows,) of so many looks and 0 for others, (rows, 1, ..., length) with `axes` in front."""
+    made = ops.reshape(made, (-1, *[1] * axes))
+    return ops.cast(ops.arange(length, dtype=made.dtype) < made, made.dtype)
+
+
 def counted(log_p: Tensor, counts: Tensor | None) -> Tensor:
     """Log densities, with 0 for those that do not count."""
     return log_p if counts is None else ops.where(counts > 0.0, log_p, 0.0)

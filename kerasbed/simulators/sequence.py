@@ -116,10 +116,7 @@ class Sequence(Simulator):
 
     def _counts(self, axes) -> Any:
         """1 for what counts and 0 for the rest, (rows, 1, ..., T) with so many leading axes; None: all counts."""
-        if self.made is None:
-            return None
-        made = ops.reshape(self.made, (-1, *[1] * axes))
-        return ops.cast(ops.arange(self.length, dtype=made.dtype) < made, made.dtype)
+        return None if self.made is None else looks.first(self.made, self.length, axes)
 
     # -- outcome and likelihood ---
 

@@ -2,22 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import kerasbed as kb
 from kerasbed.policies.continued import ContinuedPolicy
-
-
-class Slope(kb.GaussianSimulator):
-    """One reading of a line through 0."""
-
-    prior, noise_shape = kb.Prior(slope=stats.norm()), (1,)
-
-    def mean(self, parameters, design):
-        return parameters["slope"] * design
-
-    def scale(self, parameters, design):
-        return 0.5
+from tests.sequence_experiments import Slope
 
 
 def prepared(steps=3):

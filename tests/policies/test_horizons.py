@@ -11,18 +11,7 @@ from kerasbed.backend import batch, compile_function
 from kerasbed.objectives import gradients, horizons
 from kerasbed.simulators import datasets
 from tests import toys
-
-
-class Slope(kb.GaussianSimulator):
-    """One reading of a line through 0."""
-
-    prior, noise_shape = kb.Prior(slope=stats.norm()), (1,)
-
-    def mean(self, parameters, design):
-        return parameters["slope"] * design
-
-    def scale(self, parameters, design):
-        return 0.5
+from tests.sequence_experiments import Slope
 
 
 class Sample(kb.Simulator):
