@@ -1,69 +1,28 @@
 """A3: brackets that close, agree with each other and with the truth, and cover it as often as their errors say.
 
-Every function gives rows of `adaptive.py`. Policies of location finding are trained here, since a bracket is only as
-good as the policies that it is asked about.
+Every function gives rows of `adaptive.py`. The policy of location finding is trained for two processor minutes first,
+since a bracket is only as good as the policies that it is asked about, and the posterior network for four on it.
 """
 
-import time
 import warnings
 
-import keras
 import numpy as np
-from keras import ops
-from scipy import special, stats
+from scipy import stats
 
 import kerasbed as kb
+from adaptive_cases import location_finding
 from kerasbed.backend import numerics
 from kerasbed.eig.annealed_bounds import annealed_weights, terms
 from kerasbed.eig.exact_evidence import exact_terms
 from kerasbed.eig.posterior_bounds import posterior_weights
 from kerasbed.eig.rollouts import roll_out
 
-LOOKS, EXPERIMENTS, SEED = 30, 1024, 1
+EXPERIMENTS, SEED = 1024, 1
 WIDEST, SECONDS = 0.15, 60.0  # of the annealed bracket
 WIDEST_BY_NETWORK, LEAST_EFFECTIVE = 0.1, 50.0
 REPETITIONS, LEAST_HELD = 60, 52  # of intervals of 95%: fewer are held by chance once in 10,000
-TRAINING = 120.0  # processor seconds
+TRAINING, OF_NETWORK = 120.0, 240.0  # processor seconds
 STANDARD_ERRORS = 2.0
-
-
-class Sources(kb.GaussianSimulator):
-    """One measurement of the summed signal of two sources in the plane, in logs."""
-
-    prior, noise_shape = kb.Prior(sources=(stats.norm(), 4)), (1,)
-
-    def mean(self, parameters, design):
-        place, intensity = parameters["sources"], 0.1
-        for k in (0, 2):
-            squared = ops.square(place[..., k : k + 1] - design[..., :1])
-            squared = squared + ops.square(place[..., k + 1 : k + 2] - design[..., 1:])
-            intensity = intensity + 1.0 / (1e-4 + squared)
-        return ops.log(intensity)
-
-    def scale(self, parameters, design):
-        return 0.5
-
-
-class Infections(kb.Simulator):
-    """One look at the death process: the infected among 50 individuals at a time."""
-
-    prior = kb.Prior(rate=stats.truncnorm(-1.0, np.inf, 1.0, 1.0))
-    noise, noise_shape, differentiable = stats.uniform(), (1,), False
-    population = 50
-
-    def _log_p(self, counts, hazard):
-        choose = special.gammaln(51.0) - special.gammaln(np.arange(51) + 1.0) - special.gammaln(51.0 - np.arange(51))
-        infected = ops.take(numerics.like(choose, hazard), ops.cast(ops.round(counts), "int32"))
-        return infected + counts * ops.log(-ops.expm1(-hazard)) - (self.population - counts) * hazard
-
-    def outcome(self, parameters, design, noise):
-        hazard = parameters["rate"] * design
-        counts = numerics.like(np.arange(self.population)[None], hazard) + ops.zeros_like(hazard)
-        below = ops.cumsum(ops.exp(self._log_p(counts, hazard)), axis=-1)
-        return ops.sum(ops.cast(noise > below, noise.dtype), axis=-1, keepdims=True)
-
-    def log_likelihood(self, outcome, parameters, design):
-        return ops.sum(self._log_p(outcome, parameters["rate"] * design), axis=-1)
 
 
 class Plane(kb.GaussianSimulator):
@@ -87,41 +46,23 @@ def plane_evidence(rollouts) -> np.ndarray:
     return -0.5 * (squared + np.linalg.slogdet(total)[1] + looks * np.log(2.0 * np.pi))
 
 
-class _Until(keras.callbacks.Callback):
-    """Ends a training after so many processor seconds."""
-
-    def __init__(self, seconds):
-        super().__init__()
-        self.seconds, self.begin = seconds, time.process_time()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.stop_training = time.process_time() - self.begin > self.seconds
-
-
-def trained(seconds: float = TRAINING) -> kb.DesignModel:
-    """A model whose policy was trained on location finding for so long."""
-    keras.utils.set_random_seed(SEED)
-    policy = kb.policies.Policy(kb.designs.Box((2,), -4.0, 4.0), LOOKS, seed=SEED)
-    model = kb.DesignModel(Sources(), policy, seed=SEED)
-    model.fit(epochs=1000, steps_per_epoch=50, verbose=0, diagnose=False, callbacks=[_Until(seconds)])
-    return model
-
-
-def _width_row(id, found, widest, passed=True) -> dict:
-    note = f"{found}; {found.effective:.1f} draws or chains count, {found.seconds:.0f} processor s, seed {SEED}"
+def _width_row(id, found, widest, passed, training) -> dict:
+    note = f"{found}; {found.effective:.1f} draws or chains count, {found.seconds:.0f} processor s, seed {SEED}; "
+    note += f"{training[0]} steps of training, {training[1]:.0f} processor s"
     passed = found.width <= widest and passed
     return {"id": id, "reported": found.width, "truth": widest, "passed": passed, "note": note}
 
 
 def closing() -> list[dict]:
     """Both brackets of a trained policy, on common experiments."""
-    model = trained()
+    model, *training = location_finding.trained(TRAINING, SEED)
     simulator, policy = model.simulator, model.design
     found = kb.eig.bracket(simulator, policy, EXPERIMENTS, seed=SEED, method="annealed")
-    rows = [_width_row("A3", found, WIDEST, found.seconds <= SECONDS)]
-    model.fit_posterior(callbacks=[_Until(2.0 * TRAINING)])
+    rows = [_width_row("A3", found, WIDEST, found.seconds <= SECONDS, training)]
+    training = location_finding.fit_posterior(model, OF_NETWORK, SEED)
     network = kb.eig.bracket(simulator, policy, EXPERIMENTS, seed=SEED, method="posterior", posterior=model.posterior)
-    rows.append(_width_row("A3/network", network, WIDEST_BY_NETWORK, network.effective >= LEAST_EFFECTIVE))
+    enough = network.effective >= LEAST_EFFECTIVE
+    rows.append(_width_row("A3/network", network, WIDEST_BY_NETWORK, enough, training))
     rollouts = roll_out(simulator, policy, EXPERIMENTS, SEED)
     chains = annealed_weights(rollouts, 64, found.settings["num_temperatures"], SEED)
     return [*rows, _agreement("A3/agree", chains, posterior_weights(rollouts, model.posterior, 4096, SEED))]
@@ -141,7 +82,8 @@ def _agreement(id, one, other) -> dict:
 
 def untrained() -> list[dict]:
     """Annealed chains and half a million prior draws on a policy that has learned nothing."""
-    simulator, policy = Sources(), kb.policies.Policy(kb.designs.Box((2,), -4.0, 4.0), LOOKS, seed=SEED)
+    simulator = kb.problems.LocationFinding()
+    policy = kb.policies.Policy(kb.designs.Free((2,)), location_finding.LOOKS, seed=SEED)
     found = kb.eig.bracket(simulator, policy, EXPERIMENTS, 500_000, seed=SEED, method="annealed")
     lower, upper = found.beside.lower - found.upper, found.lower - found.beside.upper
     worst, note = max(lower, upper), f"{found}; {found.beside}; {found.beside.seconds:.0f} processor s"
@@ -160,8 +102,8 @@ def _around(id, rollouts, exact) -> dict:
 
 def exact_cases() -> list[dict]:
     """The death process against a grid, and a linear-Gaussian sequence against its closed form."""
-    waiting = kb.policies.Policy(kb.designs.Box((1,), 0.01, 4.0), 4, seed=SEED)
-    deaths = roll_out(Infections(), waiting, EXPERIMENTS, SEED)
+    process = kb.problems.SequentialDeathProcess()
+    deaths = roll_out(process, kb.policies.Policy(process.design, 4, seed=SEED), EXPERIMENTS, SEED)
     plane = roll_out(Plane(), kb.policies.Policy(kb.designs.Box((2,), -1.0, 1.0), 8, seed=SEED), EXPERIMENTS, SEED)
     return [
         _around("A3/death process", deaths, exact_terms(deaths)[0]),

@@ -10,9 +10,9 @@ import numpy as np
 
 import kerasbed as kb
 from adaptive_cases.death_process import exact_gain
+from adaptive_cases.location_finding import trained
 from kerasbed import backend
 
-GROUP = 50  # steps
 STEPS = 100  # of an epoch, of ten, on the death process
 SEED, SEEDS = 1, (1, 2, 3)
 PUBLISHED = 11.73  # the best sPCE with 5e5 contrasts
@@ -47,29 +47,11 @@ def death_process() -> list[dict]:
     return [_row("A1", gain, 2.113, gain >= 2.113 and errors >= 20.0 and seconds <= 60.0, note)]
 
 
-def _location_finding(seconds, seed):
-    simulator = kb.problems.LocationFinding()
-    keras.utils.set_random_seed(seed)
-    policy = kb.policies.Policy(kb.designs.Free((2,)), 30, seed=seed)
-    model = kb.DesignModel(simulator, policy, seed=seed)
-    # The decay is planned over the steps that fit into the time, which the second of two short runs tells: one group
-    # of fused steps each, so that the first compiles.
-    for _ in range(2):
-        begin = time.process_time()
-        model.fit(epochs=1, steps_per_epoch=GROUP, verbose=0, diagnose=False)
-    steps = int(seconds / ((time.process_time() - begin) / GROUP))
-    policy = kb.policies.Policy(kb.designs.Free((2,)), 30, seed=seed)
-    model = kb.DesignModel(simulator, policy, seed=seed)
-    begin = time.process_time()
-    model.fit(epochs=max(1, steps // (2 * GROUP)), steps_per_epoch=2 * GROUP, verbose=0, diagnose=False)
-    return model, steps, time.process_time() - begin
-
-
 def _certified(id, seconds, target) -> tuple[dict, list]:
     """The row of policies trained for so long with three seeds, whose worst counts; and their brackets."""
     simulator, brackets, notes = kb.problems.LocationFinding(), [], []
     for seed in SEEDS:
-        model, steps, spent = _location_finding(seconds, seed)
+        model, steps, spent = trained(seconds, seed)
         brackets.append(kb.eig.bracket(simulator, model.design, 1024, 500_000, seed=seed, method="annealed"))
         notes.append(f"seed {seed}: {brackets[-1]}; {brackets[-1].beside}; {steps} steps, {spent:.0f} processor s")
     worst = min(bracket.lower for bracket in brackets)
@@ -110,7 +92,7 @@ def location_finding_static() -> list[dict]:
 
 def location_finding_elsewhere() -> list[dict]:
     """TensorFlow and torch in four times the time."""
-    model, steps, spent = _location_finding(480.0, SEED)
+    model, steps, spent = trained(480.0, SEED)
     found = kb.eig.bracket(model.simulator, model.design, 512, seed=SEED, method="annealed")
     note = f"{found}; {steps} steps, {spent:.0f} processor s, seed {SEED}"
     return [_row("A2/elsewhere", found.lower, 12.5, found.lower >= 12.5, note)]
