@@ -1,6 +1,7 @@
 """The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
 
 import collections
+import functools
 import gc
 import os
 from pathlib import Path
@@ -29,6 +30,12 @@ gc.set_threshold(50_000, 20, 100)
 # process. Tests of its data import it by themselves.
 if keras.backend.backend() != "tensorflow":
     module_utils.tensorflow._available = False
+
+# JAX makes the compiler a new context for every program, which takes longer than to lower a small one: one for all.
+if keras.backend.backend() == "jax":
+    from jax._src.interpreters import mlir
+
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 TESTS = Path(__file__).parent
 MOST_COSTLY = 8  # modules that the closing line names

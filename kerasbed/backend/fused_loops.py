@@ -36,7 +36,8 @@ class _WithXla:
     """A program of TensorFlow's by XLA; by TensorFlow itself where an operation of the user's is none of XLA's."""
 
     def __init__(self, function: Callable[..., Any]):
-        self.function, self.program, self.is_tried = function, tf.function(function, jit_compile=True), False
+        self.function, self.is_tried = function, False
+        self.program = backend.graph_of(function, jit_compile=True)
 
     def __call__(self, *args):
         if self.is_tried:
@@ -44,7 +45,7 @@ class _WithXla:
         try:
             found = self.program(*args)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
-            self.program = tf.function(self.function, reduce_retracing=True)
+            self.program = backend.graph_of(self.function, reduce_retracing=True)
             found = self.program(*args)
         self.is_tried = True
         return found

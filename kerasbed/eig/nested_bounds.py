@@ -34,7 +34,7 @@ from keras import tree
 
 from kerasbed import backend
 from kerasbed.backend import errors, numerics, streams
-from kerasbed.backend.programs import compiled
+from kerasbed.backend.programs import compiled, light
 from kerasbed.backend.validation import checked, positive_integer, several
 from kerasbed.designs import Design
 from kerasbed.eig import reliability, target_terms
@@ -119,7 +119,7 @@ class Contributions:
         """Evaluate the pairs as this simulator does."""
         self.simulator, self.pair_check = simulator, pairs.PairCheck(simulator)
         self.measure = backend.compile_function(simulator.measure, compiled=False)
-        self.own = backend.compile_function(simulator.log_density, compiled=False)
+        self.own = compiled("log_density", simulator, make=light)
         self.add_block = compiled(sums_of_pairs, simulator)
 
     def at(
