@@ -26,7 +26,7 @@ from kerasbed.backend.validation import any_seed, checked, finite_values, positi
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.sampled import SampledPrior
-from kerasbed.simulators import bayesflow_parts
+from kerasbed.simulators import bayesflow_parts, looks
 from kerasbed.simulators.as_arrays import AsArrays
 from kerasbed.simulators.noise import JoinedNoise, Noise
 
@@ -346,6 +346,7 @@ class Simulator(AsArrays):
             raise
         except Exception as error:  # each backend has its own type for shapes that do not fit
             check_methods(self, error)
+            _check_state(self, error)
             given = {name: tuple(values.shape) for name, values in parameters.items()}
             designs = tree.map_structure(lambda value: tuple(value.shape), design)
             raise OutcomeError(
@@ -370,6 +371,17 @@ def check_methods(simulator: Simulator, error: Exception) -> None:
                 f"{type(simulator).__name__}.{name} is {reprlib.repr(value)}, but a method was expected: def "
                 f"{name}(self, parameters, design, ...). Give a value that is kept another name."
             ) from error
+
+
+def _check_state(simulator, error) -> None:
+    """Say so where one measurement of an experiment with a state was to be made by itself."""
+    if looks.is_stateful(simulator):
+        name = type(simulator).__name__
+        raise OutcomeError(
+            f"{name} has a state, which passes from one measurement to the next, so that none is made alone: "
+            f"{type(error).__name__}: {error}. Make several in their order, kb.Sequence({name}(), length) with a design "
+            "(length, *shape), one of length 1 included, or give a policy in the place of the design."
+        ) from error
 
 
 def leading_axes(parameters: Mapping[str, Tensor]) -> int:

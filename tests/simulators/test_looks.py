@@ -88,3 +88,9 @@ def test_a_static_design_learns_with_a_state():
     history = model.fit(epochs=2, steps_per_epoch=15, verbose=0, diagnose=False)
     assert model.gradient == "reparameterization"
     assert history.history["eig"][1] > history.history["eig"][0]
+
+
+def test_a_look_by_itself_is_refused_by_name():
+    with pytest.raises(kb.errors.OutcomeError, match=r"kb\.Sequence\(SIR\(\), length\)"):
+        kb.problems.SIR().simulate(4, np.array([10.0]), seed=0)
+    assert kb.Sequence(kb.problems.SIR(), 1).simulate(4, np.array([[10.0]]), seed=0)["outcome"].shape[:2] == (4, 1)
