@@ -16,6 +16,8 @@ PARTS = {
     "A1": Part("training", "death_process", ("A1",)),
     "A2": Part("training", "location_finding", ("A2", "A2/sPCE", "A2/random")),
     "A2/13 minutes": Part("training", "location_finding_longer", ("A2/13 minutes",)),
+    "A2/second seed": Part("training", "location_finding_longer_again", ("A2/13 minutes, second seed",)),
+    "A2/third seed": Part("training", "location_finding_longer_at_last", ("A2/13 minutes, third seed",)),
     "A2/static": Part("training", "location_finding_static", ("A2/static",)),
     "A2/elsewhere": Part("training", "location_finding_elsewhere", ("A2/elsewhere",), ("tensorflow", "torch")),
     "A3": Part("brackets", "closing", ("A3", "A3/network", "A3/agree")),
