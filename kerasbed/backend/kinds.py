@@ -14,6 +14,7 @@ import collections.abc
 import inspect
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -177,8 +178,8 @@ def _plural(expected: str) -> str:
     article, _, noun = expected.partition(" ")
     if article not in ("a", "an"):
         return expected
-    first, space, rest = noun.partition(" ")
-    return f"{first}s{space}{rest}"
+    word, rest = re.match(r"([^ ,]*)(.*)", noun).groups()
+    return f"{word}s{rest}"
 
 
 NUMBER, WHOLE = Kind(_is_number, "a number"), Kind(_is_whole, "an integer")

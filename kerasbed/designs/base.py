@@ -18,7 +18,7 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Tensor, batch, functions, streams
+from kerasbed.backend import Tensor, batch, errors, functions, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, positive_integer
 from kerasbed.designs.own import OwnSpace, has_maps_of
@@ -388,3 +388,20 @@ class Design(Space, keras.layers.Layer):
         design = cls(**config)
         design.starts = starts  # before the weight exists
         return design
+
+
+def refuse_policy(what: str, space: Any) -> None:
+    """Raise where a policy stands for a space whose designs are chosen beforehand.
+
+    Args:
+        what: the argument.
+        space: a design or a space.
+
+    Raises:
+        PolicyError: it is a policy.
+    """
+    if getattr(space, "is_adaptive", False):
+        raise errors.PolicyError(
+            f"{what} is {space!r}, which chooses its designs by what was measured before, but a space whose designs "
+            "are chosen beforehand was expected: that of one measurement, such as kb.designs.Box((1,), 0.0, 1.0)."
+        )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
-from kerasbed.designs.base import Design
+from kerasbed.designs.base import Design, refuse_policy
 from kerasbed.designs.space import Space
 from kerasbed.designs.starts import random_start
 
@@ -175,6 +175,7 @@ class Product(ProductSpace, Design):
         for part, space in parts.items():
             if not isinstance(space, Design):
                 raise TypeError(f"part {part!r} is {space!r}, but a design space was expected.")
+            refuse_policy(f"part {part!r}", space)
             if isinstance(space, Product):
                 raise ValueError(f"part {part!r} is a Product itself; give its parts to this one instead.")
         super().__init__(parts, initial=initial, seed=seed, trainable=trainable, name=name, dtype=dtype)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from kerasbed.backend import Seed, Tensor
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.designs.base import Design
+from kerasbed.designs.base import Design, refuse_policy
 from kerasbed.designs.space import Space
 
 
@@ -166,6 +166,7 @@ class Sequence(SequenceSpace, Design):
     def __init__(self, single: Space, length: int, **kwargs: Any):
         if not isinstance(single, Space):
             raise TypeError(f"single is {single!r}, but the design of one measurement was expected.")
+        refuse_policy("single", single)
         if getattr(single, "initial", None) is not None:
             raise ValueError(
                 "The single design has an initial value, from which all measurements would start alike and stay so; "

@@ -12,7 +12,7 @@ from kerasbed import backend
 from kerasbed.backend import Seed, Tensor, functions
 from kerasbed.backend.numerics import like
 from kerasbed.backend.validation import any_seed, checked, positive_integer
-from kerasbed.designs.base import Design
+from kerasbed.designs.base import Design, refuse_policy
 from kerasbed.designs.following import FollowingSpace
 from kerasbed.designs.space import Space
 
@@ -148,6 +148,7 @@ class Transformed(TransformedSpace, Design):
     ):
         if not isinstance(space, Design):
             raise TypeError(f"space is {space!r}, but a design space was expected.")
+        refuse_policy("space", space)
         super().__init__(space, fn, inverse, **kwargs)
 
     def _bare_space(self):

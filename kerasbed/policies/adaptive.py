@@ -15,9 +15,9 @@ from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from kerasbed import backend
-from kerasbed.backend import Seed, Tensor, batch, errors, streams
+from kerasbed.backend import Seed, Tensor, batch, errors, functions, streams
 from kerasbed.backend.validation import any_seed, checked, integer_seed, positive_integer
-from kerasbed.designs.base import Design
+from kerasbed.designs.base import Design, refuse_policy
 from kerasbed.designs.sequence import Sequence, SequenceSpace
 from kerasbed.designs.space import Space
 from kerasbed.policies import histories
@@ -47,6 +47,7 @@ class AdaptiveDesign(Sequence):
     """
 
     def __init__(self, space: Space, length: int, *, rules: abc.Sequence[Rule] | None = None, **kwargs: Any):
+        refuse_policy("space", space)
         single = space.space if isinstance(space, Design) else space
         super().__init__(single, length, **kwargs)
         self.book = RuleBook(rules, self.single, length)
@@ -242,14 +243,15 @@ class AdaptiveDesign(Sequence):
 
 
 def rules_config(policy: AdaptiveDesign) -> dict[str, Any]:
-    """What a file says of a policy's rules; nothing where there are none."""
-    return {"rules": [keras.saving.serialize_keras_object(rule) for rule in policy.rules]} if policy.rules else {}
+    """What a file says of a policy's rules; nothing where there are none. A copy within the process holds them."""
+    describe = functions.function_config if functions.is_copying() else keras.saving.serialize_keras_object
+    return {"rules": [describe(rule) for rule in policy.rules]} if policy.rules else {}
 
 
 def rules_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The rules of a configuration, as an argument; none where there are none."""
     given = config.get("rules")
-    return {"rules": [keras.saving.deserialize_keras_object(rule) for rule in given]} if given else {}
+    return {"rules": [functions.function_of(rule) for rule in given]} if given else {}
 
 
 class WeightlessPolicy(AdaptiveDesign):

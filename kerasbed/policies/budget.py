@@ -19,7 +19,7 @@ from kerasbed.designs.box import BoxSpace
 from kerasbed.designs.cheapest_design import cheapest
 from kerasbed.designs.space import Space, filled
 from kerasbed.policies.parts import Parts
-from kerasbed.policies.rules import Rule
+from kerasbed.policies.rules import Rule, made_a_program
 from kerasbed.policies.spending import Spending
 
 PROBES = 512
@@ -79,7 +79,8 @@ class Budget(Rule):
         self.parts = Parts(space)
         self._check_cost()
         self.initial = None if self.initial is None else self.parts.checked("start", self.initial)
-        found = self._found() if self.cheapest is None else self.cheapest
+        with made_a_program("cost"):
+            found = self._found() if self.cheapest is None else self.cheapest
         self.cheapest = self.parts.checked("cheapest", found)
         self.size = 1 + self.parts.size
         self.alone = Spending([self], [], self.parts, length)

@@ -21,7 +21,7 @@ from kerasbed.designs.space import Space
 from kerasbed.policies.budget import Budget
 from kerasbed.policies.moves import Moves
 from kerasbed.policies.parts import Parts
-from kerasbed.policies.rules import Rule
+from kerasbed.policies.rules import Rule, made_a_program
 from kerasbed.policies.spending import Spending
 
 ROUNDING = 1e-5  # of a total, which histories may be beyond it
@@ -81,9 +81,9 @@ class RuleBook:
 
     def _check(self):
         if self.budgets:
-            row, given = self.rows_after(1), self.budgets
-            least = self._least(row, 0)[0]
-            for budget, needed in zip(given, least, strict=True):
+            with made_a_program("The cost of a Budget"):
+                least = self._least(self.rows_after(1), 0)[0]
+            for budget, needed in zip(self.budgets, least, strict=True):
                 if needed > budget.total * (1.0 + ROUNDING):
                     raise errors.OverBudgetError(
                         f"total is {budget.total:g}, but {self.length} measurements at the cheapest design found, "
@@ -96,7 +96,9 @@ class RuleBook:
     def _check_own(self):
         draws = self.space.sample(8 * self.length, seed=0)
         draws = tree.map_structure(lambda v: v.reshape(8, self.length, *v.shape[1:]), draws)
-        found = self.admitted(self.rows_after(8), draws, 0)[0]
+        self._check_rows(tree.map_structure(lambda v: v[:, 0], draws))
+        with made_a_program(f"The rule {type(self.own[0]).__name__}"):
+            found = self.admitted(self.rows_after(8), draws, 0)[0]
         shapes = [tree.map_structure(np.shape, designs) for designs in (found, draws)]
         inside = shapes[0] == shapes[1] and np.all(
             self.space.contains(tree.map_structure(lambda v: v.reshape(-1, *v.shape[2:]), found))
@@ -105,6 +107,27 @@ class RuleBook:
             raise errors.ArgumentError(
                 f"rules has {type(self.own[0]).__name__}, whose admit gives designs of shape {shapes[0]} outside of "
                 f"{self.space!r} for proposals of shape {shapes[1]} within; let it give designs of the space."
+            )
+
+    def _check_rows(self, designs):
+        """What each method of a rule of the user's own gives at designs (8, *shape), one after the other."""
+        rule, wanted = self.own[0], tree.map_structure(np.shape, designs)
+        row_shape = "(rows, size)"
+        with backend.wide_simulation(self.space.find_range()), backend.no_gradients():
+            designs, index = backend.cast(designs), ops.convert_to_tensor(0, dtype="int32")
+            row = rule.start(ops.zeros_like(ops.reshape(tree.flatten(designs)[0], (8, -1))[:, :1]))
+            self._expect("start", np.shape(row), (8, rule.size), row_shape)
+            told = np.shape(rule.features(row, index))
+            self._expect("features", told, (8, told[1] if len(told) == 2 else 1), "(rows, any width)")
+            admitted = rule.admit(designs, row, index)
+            self._expect("admit", tree.map_structure(np.shape, admitted), wanted, f"{wanted}")
+            self._expect("update", np.shape(rule.update(row, admitted, index)), (8, rule.size), row_shape)
+
+    def _expect(self, name, found, wanted, told):
+        if found != wanted:
+            raise errors.ArgumentError(
+                f"rules has {type(self.own[0]).__name__}, whose {name} gives shape {found} for 8 rows, but {told} was "
+                f"expected; its row has size = {self.own[0].size} numbers for each experiment."
             )
 
     # -- along a rollout, in tensors ---

@@ -9,12 +9,35 @@ It is the same in training, after a history, and in the baselines: `kerasbed.pol
 policy together.
 """
 
+import contextlib
+import inspect
+from collections.abc import Iterator
 from typing import Any, Self
 
 from keras import ops
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.errors import ArgumentError, FileError, KerasbedError
 from kerasbed.designs.space import Space
+
+
+@contextlib.contextmanager
+def made_a_program(what: str) -> Iterator[None]:
+    """Context for a program of what has run on numbers before; `what` of the rules it is of.
+
+    Raises:
+        ArgumentError: no program can be made of it.
+    """
+    try:
+        yield
+    except KerasbedError:
+        raise
+    except Exception as error:  # each backend has its own for tensors without values
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ArgumentError(
+            f"{what} runs on numbers, but no program can be made of it: {type(error).__name__}: {first} Write it in "
+            "keras.ops alone, with ops.where in the place of if."
+        ) from error
 
 
 class Rule:
@@ -68,15 +91,30 @@ class Rule:
             design: a proposal in the space.
             row: (rows, size).
             index: of the measurement, from 0.
+
+        Raises:
+            ArgumentError: the rule does not define it.
         """
-        raise NotImplementedError
+        raise ArgumentError(
+            f"{type(self).__name__} is a rule without admit, which says what is admissible; define admit(self, design, "
+            "row, index) that returns designs of the same shape, in keras.ops."
+        )
 
     def update(self, row: Tensor, design: Any, index: Tensor) -> Tensor:
         """The row (rows, size) after the `index`-th measurement at admitted designs (rows, *shape)."""
         return row
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
+        """Arguments of the constructor.
+
+        Raises:
+            FileError: the constructor takes arguments, and the class does not say which they were.
+        """
+        if given := list(inspect.signature(type(self)).parameters):
+            raise FileError(
+                f"{type(self).__name__} is made with the arguments {given}, but does not say which they were, so that "
+                f"a file would lose them; define get_config(self) that returns {{{given[0]!r}: ..., ...}}."
+            )
         return {}
 
     @classmethod

@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
 from kerasbed.backend import Tensor
+from kerasbed.backend.errors import PolicyError
+from kerasbed.backend.validation import checked, positive_integer
 from kerasbed.policies.view import PolicyView
 from kerasbed.simulators.sequence import lifted
 
 
+@keras.saving.register_keras_serializable("kerasbed")
 class ShortenedPolicy(PolicyView):
     """The first decisions of a policy, made in the knowledge that there are no more; its weights are the policy's.
 
@@ -39,5 +43,26 @@ class ShortenedPolicy(PolicyView):
         """See `Policy.next_design`."""
         return self.policy.next_design(history, steps=self.steps)
 
+    @checked(steps=positive_integer)
+    def shortened(self, steps: int) -> "ShortenedPolicy":
+        """See `Policy.shortened`; of no more decisions than this one makes.
+
+        Raises:
+            PolicyError: it does not make as many.
+        """
+        if steps > self.steps:
+            raise PolicyError(
+                f"steps is {steps}, but what was shortened makes {self.steps} decisions; shorten the policy itself."
+            )
+        return self.policy.shortened(steps)
+
     def frozen_copy(self) -> "ShortenedPolicy":
         return ShortenedPolicy(self.policy.frozen_copy(), self.steps)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"policy": keras.saving.serialize_keras_object(self.policy), "steps": self.steps}
+        return own | {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ShortenedPolicy":
+        return cls(keras.saving.deserialize_keras_object(config["policy"]), config["steps"])

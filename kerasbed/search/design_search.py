@@ -25,6 +25,7 @@ from kerasbed.backend import functions, locks, numerics, streams
 from kerasbed.backend.streams import draw_seed
 from kerasbed.backend.validation import checked, integer_seed, optional, positive_integer, several
 from kerasbed.designs import Design
+from kerasbed.designs.base import refuse_policy
 from kerasbed.eig import EIGEstimate
 from kerasbed.eig.nested_bounds import Contributions
 from kerasbed.model.design_model import DesignModel
@@ -109,6 +110,7 @@ def design_black_box(
 
     Raises:
         ValueError: an unknown method, or "bracket" without a likelihood.
+        PolicyError: the design is a policy.
         FileError: `path` holds a search of another problem, simulations of another simulator, or something else.
         LockedError: another process is at work there.
 
@@ -119,6 +121,7 @@ def design_black_box(
         >>> found.method, found.design.round(1)
         ('bracket', array([0.5, 0.5]))
     """
+    refuse_policy("design", design)
     seed = (draw_seed() if path is None else 0) if seed is None else seed
     method = method or ("bracket" if simulator.has_likelihood else "posterior")
     if method not in METHODS:

@@ -379,8 +379,8 @@ def _check_state(simulator, error) -> None:
         name = type(simulator).__name__
         raise OutcomeError(
             f"{name} has a state, which passes from one measurement to the next, so that none is made alone: "
-            f"{type(error).__name__}: {error}. Make several in their order, kb.Sequence({name}(), length) with a design "
-            "(length, *shape), one of length 1 included, or give a policy in the place of the design."
+            f"{type(error).__name__}: {error}. Make several in their order, kb.Sequence({name}(), length) with a "
+            "design (length, *shape), one of length 1 included, or give a policy in the place of the design."
         ) from error
 
 

@@ -162,3 +162,14 @@ def test_starts_are_set_once():
     assert design.unconstrained.shape == (3, 2)
     with pytest.raises(ValueError, match="already belongs to a model with starts=3"):
         design.set_starts(2)
+
+
+def test_a_policy_is_no_space():
+    policy = kb.policies.RandomPolicy(kb.designs.Box((1,), 0.0, 1.0), 2)
+    for make in (
+        lambda: kb.designs.Sequence(policy, 2),
+        lambda: kb.designs.Product(dose=policy),
+        lambda: kb.designs.Transformed(policy, ops.exp),
+    ):
+        with pytest.raises(kb.errors.PolicyError, match=r"is RandomPolicy.* chosen beforehand was expected"):
+            make()

@@ -190,6 +190,10 @@ def test_it_is_kept_in_files_and_copies(tmp_path):
     expected = model.design.next_design(history, steps=2)
     np.testing.assert_allclose(loaded.design.next_design(history, steps=2), expected, atol=1e-6)
     np.testing.assert_allclose(model.design.shortened(2).frozen_copy().next_design(history), expected, atol=1e-6)
+    kb.DesignModel(Slope(), model.design.shortened(2), seed=0).save(tmp_path / "short.keras")
+    short = kb.load(tmp_path / "short.keras", simulator=Slope()).design
+    np.testing.assert_allclose(short.next_design(history), expected, atol=1e-6)
+    assert short.shortened(1).length == 1
 
 
 @pytest.mark.one_backend
@@ -202,6 +206,8 @@ def test_what_it_is_not_for_is_refused():
         policy(shortest=2).shortened(1)
     with pytest.raises(kb.errors.PolicyError, match=r"steps=5, shortest=1"):
         policy().shortened(5)
+    with pytest.raises(kb.errors.PolicyError, match="steps is 3, but what was shortened makes 2"):
+        policy().shortened(2).shortened(3)
     with pytest.raises(kb.errors.PolicyError, match="AdaptiveContrastive takes experiments of one number"):
         kb.DesignModel(Slope(), policy(), kb.objectives.AdaptiveContrastive(), seed=0)
     with pytest.raises(kb.errors.PolicyError, match="some end early"):

@@ -1,5 +1,7 @@
 """Rules along a rollout: what they promise holds, gradients pass through them, and the policy reads what they carry."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -399,8 +401,52 @@ class Far(kb.policies.Rule):
         return design + 5.0
 
 
+class WithoutAdmit(kb.policies.Rule):
+    """Says nothing."""
+
+
+class Numbers(kb.policies.Rule):
+    """Looks at values."""
+
+    def admit(self, design, row, index):
+        return design if index == 0 else ops.abs(design)
+
+
+class Narrow(kb.policies.Rule):
+    """Carries a number that it does not count."""
+
+    def admit(self, design, row, index):
+        return ops.maximum(design, row)
+
+
+class Flat(Far):
+    """Loses an axis."""
+
+    size = 1
+
+    def admit(self, design, row, index):
+        return design
+
+    def update(self, row, design, index):
+        return design[:, 0]
+
+
+class Untold(Flat):
+    """Tells the network a column without an axis."""
+
+    def features(self, row, index):
+        return row[:, 0]
+
+
 SPHERE = kb.designs.Sphere((2,))
+ON_NUMBERS = kb.policies.Budget(lambda d: np.sum(np.abs(np.asarray(d)), axis=-1), 1.0)
 REFUSED = {
+    "own rule without admit": (lambda: kb.policies.Policy(box(), 2, rules=[WithoutAdmit()]), "WithoutAdmit .*define"),
+    "own rule of narrow rows": (lambda: kb.policies.Policy(box(), 2, rules=[Narrow()]), r"admit gives .*size = 0"),
+    "own rule of flat rows": (lambda: kb.policies.Policy(box(), 2, rules=[Flat()]), r"update gives shape \(8,\)"),
+    "own rule of flat features": (lambda: kb.policies.Policy(box(), 2, rules=[Untold()]), r"features .*any width"),
+    "list": (lambda: kb.policies.Policy(box(), 2, rules=MOVES), r"a list of rules, such as"),
+    "policy": (lambda: kb.policies.Policy(kb.policies.RandomPolicy(box(), 2), 2), "space is RandomPolicy.*beforehand"),
     "no rule": (lambda: kb.policies.Policy(box(), 2, rules=["moves"]), "rules"),
     "no list": (lambda: kb.policies.Policy(box(), 2, rules=MOVES), "rules"),
     "move of zero": (lambda: kb.policies.Moves(0.0), "longest is 0"),
@@ -435,6 +481,39 @@ def test_what_no_rule_can_be_is_refused_by_name(name):
     make, said = REFUSED[name]
     with pytest.raises((kb.errors.ArgumentError, TypeError), match=said):
         make()
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("rule", [Numbers(), ON_NUMBERS], ids=["own rule", "cost"])
+def test_what_cannot_be_a_program_is_told_so(rule):
+    with pytest.raises(kb.errors.ArgumentError, match=r"no program can be made of it: .*keras.ops"):
+        kb.policies.Policy(box(), 2, rules=[rule])
+
+
+class Apart(kb.policies.Rule):
+    """Designs come in order, so far from each other."""
+
+    size = 1
+
+    def __init__(self, gap=0.1):
+        self.gap = gap
+
+    def admit(self, design, row, index):
+        return ops.clip(ops.maximum(design, ops.where(index == 0, design, row + self.gap)), -1.0, 1.0)
+
+    def update(self, row, design, index):
+        return design
+
+
+@pytest.mark.one_backend
+def test_a_rule_of_ones_own_keeps_its_arguments_in_copies_and_is_not_saved_without_them(tmp_path):
+    policy = kb.policies.Policy(box(), 3, rules=[Apart(0.5)], initial=[[-0.9]] * 3, seed=0)
+    model = kb.DesignModel(Slope(), policy, kb.objectives.PriorContrastive(16, num_local=0), seed=0)
+    designs = Slope().simulate(4, policy, seed=0)["design"]
+    for copy_ in (policy.frozen_copy(), copy.deepcopy(model).design, policy.copied(trainable=True)):
+        np.testing.assert_array_equal(Slope().simulate(4, copy_, seed=0)["design"], designs)
+    with pytest.raises(kb.errors.FileError, match=r"Apart .*\['gap'\].*get_config"):
+        model.save(tmp_path / "model.keras")
 
 
 @pytest.mark.one_backend

@@ -79,6 +79,8 @@ def test_bad_input_is_named():
         design_black_box(NumpyLine(), BOX, method="bracket")
     with pytest.raises(ValueError, match="one of"):
         design_black_box(NumpyLine(), BOX, method="guess")
+    with pytest.raises(kb.errors.PolicyError, match="design is RandomPolicy"):
+        design_black_box(NumpyLine(), kb.policies.RandomPolicy(BOX, 2))
 
 
 @pytest.mark.parametrize("separate", [False, True])
