@@ -19,6 +19,7 @@ good the network is; with k above 0.7 in most histories a mean over draws means 
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,7 @@ class FunctionProposal:
 
     Raises:
         TypeError: it lacks one of both.
+        ArgumentError: what they give has other shapes.
     """
 
     def __init__(self, given: Any):
@@ -125,15 +127,26 @@ class FunctionProposal:
 
     def draw(self, rollouts: Rollouts, num: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `NetworkProposal.draw`."""
-        history = _told(rollouts)
-        drawn = self.given.sample_q(history, num, int(rng.integers(2**31)))
-        return drawn, np.asarray(self.given.log_q(drawn, history))
+        drawn = self.given.sample_q(_told(rollouts), num, int(rng.integers(2**31)))
+        expected = {name: (len(rollouts), num, v.shape[-1]) for name, v in rollouts.parameters.items()}
+        found = {name: np.shape(v) for name, v in drawn.items()} if isinstance(drawn, Mapping) else np.shape(drawn)
+        self._expect("sample_q", found, expected)
+        return drawn, self.log_density(drawn, rollouts, rng)
 
     def log_density(
         self, parameters: dict[str, np.ndarray], rollouts: Rollouts, rng: np.random.Generator
     ) -> np.ndarray:
         """See `NetworkProposal.log_density`."""
-        return np.asarray(self.given.log_q(parameters, _told(rollouts)))
+        log_q = np.asarray(self.given.log_q(parameters, _told(rollouts)))
+        self._expect("log_q", log_q.shape, next(iter(parameters.values())).shape[:2])
+        return log_q
+
+    def _expect(self, name, found, expected):
+        if found != expected:
+            raise errors.ArgumentError(
+                f"posterior is {self.given!r}, whose {name} gives shapes {found}, but {expected} were expected: "
+                "histories first, then draws."
+            )
 
 
 def _told(rollouts):

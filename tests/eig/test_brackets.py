@@ -187,3 +187,19 @@ def test_a_trained_network_brackets_a_static_design():
     assert found.lower - RARE * found.lower_se < lines.line_eig() < found.upper + RARE * found.upper_se
     assert found.width < 0.01
     assert found.effective > 1000.0
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["sample_q", "log_q"])
+def test_a_posterior_of_ones_own_is_told_the_shapes_that_were_expected(name):
+    posterior = known.PlanePosterior()
+    given = getattr(posterior, name)
+
+    def flat(*arguments):
+        found = given(*arguments)
+        return found.ravel() if name == "log_q" else {key: values[..., 0] for key, values in found.items()}
+
+    setattr(posterior, name, flat)
+    policy = kb.policies.RandomPolicy(known.space(), 3, seed=0)
+    with pytest.raises(kb.errors.ArgumentError, match=rf"{name} gives shapes .*were expected: histories first"):
+        kb.eig.bracket(known.Plane(), policy, 8, 16, method="posterior", posterior=posterior, seed=0)
