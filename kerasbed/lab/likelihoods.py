@@ -38,15 +38,14 @@ class Likelihoods:
     def __init__(self, simulator: Simulator):
         self.simulator, self.is_stateful = simulator, looks.is_stateful(simulator)
         self._one, self._block = compiled(_of_one, simulator), compiled(_of_block, simulator)
-        self._start = compiled("initial_state", simulator) if self.is_stateful else None
+        self._start = compiled(looks.start, simulator) if self.is_stateful else None
 
     def start(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """States before the first look, (P, s); a zero where experiments have none."""
         rows = len(next(iter(parameters.values())))
         if self._start is None:
             return np.zeros((rows, 1))
-        found = self._start(dict(parameters))
-        return np.array(np.broadcast_to(found, (rows, found.shape[-1])))
+        return self._start(dict(parameters))
 
     def one(
         self, parameters: Mapping[str, np.ndarray], look: Measured, state: np.ndarray
@@ -97,7 +96,7 @@ def filled(history: Sequence[Measured]) -> dict[str, Any]:
 def of_history(simulator: Any, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> Tensor:
     """Log likelihoods (P,) of what `filled` gives, as tensors that gradients pass through."""
     rows = ops.zeros_like(next(iter(parameters.values()))[:, :1])
-    state = rows + simulator.initial_state(parameters) if looks.is_stateful(simulator) else rows
+    state = looks.start(simulator, parameters) if looks.is_stateful(simulator) else rows
     return _of_block(simulator, parameters, data, state)[0]
 
 
@@ -113,8 +112,8 @@ def _of_one(
     rows = ops.zeros_like(state[:, 0])
     if not looks.is_stateful(simulator):
         return rows + simulator.log_density(outcome[None], parameters, design), state
-    log_p, after = simulator.log_density(outcome[None], parameters, design, state)
-    return rows + log_p, after + ops.zeros_like(state)
+    log_p, after = looks.log_density(simulator, outcome[None], parameters, design, state)
+    return rows + log_p, after
 
 
 def _of_block(
@@ -133,8 +132,8 @@ def _chain(simulator, parameters, data, state):
     def follow(carry, look):
         total, before = carry[:, 0], carry[:, 1:]
         design = tree.map_structure(lambda leaf: leaf[None], look["design"])
-        log_p, after = simulator.log_density(look["outcome"][None], parameters, design, before)
-        after, counted = after + ops.zeros_like(before), look["counts"] > 0.5
+        log_p, after = looks.log_density(simulator, look["outcome"][None], parameters, design, before)
+        counted = look["counts"] > 0.5
         total = total + ops.where(counted, log_p + ops.zeros_like(total), 0.0)
         return ops.concatenate([total[:, None], ops.where(counted, after, before)], axis=-1), None
 

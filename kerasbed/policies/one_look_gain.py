@@ -125,7 +125,7 @@ def _shape(designs) -> Any:
 
 def _likelihood(simulator, outcome, parameters, design, state):
     if looks.is_stateful(simulator):
-        return simulator.log_density(outcome, parameters, design, state)[0]
+        return looks.log_density(simulator, outcome, parameters, design, state)[0]
     return simulator.log_density(outcome, parameters, design)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops, tree
+from keras import tree
 from scipy import special
 
 from kerasbed.backend import Tensor, errors
@@ -61,7 +61,7 @@ class Particles:
     def _first_state(self):
         if not looks.is_stateful(self.simulator):
             return np.zeros((self.rows, self.size, 1))
-        return compiled(_first_state, self.simulator)(self.parameters)
+        return compiled(looks.start, self.simulator)(self.parameters)
 
     @property
     def can_move(self) -> bool:
@@ -146,7 +146,7 @@ class Particles:
         log_p = (prior.log_prob(flat) - log_det).reshape(u.shape[:2])
         parameters = {name: np.array(values).reshape(*u.shape[:2], -1) for name, values in flat.items()}
         state = (
-            self.state if not looks.is_stateful(self.simulator) else compiled(_first_state, self.simulator)(parameters)
+            self.state if not looks.is_stateful(self.simulator) else compiled(looks.start, self.simulator)(parameters)
         )
         for look in self.history:
             found, state = self._likelihood(parameters, look, state)
@@ -171,10 +171,6 @@ def systematic(log_weights: np.ndarray, size: int, rng: np.random.Generator) -> 
     return np.clip(found - log_weights.shape[1] * rows, 0, log_weights.shape[1] - 1)
 
 
-def _first_state(simulator, parameters):
-    return simulator.initial_state(parameters)
-
-
 def _likelihood(
     simulator: Any, parameters: Mapping[str, Tensor], design: Any, outcome: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -182,5 +178,4 @@ def _likelihood(
     design = tree.map_structure(lambda leaf: leaf[:, None], design)
     if not looks.is_stateful(simulator):
         return simulator.log_density(outcome[:, None], parameters, design), state
-    log_p, after = simulator.log_density(outcome[:, None], parameters, design, state)
-    return log_p, after + ops.zeros_like(state)
+    return looks.log_density(simulator, outcome[:, None], parameters, design, state)

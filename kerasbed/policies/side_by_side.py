@@ -26,7 +26,7 @@ class StatefulDecision(Sequence):
 
     def initial_state(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """That of a single measurement."""
-        return self.single.initial_state(parameters)
+        return looks.start(self.single, parameters)
 
     def outcome(self, parameters: Mapping[str, Tensor], design: Any, noise: Tensor, state: Tensor) -> Any:
         """Outcomes (batch, q, *outcome_shape) and the state after all."""
@@ -43,7 +43,7 @@ class StatefulDecision(Sequence):
         for j in range(self.length):
             at = (slice(None),) * axes + (j,)
             own = tree.map_structure(lambda leaf, at=at: leaf[at], design)
-            log_p, state = self.single.log_density(outcome[at], parameters, own, state)
+            log_p, state = looks.log_density(self.single, outcome[at], parameters, own, state)
             total = total + log_p
         return total, state
 

@@ -15,6 +15,7 @@ from keras import ops, tree
 
 from kerasbed.backend import Tensor
 from kerasbed.backend.loops import scan
+from kerasbed.simulators import states
 
 
 def is_stateful(simulator: Any) -> bool:
@@ -44,6 +45,9 @@ def summed_log_likelihood(
         parameters: {name: (..., d)}.
         design: (..., T, *shape of one), or a dict of those.
         counts: (..., T), 0 for looks that do not count; None: all do.
+
+    Raises:
+        OutcomeError: a state of other axes than those expected, or none.
     """
     axes = max(len(values.shape) for values in parameters.values()) - 1
     given = {"outcome": outcome, "design": design} | ({} if counts is None else {"counts": counts})
@@ -58,11 +62,11 @@ def summed_log_likelihood(
             return found + counted(log_p, look.get("counts")), None
 
         return scan(add, total, looks)[0]
-    state = total[..., None] + single.initial_state(parameters)
+    state = total[..., None] + start(single, parameters)
 
     def follow(carry, look):
         found, state = carry[..., 0], carry[..., 1:]
-        log_p, state = single.log_density(look["outcome"], parameters, look["design"], state)
+        log_p, state = log_density(single, look["outcome"], parameters, look["design"], state)
         found = found + counted(log_p, look.get("counts"))
         return ops.concatenate([found[..., None], state], axis=-1), None
 
@@ -95,23 +99,74 @@ def initial_state(single: Any, parameters: Mapping[str, Tensor], like: Tensor) -
         single: `kerasbed.Simulator` of one look.
         parameters: {name: (batch, d)}.
         like: (batch, ...), of the rows and the type wanted.
+
+    Raises:
+        OutcomeError: a state of other axes.
     """
     rows = ops.reshape(like, (-1, int(np.prod(like.shape[1:]))))
     if not is_stateful(single):
         return rows[:, :0]
-    return ops.zeros_like(rows[:, :1]) + single.initial_state(parameters)
+    return ops.zeros_like(rows[:, :1]) + start(single, parameters)
+
+
+def start(single: Any, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The state before the first look, (..., s), for parameters {name: (..., d)} whose leading axes broadcast.
+
+    `initial_state` sees them as rows (rows, d), so that a state for all, (1, s), goes with any leading axes.
+
+    Raises:
+        OutcomeError: a state that is neither (rows, s) nor (1, s).
+    """
+    values = next(iter(parameters.values()))
+    none: Any = sum(_zeros(leaf, len(leaf.shape) - 1, values.dtype) for leaf in parameters.values())
+    rows = {name: ops.reshape(leaf + none[..., None], (-1, leaf.shape[-1])) for name, leaf in parameters.items()}
+    state = states.returned(single, "initial_state", single.initial_state, rows)
+    state = states.checked(single, "initial_state", state, states.broadcast([*rows.values()], 1))
+    state = ops.reshape(none, (-1, 1)) + state
+    return ops.reshape(state, (*ops.shape(none), state.shape[-1]))
+
+
+def log_density(
+    single: Any, outcome: Tensor, parameters: Mapping[str, Tensor], design: Any, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log density of one look of an experiment with a state, (...,), and the state after it, (..., s).
+
+    Args:
+        single: `kerasbed.Simulator` of one look, with `initial_state`.
+        outcome: (..., *outcome_shape of one).
+        parameters: {name: (..., d)}.
+        design: (..., *shape of one), or a dict of those.
+        state: (..., s).
+
+    Raises:
+        OutcomeError: `log_likelihood` takes or returns no state, or one of other axes.
+        MissingMethodError: there is none.
+    """
+    if not single.has_likelihood:
+        single.log_density(outcome, parameters, design)  # says what is missing
+    method, width = "log_likelihood", state.shape[-1]
+    found = states.returned(single, method, single.log_density, outcome, parameters, design, state)
+    log_p, after = states.apart(single, method, found, width)
+    leaves = [outcome, state, *parameters.values(), *tree.flatten(design)]
+    rows = states.broadcast(leaves, len(state.shape) - 1)
+    return log_p, ops.zeros_like(state) + states.checked(single, method, after, rows, width)
 
 
 def one(
     single: Any, parameters: Mapping[str, Tensor], design: Any, noise: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Outcome (batch, *outcome_shape) of one look and the state after it, (batch, s)."""
+    """Outcome (batch, *outcome_shape) of one look and the state after it, (batch, s).
+
+    Raises:
+        OutcomeError: `outcome` takes or returns no state, or one of other axes.
+    """
     if not is_stateful(single):
         return single.measure(parameters, design, noise), state
-    outcome, after = single.outcome(parameters, design, noise, state)
-    outcome = single.as_array(outcome, noise)
-    outcome = outcome[:, None] if len(outcome.shape) == 1 else outcome
-    return outcome, ops.zeros_like(state) + after
+    method, width = "outcome", state.shape[-1]
+    found = states.returned(single, method, single.outcome, parameters, design, noise, state)
+    outcome, after = states.apart(single, method, found, width)
+    after = states.checked(single, method, after, [noise.shape[0]], width)
+    return single.as_batch(outcome, design, noise), ops.zeros_like(state) + after
 
 
 def _first(leaf, axis):

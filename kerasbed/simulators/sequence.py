@@ -37,9 +37,10 @@ class Sequence(Simulator):
     `kerasbed.designs.Sequence` is the design that goes with it, or a policy of `kerasbed.policies`, which chooses every
     measurement by those before it. A sequence of a `GaussianSimulator` is one itself, with mean and scale.
 
-    A simulator with a state defines `initial_state(parameters) -> (..., s)`, which has the leading axes of the
-    parameters; its `outcome(parameters, design, noise, state)` returns (outcome, state), and its
-    `log_likelihood(outcome, parameters, design, state)` returns (log density, state), by the same rule.
+    A simulator with a state defines `initial_state(parameters)`, which gives (rows, s), s >= 1, for parameters
+    (rows, d), or (1, s) for all; its `outcome(parameters, design, noise, state)` returns (outcome, state), and its
+    `log_likelihood(outcome, parameters, design, state)` returns (log density, state), by the same rule. Both return a
+    state of the axes of that which they are given.
 
     Args:
         simulator: `kerasbed.Simulator` of one measurement.

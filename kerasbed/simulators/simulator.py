@@ -26,7 +26,7 @@ from kerasbed.backend.validation import any_seed, checked, finite_values, positi
 from kerasbed.designs import Design
 from kerasbed.priors.base import AbstractPrior
 from kerasbed.priors.sampled import SampledPrior
-from kerasbed.simulators import bayesflow_parts, looks
+from kerasbed.simulators import bayesflow_parts, looks, states
 from kerasbed.simulators.as_arrays import AsArrays
 from kerasbed.simulators.noise import JoinedNoise, Noise
 
@@ -312,9 +312,11 @@ class Simulator(AsArrays):
         A dict becomes one array, as `kerasbed.simulators.outcome_layout` says.
 
         Raises:
-            OutcomeError: the outcome does not start with the batch axis, or asks for a parameter that is not there.
+            OutcomeError: the outcome does not start with the batch axis, or asks for a parameter that is not there; or
+                there is an `initial_state`, but no state in `outcome`.
         """
-        batch = noise.shape[0]
+        if looks.is_stateful(self):
+            states.check_takes(self, "outcome")
         try:
             outcome = self.outcome(parameters, design, noise)
         except KeyError as error:
@@ -324,7 +326,15 @@ class Simulator(AsArrays):
                 f"{type(self).__name__}.outcome asked for {error}, but the prior's parameters are "
                 f"{list(self.prior.names)}; use those names or rename them in the prior."
             ) from error
-        outcome = self.as_array(outcome, noise)
+        return self.as_batch(outcome, design, noise)
+
+    def as_batch(self, returned: Any, design: Tensor, noise: Tensor) -> Tensor:
+        """What `outcome` returned for a design and noise (batch, *noise_shape) as one array (batch, *outcome_shape).
+
+        Raises:
+            OutcomeError: it does not start with the batch axis; see also `as_array`.
+        """
+        outcome, batch = self.as_array(returned, noise), noise.shape[0]
         shape = tuple(outcome.shape)
         if len(shape) == 0 or (batch is not None and shape[0] not in (None, batch)):
             raise OutcomeError(
@@ -374,13 +384,20 @@ def check_methods(simulator: Simulator, error: Exception) -> None:
 
 
 def _check_state(simulator, error) -> None:
-    """Say so where one measurement of an experiment with a state was to be made by itself."""
+    """Say so where one measurement of an experiment with a state was to be made by itself, or its start is missing."""
     if looks.is_stateful(simulator):
         name = type(simulator).__name__
         raise OutcomeError(
             f"{name} has a state, which passes from one measurement to the next, so that none is made alone: "
             f"{type(error).__name__}: {error}. Make several in their order, kb.Sequence({name}(), length) with a "
             "design (length, *shape), one of length 1 included, or give a policy in the place of the design."
+        ) from error
+    single = getattr(simulator, "single", simulator)
+    if isinstance(error, TypeError) and not looks.is_stateful(single) and states.takes_only_with_state(single):
+        raise OutcomeError(
+            f"{type(single).__name__}.outcome takes a state, but {type(single).__name__} has no method "
+            f"initial_state: {error}. Define initial_state(self, parameters), which returns the state before the first "
+            "measurement, (rows, s) or (1, s)."
         ) from error
 
 
