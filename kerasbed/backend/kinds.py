@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from kerasbed.backend.validation import masked_entries
+
 MOST_LOOKED_AT = 1000  # entries of a list whose kinds are looked at
 
 
@@ -165,8 +167,7 @@ def _is_array(value) -> bool:
     if _is_tensor(value):
         return True
     array = _as_numbers(value)
-    is_masked = np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any()
-    return array is not None and not is_masked and not np.isnan(array).any()
+    return array is not None and not masked_entries(value) and not np.isnan(array).any()
 
 
 def _with_article(noun: str) -> str:

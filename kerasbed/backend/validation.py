@@ -25,6 +25,7 @@ Function = TypeVar("Function", bound=Callable)
 
 SEEDS = "an integer of at least 0 (below 2**63), a list of those or a numpy.random.Generator"
 SHAPES = "a positive integer or a tuple of positive integers, e.g. (7,),"
+NO_NUMBERS = {"U": "texts", "S": "bytes", "c": "complex numbers", "M": "dates", "m": "durations"}  # of NumPy's kinds
 
 # The largest counts. They are fixed, and not what a machine has room for, so that a call works everywhere or nowhere;
 # a limit (`max_...`) may be any number, since it is there to be out of reach.
@@ -214,22 +215,29 @@ def finite_values(values: ArrayLike, name: str) -> np.ndarray:
     """Values as a float64 array.
 
     Raises:
-        ValueError: masked entries, no real numbers, NaN or infinite entries; the message says how many and where.
+        ValueError: parts of different lengths, masked entries, no real numbers, NaN or infinite entries; the message
+            says how many and where.
     """
-    if np.ma.isMaskedArray(values) and (masked := np.ma.getmaskarray(values)).any():
+    if is_ragged(values):
         raise ValueError(
-            f"{name} has {masked.sum()} masked entries (the first at {_first(masked)}), but every entry must have a "
+            f"{name} has parts of different lengths, but an array of numbers was expected, which has parts of one; "
+            "pass those of each length by themselves."
+        )
+    if masked := masked_entries(values):
+        raise ValueError(
+            f"{name} has {len(masked)} masked entries (the first at {_place(masked[0])}), but every entry must have a "
             "value: leave incomplete data sets out, or model what is missing in the simulator."
         )
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         try:
-            if array.dtype.kind != "O":
+            if array.dtype.kind not in "OV":  # what is of no type of NumPy's own, such as bfloat16, may be numbers
                 raise TypeError
             array = array.astype("float64")
         except (TypeError, ValueError):
+            kind = f", not {NO_NUMBERS[array.dtype.kind]}" if array.dtype.kind in NO_NUMBERS else ""
             raise ValueError(
-                f"{name} has values of type {array.dtype}, but real numbers were expected; convert them first."
+                f"{name} has values of type {array.dtype}, but real numbers were expected{kind}; convert them first."
             ) from None
     array = array.astype("float64")
     if (bad := ~np.isfinite(array)).any():
@@ -240,7 +248,35 @@ def finite_values(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
+def is_ragged(values: Any) -> bool:
+    """Whether lists, or an array of them, have parts of different lengths, so that they make no array."""
+    if _is_no_array(values):
+        return True
+    array = np.asarray(values)
+    return array.dtype.kind == "O" and _is_no_array(array.tolist())
+
+
+def _is_no_array(values) -> bool:
+    try:
+        np.asarray(values)
+    except ValueError:
+        return True
+    return False
+
+
+def masked_entries(values: Any) -> list[tuple[int, ...]]:
+    """Indices of the entries that are masked, in an array or in lists of arrays, whose masks NumPy forgets."""
+    if np.ma.isMaskedArray(values):
+        return [tuple(index) for index in np.argwhere(np.ma.getmaskarray(values)).tolist()]
+    if not isinstance(values, list | tuple):
+        return []
+    return [(place, *rest) for place, part in enumerate(values) for rest in masked_entries(part)]
+
+
 def _first(mask) -> str:
     """Where an array is first true, as an index."""
-    where = np.argwhere(mask)[0]
-    return "[" + ", ".join(map(str, where)) + "]" if len(where) else "the only entry"
+    return _place(np.argwhere(mask)[0])
+
+
+def _place(index) -> str:
+    return "[" + ", ".join(map(str, index)) + "]" if len(index) else "the only entry"

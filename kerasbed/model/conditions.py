@@ -9,7 +9,7 @@ import numpy as np
 from kerasbed.backend import errors
 from kerasbed.backend.validation import finite_values
 from kerasbed.designs import Design
-from kerasbed.policies.histories import checked_history
+from kerasbed.policies.histories import check_lengths, checked_history
 
 
 def checked(
@@ -71,6 +71,7 @@ def checked_histories(
             f"conditions have keys {sorted(conditions)}, but 'outcome' and 'design' were expected: a policy measures "
             "every data set at designs of its own. Pass the designs that were executed."
         )
+    check_lengths(conditions)
     asked: Mapping[str, Any] = conditions
     told = layouts.read(asked["outcome"], outcome_shape[-1])
     outcome = _with_datasets(finite_values(told, "outcome"), outcome_shape[1:])

@@ -85,8 +85,22 @@ class AdaptiveDesign(Sequence):
     layouts: Any = None  # of the simulator's outcomes where they are dicts; None as long as nothing is known of them
 
     def setup(self, simulator: Any, outcome_shape: tuple[int, ...]) -> None:
-        """Create every weight, given the `Sequence` that simulates and the shape of all its outcomes."""
+        """Create every weight, given the `Sequence` that simulates and the shape of all its outcomes.
+
+        Raises:
+            PolicyError: the policy was prepared for outcomes of another shape.
+        """
+        self._check_prepared(simulator, tuple(outcome_shape[1:]))
         self.layouts = simulator.layouts
+
+    def _check_prepared(self, simulator, shape):
+        """Whether outcomes of that shape are what the policy was prepared for, or it is not yet."""
+        if self.outcome_shape not in (None, shape):
+            raise errors.PolicyError(
+                f"The policy was prepared for outcomes of shape {self.outcome_shape}, but "
+                f"{type(getattr(simulator, 'single', simulator)).__name__} gives outcomes of shape {shape}; make a new "
+                "policy for this simulator."
+            )
 
     def adapt(self, outcome: np.ndarray) -> None:
         """Fix constants that standardise from pilot outcomes, (num, T, *outcome_shape)."""
@@ -159,8 +173,14 @@ class AdaptiveDesign(Sequence):
         return {"design": design, "outcome": outcome}
 
     def prepare(self, simulator: Any) -> None:
-        """Make a policy ready that no model has prepared, by a pilot over its space."""
+        """Make a policy ready that no model has prepared, by a pilot over its space.
+
+        Raises:
+            PolicyError: it was prepared for outcomes of another shape.
+        """
         if self.outcome_shape is not None:
+            with backend.wide_simulation(self.wide):
+                self._check_prepared(simulator, histories.shape_of_outcome(simulator, self.single))
             return
         rng = streams.of(0, "policy pilot")
         parameters = simulator.prior.sample(PILOT_DRAWS, rng)
@@ -336,10 +356,12 @@ class RandomPolicy(WeightlessPolicy):
         rows, made, designs = 1, 0, None
         if history is not None:
             rows, made, designs, _ = histories.checked_history(self, histories.read(self, history))
+        histories.check_unfinished(self, made)
+        if not rows:
+            return histories.no_designs(self.single)
         drawn = self.single.sample(rows, self._rng)
         if not self.rules:
             return drawn
-        histories.check_unfinished(self, made)
         proposed = tree.map_structure(lambda v: v[:, None], drawn)
         admitted, _ = self.book.admitted(self.book.rows_after(rows, designs), proposed, made)
         return tree.map_structure(lambda v: v[:, 0], admitted)

@@ -46,15 +46,17 @@ class GreedyPolicy(WeightlessPolicy):
         per_step: measurements of one decision, made side by side before the next and chosen for what they tell
             together; there are steps * per_step in all.
         rules: which designs are admissible after those before; designs are admitted before they are compared.
-        simulator: of one measurement, for `next_design`; None takes that of the first rollouts.
+        simulator: of one measurement, or a `kb.Sequence` of as many as there are, for `next_design`; None takes that of
+            the first rollouts.
         particles: of the posterior of each experiment.
         candidates: designs compared at each step where they cannot all be listed.
         outcomes: simulated outcomes of each experiment, where they cannot be listed.
         seed: of all that is drawn; None draws one and keeps it.
 
     Raises:
-        TypeError: `space` is no design space.
+        TypeError: `space` is no design space, or `simulator` no simulator.
         ArgumentError: a number is no positive integer.
+        PolicyError: `simulator` is a sequence of another length.
 
     Example:
         The second dose is near the threshold that the first answer leaves most likely.
@@ -96,7 +98,8 @@ class GreedyPolicy(WeightlessPolicy):
         self.steps, self.per_step = steps, per_step
         super().__init__(space, steps * per_step, rules=rules, seed=seed, **(kwargs | {"trainable": False}))
         self.particles, self.candidates, self.outcomes = particles, candidates, outcomes
-        self.held = {"simulator": simulator}  # in a dict, which Keras does not look into
+        single = None if simulator is None else lifted(simulator, self.length).single
+        self.held: dict[str, Any] = {"simulator": single}  # in a dict, which Keras does not look into
         self.search = GreedySearch(side_by_side.joint_space(self.single, per_step), candidates, outcomes, self.seed)
 
     # -- what it is ---
@@ -125,6 +128,15 @@ class GreedyPolicy(WeightlessPolicy):
         single = self.held["simulator"]
         return None if single is None else single.layouts
 
+    @property
+    def outcome_shape(self) -> tuple[int, ...] | None:
+        """Shape of one measurement's outcome, as the simulator gives it; None without a simulator."""
+        single = self.held["simulator"]
+        if single is not None and "outcome_shape" not in self.held:
+            made = lifted(single, 1).simulated(2, self.single.sample(1, 0), seed=0)
+            self.held["outcome_shape"] = made["outcome"].shape[2:]
+        return self.held.get("outcome_shape")
+
     # -- decisions ---
 
     def next_design(self, history: Mapping[str, ArrayLike] | None = None) -> np.ndarray | dict[str, np.ndarray]:
@@ -143,8 +155,6 @@ class GreedyPolicy(WeightlessPolicy):
                 "GreedyPolicy(..., simulator=...)."
             )
         self.prepare(single)
-        if history is not None and isinstance(history.get("outcome"), Mapping) and not single.layouts:
-            lifted(single, 1).simulated(2, self.single.sample(1, 0), seed=0)  # finds out of which entries outcomes are
         history = histories.read(self, history)
         rows, made, designs = 1, 0, None
         outcome: Any = None
@@ -156,6 +166,8 @@ class GreedyPolicy(WeightlessPolicy):
                 f"The history has {made} measurements, but decisions are of {self.per_step}, so that 0, "
                 f"{self.per_step}, ... measurements were expected."
             )
+        if not rows:
+            return histories.no_designs(self.search.space)
         posterior = self._posterior(single, rows)
         for first in range(0, made, self.per_step):
             posterior.see(Look(self._of_decision(designs, first), self._of_decision(outcome, first)))

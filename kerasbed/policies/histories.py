@@ -11,9 +11,12 @@ from numpy.typing import ArrayLike
 from kerasbed import backend
 from kerasbed.backend import errors
 from kerasbed.backend.programs import compiled
+from kerasbed.backend.validation import finite_values, is_ragged
+from kerasbed.designs.space import Space
 from kerasbed.simulators.outcome_dicts import check_arrays
 from kerasbed.simulators.outcome_layout import OutcomeLayout
-from kerasbed.simulators.sequence import Sequence
+from kerasbed.simulators.sequence import Sequence, lifted
+from kerasbed.simulators.simulator import design_shape
 
 DESIGN, OUTCOME = "design", "outcome"
 
@@ -22,6 +25,19 @@ def measured(simulator: Sequence, parameters: Mapping[str, Any], designs: Any, n
     """Outcomes (num, T, *outcome_shape), NumPy, at designs (num, T, *shape) chosen beforehand."""
     run = compiled("measure_explained", simulator, dtype=backend.simulation_dtype())
     return np.asarray(run(parameters, designs, noise))
+
+
+def shape_of_outcome(simulator: Any, space: Space) -> tuple[int, ...]:
+    """Shape of the outcome of one measurement, given a simulator of one or of several and the space of one design."""
+    one, rng = lifted(getattr(simulator, "single", simulator), 1), np.random.default_rng(0)
+    design = tree.map_structure(lambda leaf: leaf[None], space.sample(1, rng))
+    noise = one.resolve_noise(design_shape(design)).draw(1, rng)
+    return tuple(backend.shape_of(one.measure_explained, one.prior.sample(1, rng), design, noise)[2:])
+
+
+def no_designs(space: Space) -> Any:
+    """Those of no experiment, (0, *shape)."""
+    return tree.map_structure(lambda leaf: leaf[:0], space.sample(1, 0))
 
 
 def program(policy: Any, simulator: Sequence) -> Any:
@@ -37,20 +53,44 @@ def read(policy: Any, history: Any) -> Any:
     """A history as users tell it with outcomes that are one array; all else is looked at by `checked_history`.
 
     Raises:
-        HistoryError: outcomes are dicts where the simulator's are arrays, or the reverse, or do not fit.
+        HistoryError: outcomes are dicts where the simulator's are arrays, or the reverse, or do not fit; or experiments
+            have different lengths.
     """
     if not isinstance(history, Mapping) or OUTCOME not in history:
         return history
-    outcome, layouts, shape = history[OUTCOME], policy.layouts, policy.outcome_shape
+    check_lengths(history)
+    outcome, shape = history[OUTCOME], policy.outcome_shape
+    layouts = policy.layouts  # which a policy may find by looking for the shape
     try:
         if layouts is not None:
             outcome = layouts.read(outcome, shape[-1] if layouts and shape else None)
         elif isinstance(outcome, Mapping):  # nothing is known but that looks stand behind experiments
-            check_arrays(arrays := {name: np.asarray(part) for name, part in outcome.items()}, "The history")
+            arrays = {name: finite_values(part, f"outcome {name!r}") for name, part in outcome.items()}
+            check_arrays(arrays, "The history")
             outcome = OutcomeLayout.of(arrays, axes=2).read(arrays)
     except ValueError as error:
         raise errors.HistoryError(f"The history does not fit: {error}") from None
     return {**history, OUTCOME: outcome}
+
+
+def check_lengths(history: Mapping[str, Any]) -> None:
+    """Whether all experiments of a history, or of conditions, have as many measurements.
+
+    Raises:
+        HistoryError: they have not, or measurements differ in shape.
+    """
+    for name in (DESIGN, OUTCOME):
+        if any(is_ragged(leaf) for leaf in _leaves(history.get(name))):
+            raise errors.HistoryError(
+                f"The history's {name} has parts of different lengths, but all experiments of one call need the same "
+                "number of measurements, and all measurements the same shape; make one call for each number of "
+                "measurements."
+            )
+
+
+def _leaves(given):
+    """What is no dict, of dicts of dicts."""
+    return [leaf for part in given.values() for leaf in _leaves(part)] if isinstance(given, Mapping) else [given]
 
 
 def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int, int, Any, np.ndarray]:
@@ -58,7 +98,7 @@ def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int,
 
     Raises:
         HistoryError: a key is missing, shapes differ, there are more measurements than the policy makes, a design lies
-            outside the space, or an outcome is no number.
+            outside the space, or entries are masked, NaN, infinite or no numbers.
     """
     if not isinstance(history, Mapping) or set(history) != {DESIGN, OUTCOME}:
         given = sorted(history) if isinstance(history, Mapping) else repr(history)
@@ -67,7 +107,7 @@ def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int,
             "before the first measurement pass None."
         )
     designs = _arrays(history[DESIGN], policy.single.shape)
-    outcome = np.asarray(history[OUTCOME], "float64")
+    outcome = _numbers(history[OUTCOME], OUTCOME)
     shape = policy.outcome_shape
     if shape is not None and shape == (1,) and outcome.ndim == 2:
         outcome = outcome[..., None]
@@ -88,7 +128,7 @@ def checked_history(policy: Any, history: Mapping[str, ArrayLike]) -> tuple[int,
         raise errors.HistoryError(
             f"The history has {made} measurements, but the policy makes {policy.length}; train one with more steps."
         )
-    _check_values(policy, designs, outcome)
+    _check_inside(policy, designs)
     return num, made, designs, outcome
 
 
@@ -113,7 +153,7 @@ def _arrays(designs, shape):
                 f"a dict with {sorted(shape)} was expected."
             )
         return {name: _arrays(designs[name], part) for name, part in shape.items()}
-    values = np.asarray(designs, "float64")
+    values = _numbers(designs, DESIGN)
     if values.ndim != 2 + len(shape) or values.shape[2:] != tuple(shape):
         raise errors.HistoryError(
             f"The history's designs have shape {values.shape}, but (experiments, measurements, "
@@ -122,10 +162,15 @@ def _arrays(designs, shape):
     return values
 
 
-def _check_values(policy, designs, outcome):
-    for leaf in (*tree.flatten(designs), outcome):
-        if not np.all(np.isfinite(leaf)):
-            raise errors.HistoryError("The history holds NaN or infinity; leave out measurements that failed.")
+def _numbers(values, name):
+    """Finite numbers, or an error that says what they are."""
+    try:
+        return finite_values(values, name)
+    except ValueError as error:
+        raise errors.HistoryError(f"The history does not fit: {error}") from None
+
+
+def _check_inside(policy, designs):
     in_rows = tree.map_structure(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), designs)
     if len(tree.flatten(in_rows)[0]) and not np.all(policy.single.contains(in_rows)):
         raise errors.HistoryError(

@@ -25,8 +25,11 @@ MASKED = np.ma.masked_array([[0.0, 1.0]], mask=[[False, True]])
     [
         ([[0.0, np.nan], [np.inf, 1.0]], r"outcome has 2 NaN or infinite entries of 4 \(the first at \[0, 1\]\)"),
         (MASKED, r"outcome has 1 masked entries \(the first at \[0, 1\]\)"),
-        ([["a", "b"]], "outcome has values of type <U1, but real numbers"),
-        ([[1j, 0.0]], "outcome has values of type complex128"),
+        ([MASKED[0]], r"outcome has 1 masked entries \(the first at \[0, 1\]\)"),
+        ([[0.0, 1.0], [2.0]], "outcome has parts of different lengths"),
+        (np.array([[0.0, 1.0], [2.0]], object), "outcome has parts of different lengths"),
+        ([["a", "b"]], "outcome has values of type <U1, but real numbers were expected, not texts"),
+        ([[1j, 0.0]], "outcome has values of type complex128, but real numbers were expected, not complex numbers"),
         ([[None, 0.0]], "outcome has 1 NaN"),
         ([[object(), 0.0]], "outcome has values of type object"),
     ],

@@ -148,6 +148,51 @@ def test_what_it_cannot_do_is_refused_by_name():
         kb.policies.GreedyPolicy(space, 2, particles=0)
 
 
+def known(steps=3, simulator=None, **options):
+    """A small policy that knows its simulator."""
+    options = {"particles": 64, "candidates": 16, "outcomes": 16, "seed": 0} | options
+    space = kb.designs.Box((1,), -2.0, 2.0)
+    return kb.policies.GreedyPolicy(space, steps, simulator=Line() if simulator is None else simulator, **options)
+
+
+def test_histories_are_read_in_the_shape_of_the_simulators_outcome():
+    policy, design = known(), np.array([[[1.0]], [[2.0]]])
+    assert policy.outcome_shape == (1,)
+    with pytest.raises(kb.errors.HistoryError, match=r"outcomes have shape \(2, 1, 2\), but \(2, 1, 1\) was expected"):
+        policy.next_design({"design": design, "outcome": np.ones((2, 1, 2))})
+    outcome = np.array([[0.3], [-0.5]])
+    found = policy.next_design({"design": design, "outcome": outcome})
+    np.testing.assert_array_equal(found, policy.next_design({"design": design, "outcome": outcome[..., None]}))
+    assert np.all(np.abs(found) > 1.8)  # gains rise with the distance from 0
+
+
+@pytest.mark.one_backend
+def test_masked_and_unequal_histories_are_refused_as_by_every_policy():
+    masked, unequal = np.ma.masked_array(np.zeros((1, 1, 1)), mask=True), [[[0.0]], [[0.0], [1.0]]]
+    with pytest.raises(kb.errors.HistoryError, match="outcome has 1 masked entries"):
+        known().next_design({"design": np.zeros((1, 1, 1)), "outcome": masked})
+    with pytest.raises(kb.errors.HistoryError, match="one call for each number of measurements"):
+        known().next_design({"design": unequal, "outcome": unequal})
+
+
+@pytest.mark.one_backend
+def test_a_sequence_of_its_simulator_is_taken_as_in_rollouts():
+    line = Line()
+    policy = known(simulator=kb.Sequence(line, 3))
+    assert policy.held["simulator"] is line
+    np.testing.assert_array_equal(policy.next_design(), known().next_design())
+    with pytest.raises(kb.errors.PolicyError, match="Sequence of 4 measurements, but the policy makes 3"):
+        known(simulator=kb.Sequence(line, 4))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("per_step", "shape"), [(1, (0, 1)), (2, (0, 2, 1))])
+def test_no_experiment_gets_no_design(per_step, shape):
+    policy = known(per_step=per_step)
+    none = {"design": np.zeros((0, per_step, 1)), "outcome": np.zeros((0, per_step, 1))}
+    assert policy.next_design(none).shape == shape
+
+
 @pytest.mark.one_backend
 def test_it_is_copied_and_written_with_its_settings():
     policy = kb.policies.GreedyPolicy(kb.designs.Integer((1,), 1, 5), 2, simulator=Answer(), particles=99, seed=3)

@@ -9,6 +9,7 @@ from scipy import stats
 
 import kerasbed as kb
 from kerasbed import backend
+from kerasbed.model.conditions import checked_histories
 from tests import toys
 from tests.simulators.test_looks import Tank
 
@@ -214,6 +215,9 @@ def test_a_cost_is_paid_along_the_rollout():
     assert 2.0 < model.reached_cost < 4.4
 
 
+MASKED = np.ma.masked_array(np.zeros((1, 1, 1)), mask=True)
+UNEQUAL = [[[0.0]], [[0.0], [1.0]]]  # one measurement, and two
+OF_ARRAYS = np.array([np.array(part) for part in UNEQUAL], object)
 HISTORIES = {
     "keys": ({"designs": [[[0.0]]]}, "design"),
     "length": ({"design": np.zeros((1, 4, 1)), "outcome": np.zeros((1, 4, 1))}, "makes 3"),
@@ -222,6 +226,13 @@ HISTORIES = {
     "pairs": ({"design": np.zeros((1, 2, 1)), "outcome": np.zeros((1, 1, 1))}, "one outcome for each"),
     "outside": ({"design": np.full((1, 1, 1), 9.0), "outcome": np.zeros((1, 1, 1))}, "outside"),
     "NaN": ({"design": np.zeros((1, 1, 1)), "outcome": np.full((1, 1, 1), np.nan)}, "NaN"),
+    "masked": ({"design": np.zeros((1, 1, 1)), "outcome": MASKED}, "outcome has 1 masked entries (the first at [0, 0"),
+    "masked design": ({"design": MASKED, "outcome": np.zeros((1, 1, 1))}, "design has 1 masked entries"),
+    "masked in a list": ({"design": np.zeros((1, 1, 1)), "outcome": [MASKED[0]]}, "masked entries (the first at [0, 0"),
+    "lengths": ({"design": UNEQUAL, "outcome": UNEQUAL}, "one call for each number of measurements"),
+    "lengths of arrays": ({"design": np.zeros((2, 1, 1)), "outcome": OF_ARRAYS}, "outcome has parts of different"),
+    "texts": ({"design": [[["0"]]], "outcome": [[[0.0]]]}, "real numbers were expected, not texts"),
+    "complex": ({"design": [[[0.0]]], "outcome": [[[1j]]]}, "real numbers were expected, not complex numbers"),
 }
 
 
@@ -237,6 +248,42 @@ def test_histories_that_do_not_fit_are_refused(name, bounded):
     with pytest.raises(kb.errors.HistoryError) as refused:
         bounded.next_design(history)
     assert named in str(refused.value)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["masked", "masked design", "masked in a list", "lengths", "lengths of arrays"])
+def test_random_policies_refuse_histories_by_the_same_words(name):
+    history, named = HISTORIES[name]
+    with pytest.raises(kb.errors.HistoryError) as refused:
+        kb.policies.RandomPolicy(kb.designs.Box((1,), -3.0, 3.0), 3, seed=0).next_design(history)
+    assert named in str(refused.value)
+
+
+@pytest.mark.one_backend
+def test_posteriors_need_histories_of_one_length_in_each_call(bounded):
+    for name in ("lengths", "lengths of arrays"):
+        with pytest.raises(kb.errors.HistoryError, match="one call for each number of measurements"):
+            checked_histories(HISTORIES[name][0], (3, 1), bounded, bounded.layouts)
+
+
+@pytest.mark.one_backend
+def test_entries_of_dicts_are_refused_as_arrays_are():
+    policy = kb.policies.RandomPolicy(regimen(), 3, seed=0)
+    design = {"dose": np.zeros((1, 1, 1)), "time": np.ones((1, 1, 1))}
+    with pytest.raises(kb.errors.HistoryError, match="outcome 'y' has 1 masked entries"):
+        policy.next_design({"design": design, "outcome": {"y": MASKED}})
+    for given, outcome in ((design | {"dose": UNEQUAL}, [[[0.0]]]), (design, {"y": UNEQUAL})):
+        with pytest.raises(kb.errors.HistoryError, match="one call for each number of measurements"):
+            policy.next_design({"design": given, "outcome": outcome})
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("rules", [None, [kb.policies.Moves(1.0)]])
+def test_a_random_policy_ends_and_serves_no_experiment(rules):
+    policy = kb.policies.RandomPolicy(kb.designs.Box((1,), -3.0, 3.0), 3, rules=rules, seed=0)
+    assert policy.next_design({"design": np.zeros((0, 1, 1)), "outcome": np.zeros((0, 1, 1))}).shape == (0, 1)
+    with pytest.raises(kb.errors.HistoryError, match="all that the policy makes"):
+        policy.next_design({"design": np.zeros((1, 3, 1)), "outcome": np.zeros((1, 3, 1))})
 
 
 @pytest.mark.one_backend
@@ -264,6 +311,38 @@ def test_a_policy_refuses_what_does_not_fit():
         kb.policies.Policy(place(), 3, encoder=keras.layers.Dense(3))
     with pytest.raises(kb.errors.ArgumentError, match="steps"):
         kb.policies.Policy(place(), 0)
+
+
+class Pair(kb.GaussianSimulator):
+    """Two readings of a place at once."""
+
+    prior, noise_shape = kb.Prior(place=stats.norm()), (2,)
+
+    def mean(self, parameters, design):
+        return ops.repeat(parameters["place"] - design, 2, axis=-1)
+
+    def scale(self, parameters, design):
+        return 1.0
+
+
+BY_OTHERS = {
+    "prepare": lambda policy: policy.prepare(kb.Sequence(Pair(), 3)),
+    "setup": lambda policy: policy.setup(kb.Sequence(Pair(), 3), (3, 2)),
+    "simulate": lambda policy: Pair().simulate(2, policy, seed=0),
+    "shortened": lambda policy: Pair().simulate(2, policy.shortened(3), seed=0),
+    "bracket": lambda policy: kb.eig.bracket(Pair(), policy, num_outer=4, num_inner=4, seed=0),
+    "model": lambda policy: kb.DesignModel(Pair(), policy, kb.objectives.PriorContrastive(), seed=0),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "simulate" else pytest.mark.one_backend) for name in BY_OTHERS]
+)
+def test_a_prepared_policy_refuses_outcomes_of_another_shape(name, bounded):
+    with pytest.raises(kb.errors.PolicyError, match=r"of shape \(1,\), but Pair gives .* \(2,\); make a new policy"):
+        BY_OTHERS[name](bounded)
+    assert bounded.outcome_shape == (1,)
+    assert not bounded.layouts
 
 
 @pytest.mark.one_backend
