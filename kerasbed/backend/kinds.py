@@ -179,8 +179,7 @@ def _plural(expected: str) -> str:
     article, _, noun = expected.partition(" ")
     if article not in ("a", "an"):
         return expected
-    word, rest = re.match(r"([^ ,]*)(.*)", noun).groups()
-    return f"{word}s{rest}"
+    return re.sub(r"^[^ ,]*", r"\g<0>s", noun)
 
 
 NUMBER, WHOLE = Kind(_is_number, "a number"), Kind(_is_whole, "an integer")

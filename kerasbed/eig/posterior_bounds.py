@@ -19,7 +19,6 @@ good the network is; with k above 0.7 in most histories a mean over draws means 
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -129,7 +128,7 @@ class FunctionProposal:
         """See `NetworkProposal.draw`."""
         drawn = self.given.sample_q(_told(rollouts), num, int(rng.integers(2**31)))
         expected = {name: (len(rollouts), num, v.shape[-1]) for name, v in rollouts.parameters.items()}
-        found = {name: np.shape(v) for name, v in drawn.items()} if isinstance(drawn, Mapping) else np.shape(drawn)
+        found = {name: np.shape(v) for name, v in drawn.items()} if isinstance(drawn, dict) else np.shape(drawn)
         self._expect("sample_q", found, expected)
         return drawn, self.log_density(drawn, rollouts, rng)
 
