@@ -60,8 +60,7 @@ class ShortenedPolicy(PolicyView):
         return ShortenedPolicy(self.policy.frozen_copy(), self.steps)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"policy": keras.saving.serialize_keras_object(self.policy), "steps": self.steps}
-        return own | {"name": self.name}
+        return {"policy": keras.saving.serialize_keras_object(self.policy), "steps": self.steps}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ShortenedPolicy":
