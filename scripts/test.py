@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 BACKENDS = ("jax", "tensorflow", "torch")
 # Long ones first, in the order that leaves two cores busy until the end.
-PIECES = tuple((backend, part) for backend in BACKENDS for part in ("models", "others"))
+PIECES = tuple((backend, part) for backend in BACKENDS for part in ("others", "models"))
 MODELS = ("model", "objectives", "eig", "designs")  # folders that cost as much as all others
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, unsplit,

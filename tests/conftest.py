@@ -33,6 +33,7 @@ if keras.backend.backend() != "tensorflow":
 
 # JAX makes the compiler a new context for every program, which takes longer than to lower a small one: one for all.
 if keras.backend.backend() == "jax":
+    from jax._src import compiler
     from jax._src.interpreters import mlir
 
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
@@ -111,6 +112,25 @@ def without_xla(request):
     with pytest.MonkeyPatch.context() as patch:
         for model in (kb.DesignModel, DensityFit):
             patch.setattr(model, "compile", quick(model.compile))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_optimisation(request):
+    """On JAX what modules that say `COMPUTES` compile is optimised a little: they compute longer than they compile."""
+    if keras.backend.backend() != "jax" or not getattr(request.module, "COMPUTES", False):
+        yield
+        return
+
+    def options(*args, **named):
+        made = get_options(*args, **named)
+        flags = made.executable_build_options.debug_options
+        flags.xla_backend_optimization_level = max(flags.xla_backend_optimization_level, 1)
+        return made
+
+    get_options = compiler.get_compile_options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", options)
         yield
 
 

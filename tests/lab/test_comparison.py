@@ -11,6 +11,7 @@ from kerasbed.lab import comparison
 from kerasbed.lab.comparison import LEARNED, STARTING
 
 pytestmark = pytest.mark.one_backend
+COMPUTES = True
 
 DESIGNS = {STARTING: np.array([0.5, 0.5, 0.5]), LEARNED: np.array([1.0, 2.0, 3.0])}
 

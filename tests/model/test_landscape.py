@@ -8,6 +8,8 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed.model import landscape
 
+COMPUTES = True
+
 
 class Decay(kb.GaussianSimulator):
     """An exponential decay read at one time."""
