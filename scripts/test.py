@@ -44,7 +44,7 @@ def main() -> int:
     python = _set_up(options.environment.absolute())
     pieces = _pieces(options)
     tier = ["--all"] if options.all else []
-    with tempfile.TemporaryDirectory() as counted, ThreadPoolExecutor(options.processes) as pool:
+    with tempfile.TemporaryDirectory() as counted, _pool(options.processes) as pool:
         results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]], counted), pieces))
         covered = not options.all or "jax" not in options.backends or _report_coverage(python, counted)
     summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
@@ -54,6 +54,22 @@ def main() -> int:
         failed.append("coverage")
     print(f"failed on {', '.join(failed)}" if failed else "all tests passed")
     return 1 if failed else 0
+
+
+def _pool(processes) -> ThreadPoolExecutor:
+    """Threads that each start processes on a core of their own, where the system can say so.
+
+    The backends start a thread for each core that they see, and those of two processes would fight over two cores.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    free = iter(cores if 1 < processes <= len(cores) else [])
+    return ThreadPoolExecutor(processes, initializer=lambda: _stay_on(next(free, None)))
+
+
+def _stay_on(core) -> None:
+    """Keep this thread, and the processes that it starts, on a core."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
 
 
 def _pieces(options):

@@ -8,6 +8,7 @@ that kerasbed asks for. On TensorFlow and torch, which say nothing, it runs whil
 """
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -30,29 +31,76 @@ CURE = (
 
 
 class Watch:
-    """Tells of what one thread compiles, until it is `done`.
+    """What one thread compiles, to be told of until it is `done`.
 
     Args:
         what: in words.
+
+    Attributes:
+        due: when to tell of it, by `time.monotonic`.
     """
 
     def __init__(self, what: str):
-        self.what, self.began, self.due = what, time.monotonic(), FIRST
-        self._wait()
+        self.what, self.began, self._wait = what, time.monotonic(), FIRST
+        self.due = self.began + self._wait
+        WATCHER.add(self)
 
-    def _wait(self):
-        self._timer = threading.Timer(self.began + self.due - time.monotonic(), self._tell)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _tell(self):
+    def tell(self) -> None:
+        """One line, and the next one later."""
         LOGGER.warning("%s has been compiling for %.0f s. %s", self.what, time.monotonic() - self.began, CURE)
-        self.due *= LATER
-        self._wait()
+        self._wait *= LATER
+        self.due = self.began + self._wait
 
     def done(self) -> None:
         """It is compiled, or has failed."""
-        self._timer.cancel()
+        WATCHER.discard(self)
+
+
+class Watcher:
+    """Tells of all watches, from one thread: a timer for each would start thousands, as many as there are programs.
+
+    The thread sleeps until the first watch of those that it knew was due, and ends where none is left by then; so a
+    watch that is done in time costs an entry in a set.
+    """
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._watches: set[Watch] = set()
+        self._wakes: float | None = None  # without a thread
+
+    def add(self, watch: Watch) -> None:
+        """Tell of a watch from when it is due."""
+        with self._changed:
+            self._watches.add(watch)
+            if self._wakes is None:
+                self._wakes = watch.due
+                threading.Thread(target=self._run, name="kerasbed-slow-compilation", daemon=True).start()
+            elif watch.due < self._wakes:
+                self._changed.notify()
+
+    def discard(self, watch: Watch) -> None:
+        """Tell of it no more."""
+        with self._changed:
+            self._watches.discard(watch)
+
+    def _run(self):
+        while self._sleep():
+            for watch in self._late():
+                watch.tell()
+
+    def _sleep(self) -> bool:
+        """Until a watch is due; whether one is left."""
+        with self._changed:
+            now = time.monotonic()
+            self._wakes = min((watch.due for watch in self._watches), default=None)
+            if self._wakes is not None and self._wakes > now:
+                self._changed.wait(self._wakes - now)
+            return self._wakes is not None
+
+    def _late(self):
+        with self._changed:
+            now = time.monotonic()
+            return [watch for watch in self._watches if watch.due <= now]
 
 
 @contextlib.contextmanager
@@ -98,7 +146,10 @@ def _asked_for(frame: FrameType | None) -> str | None:
     return f"A program of {entered.f_code.co_qualname}{place}"
 
 
-LISTENER = Listener()
+WATCHER, LISTENER = Watcher(), Listener()
+
+if hasattr(os, "register_at_fork"):  # threads stay behind, and whatever lock they hold
+    os.register_at_fork(after_in_child=WATCHER.__init__)
 
 if NAME == "jax":
     import jax

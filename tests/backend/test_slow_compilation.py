@@ -1,6 +1,7 @@
 """What is said of compilations that take long, and of which."""
 
 import logging
+import threading
 import time
 
 import pytest
@@ -58,3 +59,19 @@ def test_stages_within_each_other_are_one_and_lines_come_ever_later(impatient, m
     told = [record.getMessage() for record in impatient.records]
     assert len(told) == 2  # after 0.1 and 0.3 seconds; the next would come after 0.9
     assert all(text.startswith("A program of a test has been compiling for 0 s. A Python loop") for text in told)
+
+
+def test_one_thread_looks_after_all_and_ends(impatient, monkeypatch):
+    before = set(threading.enumerate())
+    monkeypatch.setattr(slow_compilation, "WATCHER", slow_compilation.Watcher())
+    watches = [slow_compilation.Watch(f"Program {number}") for number in range(50)]
+    (thread,) = set(threading.enumerate()) - before
+    for watch in watches[1:]:
+        watch.done()
+    time.sleep(0.2)
+    watches[0].done()
+    assert [record.getMessage().split(" has")[0] for record in impatient.records] == ["Program 0"]
+    thread.join(5.0)
+    assert not thread.is_alive()
+    slow_compilation.Watch("Program 50").done()  # the next has a thread again
+    assert len(set(threading.enumerate()) - before) == 1
