@@ -27,7 +27,7 @@ TESTS = ROOT / "tests"
 BACKENDS = ("jax", "tensorflow", "torch")
 # Long ones first, in the order that leaves two cores busy until the end.
 PIECES = tuple((backend, part) for backend in BACKENDS for part in ("others", "models"))
-MODELS = ("model", "objectives", "eig", "designs")  # folders that cost as much as all others
+MODELS = ("model", "objectives", "eig", "designs")  # folders that cost two thirds of what all others do
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, unsplit,
 # and LLVM does not optimise, which halves what is left; with --all it does a little. Every test still runs what it
@@ -44,7 +44,7 @@ def main() -> int:
     python = _set_up(options.environment.absolute())
     pieces = _pieces(options)
     tier = ["--all"] if options.all else []
-    with tempfile.TemporaryDirectory() as counted, _pool(options.processes) as pool:
+    with tempfile.TemporaryDirectory() as counted, _pool(options.processes, len(pieces)) as pool:
         results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]], counted), pieces))
         covered = not options.all or "jax" not in options.backends or _report_coverage(python, counted)
     summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
@@ -56,13 +56,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _pool(processes) -> ThreadPoolExecutor:
-    """Threads that each start processes on a core of their own, where the system can say so.
+def _pool(processes, pieces) -> ThreadPoolExecutor:
+    """Threads that each start processes on a core of their own, where none is to spare and the system can say so.
 
     The backends start a thread for each core that they see, and those of two processes would fight over two cores.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-    free = iter(cores if 1 < processes <= len(cores) else [])
+    free = iter(cores if len(cores) == processes <= pieces else [])
     return ThreadPoolExecutor(processes, initializer=lambda: _stay_on(next(free, None)))
 
 

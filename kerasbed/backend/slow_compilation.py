@@ -41,15 +41,14 @@ class Watch:
     """
 
     def __init__(self, what: str):
-        self.what, self.began, self._wait = what, time.monotonic(), FIRST
-        self.due = self.began + self._wait
+        self.what, self.began = what, time.monotonic()
+        self.due = self.began + FIRST
         WATCHER.add(self)
 
     def tell(self) -> None:
         """One line, and the next one later."""
         LOGGER.warning("%s has been compiling for %.0f s. %s", self.what, time.monotonic() - self.began, CURE)
-        self._wait *= LATER
-        self.due = self.began + self._wait
+        self.due = self.began + LATER * (self.due - self.began)
 
     def done(self) -> None:
         """It is compiled, or has failed."""
@@ -84,23 +83,18 @@ class Watcher:
             self._watches.discard(watch)
 
     def _run(self):
-        while self._sleep():
-            for watch in self._late():
+        while (late := self._late()) is not None:
+            for watch in late:
                 watch.tell()
 
-    def _sleep(self) -> bool:
-        """Until a watch is due; whether one is left."""
+    def _late(self) -> list[Watch] | None:
+        """Those that are due, after a sleep until the first is; None where none is left."""
         with self._changed:
-            now = time.monotonic()
             self._wakes = min((watch.due for watch in self._watches), default=None)
-            if self._wakes is not None and self._wakes > now:
-                self._changed.wait(self._wakes - now)
-            return self._wakes is not None
-
-    def _late(self):
-        with self._changed:
-            now = time.monotonic()
-            return [watch for watch in self._watches if watch.due <= now]
+            if self._wakes is None:
+                return None
+            self._changed.wait(self._wakes - time.monotonic())
+            return [watch for watch in self._watches if watch.due <= time.monotonic()]
 
 
 @contextlib.contextmanager
