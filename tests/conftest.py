@@ -1,9 +1,11 @@
 """The backend comes from KERAS_BACKEND; the same tests run on all three, with seeds fixed."""
 
 import collections
+import contextlib
 import functools
 import gc
 import os
+import typing
 from pathlib import Path
 
 # Models of equal shapes compile once a run, and not again in the next run. Must be set before JAX is imported.
@@ -15,6 +17,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import keras
 import pytest
+from keras.src.backend.common import dtypes
 from keras.src.utils import module_utils
 
 import kerasbed as kb  # first: it chooses the backend
@@ -26,6 +29,10 @@ from tests import toys
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
+# Python 3.11 finds out anew what a protocol asks for at every look, of which TensorFlow takes many to trace a function.
+if hasattr(typing, "_get_protocol_attrs"):
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+
 # As where TensorFlow is not installed: Keras would import it on JAX and torch to seed and to save, four seconds of each
 # process. Tests of its data import it by themselves.
 if keras.backend.backend() != "tensorflow":
@@ -33,6 +40,7 @@ if keras.backend.backend() != "tensorflow":
 
 # JAX makes the compiler a new context for every program, which takes longer than to lower a small one: one for all.
 if keras.backend.backend() == "jax":
+    import jax
     from jax._src import compiler
     from jax._src.interpreters import mlir
 
@@ -97,6 +105,23 @@ def _processor_seconds() -> float:
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def float64():
+    """All in double precision, as in a process that was told so at its start."""
+    promotion, policy = dict(dtypes.BIT64_TO_BIT32_DTYPE), keras.config.dtype_policy()
+    wide = jax.enable_x64(True) if keras.backend.backend() == "jax" else contextlib.nullcontext()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        with wide:
+            yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy(policy)
+        dtypes.BIT64_TO_BIT32_DTYPE.clear()
+        dtypes.BIT64_TO_BIT32_DTYPE.update(promotion)
 
 
 @pytest.fixture(scope="module", autouse=True)

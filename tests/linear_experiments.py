@@ -35,6 +35,9 @@ class Slope(kb.GaussianSimulator):
         return 0.5
 
 
+LINE, SLOPE = Line(), Slope()  # one each for many tests: what they compile is compiled once
+
+
 def line_eig(design=DESIGN):
     """0.5 log det(I + X X') of `Line`."""
     matrix = np.stack([np.ones(2), design], axis=1)

@@ -47,7 +47,7 @@ def test_csv_logger_writes_every_epoch(with_callbacks):
 
 def test_checkpoints_are_the_model_of_their_epoch(with_callbacks):
     folder, model, _ = with_callbacks
-    loaded = kb.load(folder / "2.keras", toys.Line())
+    loaded = kb.load(folder / "2.keras", toys.LINE)
     np.testing.assert_allclose(loaded.design.numpy(), model.design_history.designs[2], rtol=1e-6)
 
 

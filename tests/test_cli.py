@@ -30,7 +30,7 @@ pytestmark = pytest.mark.one_backend
 def small(monkeypatch):
     """A run of a second: few steps and few draws."""
     monkeypatch.setattr(cli, "STEPS_PER_EPOCH", 10)
-    monkeypatch.setattr(comparison, "DRAWS", 1000)
+    monkeypatch.setattr(comparison, "DRAWS", 200)
     monkeypatch.setattr(run, "POSTERIOR_DRAWS", 200)
 
 
@@ -86,7 +86,7 @@ def test_run_writes_what_it_learned(small, tmp_path, capsys):
     np.testing.assert_allclose(model.design.numpy(), learned, rtol=1e-6)
 
     for name, value in ((run.STARTING, start), (run.LEARNED, learned)):
-        assert f"{name}: {kb.eig.grid(model.simulator, value, num_samples=1000)}" in printed
+        assert f"{name}: {kb.eig.grid(model.simulator, value, num_samples=200)}" in printed
     history = _rows(out / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
     assert all(np.isfinite(float(row["eig"])) for row in history)
@@ -102,6 +102,7 @@ def _numbers(out):
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "write_pictures", lambda *_: None)  # which take most of the time, and are no numbers
     assert cli.main(_asked(tmp_path / "whole")) == 0
 
     keep = resuming.Training.keep

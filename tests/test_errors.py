@@ -81,7 +81,7 @@ POINTS = {
     "eig.bracket": (kb.errors.SaturatedWarning, lambda: kb.eig.bracket(Narrow(), [1.0], 64, 64, seed=0)),
     "variational.fit": (
         kb.errors.NotConvergedWarning,
-        lambda: kb.variational.fit(toys.Line(), [0.3, 0.4], [3.0, 4.0], max_iterations=1, num_samples=200),
+        lambda: kb.variational.fit(toys.LINE, [0.3, 0.4], [3.0, 4.0], max_iterations=1, num_samples=200),
     ),
 }
 

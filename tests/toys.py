@@ -34,6 +34,9 @@ class Line(kb.GaussianSimulator):
         return 0.5
 
 
+LINE = Line()  # one for many tests: what it compiles is compiled once
+
+
 class Polynomial(kb.GaussianSimulator):
     """y = sum_j theta_j x^j + 0.5 noise, j = 1 .. degree, theta ~ N(0, I)."""
 
@@ -82,7 +85,7 @@ def small_model(simulator, design, summary_network=None, transform="affine", dep
 
 
 def line_model(depth=1):
-    return small_model(Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1), depth=depth)
+    return small_model(LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1), depth=depth)
 
 
 def fill_weights(model, seed=0, scale=0.6):
@@ -122,6 +125,20 @@ def design_step(model, draws):
     before = ops.convert_to_numpy(model.design.unconstrained).astype("float64")
     model.fit(draws, batch_size=len(draws["noise"]), shuffle=False, verbose=0)
     return ops.convert_to_numpy(model.design.unconstrained).astype("float64") - before
+
+
+def assert_slopes(value, variables, draws, step):
+    """The largest entry of each array's gradient of value(variables, draws) is the central difference, in float64."""
+    evaluate = kb.backend.value_and_gradient(value, "float64")
+    for place, gradient in enumerate(evaluate(variables, draws)[1]):
+        index = np.unravel_index(np.argmax(np.abs(gradient)), gradient.shape)
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = [np.array(variable) for variable in variables]
+            moved[place][index] += sign * step
+            ends.append(evaluate(moved, draws)[0])
+        slope = (ends[0] - ends[1]) / (2.0 * step)
+        assert abs(slope - gradient[index]) < 1e-5 * max(abs(slope), 1e-9)
 
 
 @contextlib.contextmanager

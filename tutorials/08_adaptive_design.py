@@ -28,7 +28,7 @@ from scipy import special, stats
 from kerasbed.plots.style import COLORS, line_of, marker_of
 
 SMALL = os.environ.get("KERASBED_TUTORIAL_BUDGET") == "small"  # a quick pass that shows nothing but that all runs
-STEPS, ROLLOUTS, GREEDY_ROLLOUTS = (2, 64, 4) if SMALL else (1000, 4000, 400)
+STEPS, CONTRASTS, ROLLOUTS, GREEDY_ROLLOUTS = (2, 32, 64, 4) if SMALL else (1000, 512, 4000, 400)
 PUSHES, PENDULUM_STEPS = (4, 1) if SMALL else (50, 120)
 keras.utils.set_random_seed(8)
 
@@ -54,11 +54,11 @@ process = kb.problems.SequentialDeathProcess()
 LOOKS = 4
 
 policy = kb.policies.Policy(process.design, steps=LOOKS, seed=1)
-model = kb.DesignModel(process, policy, kb.objectives.PriorContrastive(512), seed=1)
+model = kb.DesignModel(process, policy, kb.objectives.PriorContrastive(CONTRASTS), seed=1)
 model.fit(epochs=1, steps_per_epoch=STEPS, verbose=0)
 
 static = kb.designs.Sequence(process.design, length=LOOKS, seed=1)
-beforehand = kb.DesignModel(kb.Sequence(process, LOOKS), static, kb.objectives.PriorContrastive(512), seed=1)
+beforehand = kb.DesignModel(kb.Sequence(process, LOOKS), static, kb.objectives.PriorContrastive(CONTRASTS), seed=1)
 beforehand.fit(epochs=1, steps_per_epoch=STEPS, verbose=0)
 print("waiting times chosen beforehand:", np.sort(static.numpy().ravel()).round(2))
 

@@ -35,7 +35,7 @@ def test_extra_draws_are_asked_for_by_name():
 
 
 def test_the_density_of_a_target_has_a_column_of_its_own():
-    simulator, design = toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1)
+    simulator, design = toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1)
     model = kb.DesignModel(simulator, design, kb.objectives.BarberAgakov(toys.small_flow()), target="slope", seed=0)
     data = kb.SimulatorDataset(simulator, design, 8, 1, seed=0)
     of_all, of_target = data[0][0], data.bind(model)[0][0]

@@ -105,7 +105,7 @@ class Bent(kb.designs.Box):
 
 
 def test_a_users_own_design_is_learned_and_its_networks_hold_no_weight_of_it():
-    model = kb.DesignModel(toys.Line(), Logarithmic((2,), initial=[0.5, 2.0]), toys.lean_objective(), seed=0)
+    model = kb.DesignModel(toys.LINE, Logarithmic((2,), initial=[0.5, 2.0]), toys.lean_objective(), seed=0)
     model.fit(epochs=1, steps_per_epoch=4, batch_size=32, verbose=0)
     assert np.all(np.abs(np.log(model.design.numpy() / [0.5, 2.0])) > 0.01)  # Adam moves by 0.1 a step, decayed
     assert not any(variable is model.design.unconstrained for variable in model.posterior.weights)
@@ -138,7 +138,7 @@ def test_a_design_that_measures_in_its_own_way_is_no_static_one():
 def test_a_choice_that_is_fixed_stays_and_is_not_drawn():
     """Every batch is measured at the given choice, and training ends without another one."""
     design = kb.designs.Choice((2,), [-0.7, 0.1, 0.9], initial=[0.1, 0.9], trainable=False)
-    model = kb.DesignModel(toys.Line(), design, toys.lean_objective(), seed=0)
+    model = kb.DesignModel(toys.LINE, design, toys.lean_objective(), seed=0)
     assert design.extra_draws(4, np.random.default_rng(0)) == {}
     model.fit(epochs=1, steps_per_epoch=1, batch_size=16, verbose=0)
     np.testing.assert_allclose(design.numpy(), [0.1, 0.9], rtol=1e-6)

@@ -181,7 +181,7 @@ def test_a_rollout_that_is_not_finite_stops_with_its_measurement(policy):
 
 @pytest.mark.slow
 def test_a_trained_network_brackets_a_static_design():
-    model = kb.DesignModel(lines.Line(), lines.space(trainable=False), kb.objectives.BarberAgakov(), seed=0)
+    model = kb.DesignModel(lines.LINE, lines.space(trainable=False), kb.objectives.BarberAgakov(), seed=0)
     model.fit(epochs=2, steps_per_epoch=100, verbose=0, diagnose=False)
     found = model.estimate_eig(128, method="posterior")
     assert found.lower - RARE * found.lower_se < lines.line_eig() < found.upper + RARE * found.upper_se

@@ -63,7 +63,7 @@ def test_what_is_left_out_of_an_estimate_leaves_its_settings():
 
 
 def test_estimates_name_their_settings_and_errors():
-    found = kb.eig.laplace(toys.Line(), [0.3, 0.4], num_samples=8, seed=2)
+    found = kb.eig.laplace(toys.LINE, [0.3, 0.4], num_samples=8, seed=2)
     assert found.settings == {"num_samples": 8, "num_outcomes": 64, "seed": 2}
     assert found.standard_error == found.value_se
     assert str(prior_entropy()) == "1.4189 +- 0.0000 nats (closed form)"

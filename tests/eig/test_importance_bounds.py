@@ -9,7 +9,7 @@ from scipy import stats
 import kerasbed as kb
 from kerasbed import backend
 from kerasbed.backend import numerics
-from tests.linear_experiments import DESIGN, Line, line_eig, roughen, space
+from tests.linear_experiments import DESIGN, LINE, Line, line_eig, roughen, space
 
 COMPUTES = True
 
@@ -40,7 +40,7 @@ class ExactPosterior:
 
 
 def test_the_exact_posterior_gives_the_eig_from_both_sides_with_one_draw():
-    found = kb.eig.importance(Line(), DESIGN, ExactPosterior(), num_outer=4096, num_inner=1, seed=0)
+    found = kb.eig.importance(LINE, DESIGN, ExactPosterior(), num_outer=4096, num_inner=1, seed=0)
     assert found.lower == pytest.approx(found.upper, abs=1e-9)
     assert abs(found.lower - line_eig()) < 3 * found.lower_se  # false alarm 0.3%, fixed seed
     assert "ACE" in found.method
@@ -48,14 +48,14 @@ def test_the_exact_posterior_gives_the_eig_from_both_sides_with_one_draw():
 
 def test_bounds_of_a_shifted_posterior_enclose_the_eig():
     """A proposal half a posterior standard deviation off; each side false alarm 0.13%, fixed seed."""
-    found = kb.eig.importance(Line(), DESIGN, ExactPosterior(shift=0.4), num_outer=8192, num_inner=4, seed=1)
+    found = kb.eig.importance(LINE, DESIGN, ExactPosterior(shift=0.4), num_outer=8192, num_inner=4, seed=1)
     assert found.lower - 3 * found.lower_se <= line_eig() <= found.upper + 3 * found.upper_se
     assert found.upper - found.lower > 0.01
 
 
 def test_a_poor_posterior_warns():
     with pytest.warns(UserWarning, match="far from the posterior"):
-        kb.eig.importance(Line(), DESIGN, ExactPosterior(shift=4.0), num_outer=256, num_inner=64)
+        kb.eig.importance(LINE, DESIGN, ExactPosterior(shift=4.0), num_outer=256, num_inner=64)
 
 
 class Bounded(Line):
@@ -78,10 +78,11 @@ def test_a_posterior_beyond_the_likelihood_s_support_warns():
 def fitted():
     """A model whose objective holds no posterior, with one fitted at its design."""
     keras.utils.set_random_seed(0)
-    model = kb.DesignModel(Line(), space(), objective=kb.objectives.PriorContrastive(), seed=0)
+    model = kb.DesignModel(LINE, space(), objective=kb.objectives.PriorContrastive(), seed=0)
     with pytest.raises(ValueError, match="fit_posterior"):
         model.sample(3, {"outcome": np.zeros(2)})
-    model.fit_posterior(epochs=1, steps_per_epoch=150, batch_size=128, verbose=0)
+    network = kb.networks.AutoregressiveMixture(components=4, widths=(32, 32), seed=0)
+    model.fit_posterior(network, epochs=1, steps_per_epoch=150, batch_size=128, verbose=0)
     return model
 
 
@@ -104,7 +105,7 @@ def test_a_fitted_posterior_brackets_the_eig(fitted):
 
 def test_a_fitted_posterior_is_saved(fitted, tmp_path):
     fitted.save(tmp_path / "model.keras")
-    loaded = kb.load(tmp_path / "model.keras", simulator=Line())
+    loaded = kb.load(tmp_path / "model.keras", simulator=LINE)
     theta, y = {"theta": np.array([[0.3, -0.2]])}, {"outcome": np.array([[1.0, 0.5]])}
     np.testing.assert_allclose(loaded.log_prob(theta, y), fitted.log_prob(theta, y), atol=1e-5)
 
@@ -122,7 +123,7 @@ def test_training_goes_on_after_a_fitted_posterior(fitted):
 def test_proposals_agree_with_the_network_density():
     """Draws and density of one pass equal the density evaluated at the draws."""
     keras.utils.set_random_seed(0)
-    model = kb.DesignModel(Line(), space(False), seed=0)
+    model = kb.DesignModel(LINE, space(False), seed=0)
     roughen(model)
     rng = np.random.default_rng(0)
     base, y = (backend.cast(rng.standard_normal((64, 2))) for _ in range(2))

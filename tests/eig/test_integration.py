@@ -48,14 +48,14 @@ def test_the_quadrature_weights_integrate_the_prior(law):
 
 def test_the_same_seed_pairs_designs():
     """Close designs differ by far less, draw by draw, than their contributions spread."""
-    one, two = (grid_contributions(toys.Line(), design, 400, seed=0) for design in (DESIGN, DESIGN + 1e-3))
+    one, two = (grid_contributions(toys.LINE, design, 400, seed=0) for design in (DESIGN, DESIGN + 1e-3))
     assert np.std(one - two) < 0.02 * np.std(one)
 
 
 def test_blocks_do_not_change_the_numbers(monkeypatch):
-    expected = grid_contributions(toys.Line(), DESIGN, 50, grid_size=64)
+    expected = grid_contributions(toys.LINE, DESIGN, 50, grid_size=64)
     monkeypatch.setattr(sys.modules["kerasbed.eig.integration"], "BLOCK_PAIRS", 7 * 64**2)
-    np.testing.assert_allclose(grid_contributions(toys.Line(), DESIGN, 50, grid_size=64), expected, rtol=1e-10)
+    np.testing.assert_allclose(grid_contributions(toys.LINE, DESIGN, 50, grid_size=64), expected, rtol=1e-10)
 
 
 class Located(kb.Simulator):
@@ -215,7 +215,7 @@ def test_discrete_parameters_are_summed_over():
 
 def test_a_grid_that_is_too_coarse_warns():
     with pytest.warns(RuntimeWarning, match="raise grid_size"):
-        kb.eig.grid(toys.Line(), DESIGN, num_samples=50, grid_size=8)
+        kb.eig.grid(toys.LINE, DESIGN, num_samples=50, grid_size=8)
 
 
 @pytest.mark.parametrize(
@@ -243,4 +243,4 @@ def test_a_grid_that_takes_long_says_so_before_it_starts(monkeypatch):
     monkeypatch.setattr(module, "LONG", 0.0)
     monkeypatch.setattr(module, "AGREE", -1.0)  # as if the plain grid held nothing
     with pytest.warns(RuntimeWarning, match="minutes for 32 experiments"):
-        kb.eig.grid(toys.Line(), np.array([0.0, 1.0]), num_samples=32)
+        kb.eig.grid(toys.LINE, np.array([0.0, 1.0]), num_samples=32)

@@ -170,7 +170,7 @@ def test_designs_of_different_sizes_are_compared():
     """One and three readings of a straight line, whose EIGs are known."""
     designs = [np.array([1.0]), np.array([-1.0, 0.5, 1.0])]
     exact = [toys.linear_eig(np.stack([np.ones_like(x), x], axis=-1)) for x in designs]
-    table = kb.eig.compare(toys.Line(), designs, 1024, 8192, seed=0)
+    table = kb.eig.compare(toys.LINE, designs, 1024, 8192, seed=0)
     for column, truth in (("corrected", exact[1]), ("difference", exact[1] - exact[0])):
         assert abs(table[column][1] - truth) < 4 * table[f"{column}_se"][1]
 

@@ -109,7 +109,7 @@ def test_outcomes_outside_the_outcome_space():
 @pytest.fixture(scope="module")
 def model():
     """Untrained, but told that it is trained."""
-    found = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
+    found = toys.small_model(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1))
     toys.tell_trained(found)
     return found
 

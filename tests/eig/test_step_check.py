@@ -32,7 +32,7 @@ def test_the_share_is_that_of_the_solutions_that_grow():
     error = 4.0 * np.sqrt(0.25 / step_check.PARAMETERS)
     assert law.sf(2.8 / 3.0) - error < share < law.sf(1.5 / 3.0) + error
     assert step_check.share_changed(Decay(), SHORT) == 0.0
-    assert step_check.share_changed(toys.Line(), np.array([0.5, 1.0])) is None
+    assert step_check.share_changed(toys.LINE, np.array([0.5, 1.0])) is None
 
 
 @pytest.mark.one_backend

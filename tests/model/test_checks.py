@@ -50,7 +50,7 @@ def test_a_fixed_design_needs_no_gradient():
 
 def test_a_network_of_bayesflow_is_the_bound_that_it_learns():
     flow = toys.small_flow()
-    model = kb.DesignModel(toys.Line(), SPACE, flow, seed=0)
+    model = kb.DesignModel(toys.LINE, SPACE, flow, seed=0)
     assert isinstance(model.objective, kb.objectives.BarberAgakov)
     assert model.posterior.network is flow
     summary = bf.networks.DeepSet(summary_dim=2, depth=1, dropout=0.0)
@@ -66,8 +66,8 @@ def test_a_network_of_bayesflow_is_the_bound_that_it_learns():
     [
         ((toys.Line, SPACE), "instance of a kb.Simulator subclass"),
         ((kb.Simulator(), SPACE), "prior is missing"),
-        ((toys.Line(), (2,)), r"design is \(2,\), but a design space"),
-        ((toys.Line(), SPACE, keras.layers.Dense(3)), r"kb.objectives.BarberAgakov\(network\)"),
+        ((toys.LINE, (2,)), r"design is \(2,\), but a design space"),
+        ((toys.LINE, SPACE, keras.layers.Dense(3)), r"kb.objectives.BarberAgakov\(network\)"),
     ],
 )
 def test_arguments_of_the_wrong_kind_are_refused(arguments, message):
@@ -121,12 +121,12 @@ def test_a_layer_that_is_no_inference_network_is_refused():
 def test_dropout_in_a_network_is_warned_about():
     flow = bf.networks.CouplingFlow(depth=2, subnet_kwargs={"widths": (8,), "dropout": 0.1})
     with pytest.warns(UserWarning, match=r"uses dropout.*'dropout': 0.0"):
-        kb.DesignModel(toys.Line(), SPACE, kb.objectives.BarberAgakov(flow), seed=0)
+        kb.DesignModel(toys.LINE, SPACE, kb.objectives.BarberAgakov(flow), seed=0)
 
 
 def test_the_default_dropout_of_bayesflow_is_warned_about():
     with pytest.warns(UserWarning, match="uses dropout"):
-        kb.DesignModel(toys.Line(), SPACE, kb.objectives.BarberAgakov(bf.networks.CouplingFlow(depth=1)), seed=0)
+        kb.DesignModel(toys.LINE, SPACE, kb.objectives.BarberAgakov(bf.networks.CouplingFlow(depth=1)), seed=0)
 
 
 def test_two_optimizers_in_one_are_refused():

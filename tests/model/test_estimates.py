@@ -106,7 +106,7 @@ def test_the_eig_bound_means_the_same_in_other_units():
             return 50.0
 
     design = {"initial": [-0.5, 0.7]}
-    one, two = (filled(simulator, kb.designs.Box((2,), -1.0, 1.0, **design)) for simulator in (toys.Line(), Rescaled()))
+    one, two = (filled(simulator, kb.designs.Box((2,), -1.0, 1.0, **design)) for simulator in (toys.LINE, Rescaled()))
     np.testing.assert_allclose(two.contributions(500), one.contributions(500), rtol=1e-3, atol=2e-4)
 
 
@@ -220,7 +220,7 @@ def test_an_executed_design_may_be_given_as_a_space_at_its_values(trained):
 def fitted():
     """A posterior fitted at a design that is then learned further."""
     model = kb.DesignModel(
-        toys.Line(), kb.designs.Box((2,), -1.0, 1.0, initial=[0.2, -0.3]), kb.objectives.PriorContrastive(8), seed=0
+        toys.LINE, kb.designs.Box((2,), -1.0, 1.0, initial=[0.2, -0.3]), kb.objectives.PriorContrastive(8), seed=0
     )
     model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
     first = model.sample(2, {"outcome": np.zeros((1, 2))}, seed=0)  # no warning: the design is where it was
@@ -245,7 +245,7 @@ def test_a_fitted_posterior_warns_where_the_design_has_moved_since(fitted, call)
 
 def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
     fitted.save(tmp_path / "model.keras")
-    loaded = kb.load(tmp_path / "model.keras", toys.Line())
+    loaded = kb.load(tmp_path / "model.keras", toys.LINE)
     with pytest.warns(UserWarning, match=r"call model.fit_posterior\(\) again"):
         ASKED["sample"](loaded)
     loaded.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
@@ -257,7 +257,7 @@ def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
 def test_a_fitted_posterior_sees_the_chosen_design_alone(kind):
     box, options = kb.designs.Box((2,), -1.0, 1.0, seed=1), kb.designs.Choice((2,), [-1.0, 0.0, 1.0], seed=1)
     space = {"starts": box, "choices": options, "parts": kb.designs.Product(x=options)}[kind]
-    simulator = toys.Line()
+    simulator = toys.LINE
     if kind == "parts":
         simulator = kb.Simulator.from_functions(
             toys.Line.prior, lambda p, d, noise: p["intercept"] + p["slope"] * d["x"] + 0.5 * noise, noise_shape=(2,)
@@ -276,7 +276,7 @@ def test_a_fitted_posterior_sees_the_chosen_design_alone(kind):
 
 
 def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
-    model = filled(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1))
+    model = filled(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1))
     ASKED["sample"](model)
     model.design.assign([0.9, -0.9])
     with pytest.warns(UserWarning, match=r"executed design differs.*model.design.assign"):
@@ -286,7 +286,7 @@ def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
 @pytest.mark.parametrize("source", ["space", "arrays"])
 def test_training_over_the_space_makes_the_posterior_right_at_any_design(source):
     """At designs far apart from each other the posterior mean follows the exact one, and no warning comes."""
-    model = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=0))
+    model = toys.small_model(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=0))
     model.compile(keras.optimizers.Adam(1e-2), **toys.QUICK)
     data = kb.SimulatorDataset(model.simulator, model.design, 128, 100, seed=0, designs="space")
     start = model.design.numpy()
@@ -298,7 +298,7 @@ def test_training_over_the_space_makes_the_posterior_right_at_any_design(source)
     for executed in (np.array([-0.9, 0.9]), np.array([0.8, 0.9])):
         features = np.stack([np.ones(2), executed], axis=-1)
         covariance = np.linalg.inv(np.eye(2) + features.T @ features / 0.25)
-        y = toys.Line().simulate(200, executed, seed=1)["outcome"]
+        y = toys.LINE.simulate(200, executed, seed=1)["outcome"]
         exact = y @ features @ covariance / 0.25
         drawn = model.sample(100, {"outcome": y, "design": executed}, seed=0)
         found = np.concatenate([drawn["intercept"], drawn["slope"]], axis=-1).mean(axis=1)
@@ -423,7 +423,7 @@ def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_
     conditions = {"outcome": np.array([[0.3, -0.2]])}
     draws = [
         a.sample(num_samples=3, conditions=conditions, seed=0)["slope"]
-        for a in (approximator, kb.load(tmp_path / "posterior.keras", simulator=toys.Line()))
+        for a in (approximator, kb.load(tmp_path / "posterior.keras", simulator=toys.LINE))
     ]
     np.testing.assert_array_equal(*draws)
     with pytest.raises(ValueError, match="cannot be saved by itself"):

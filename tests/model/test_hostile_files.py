@@ -29,7 +29,7 @@ def good(tmp_path_factory):
 
 
 def load(path):
-    return kb.load(path, toys.Line())
+    return kb.load(path, toys.LINE)
 
 
 @pytest.mark.parametrize("name", damaged.KINDS)
@@ -113,9 +113,9 @@ def test_custom_objects_are_taken(tmp_path):
         def call(self, x, training=False):
             return x
 
-    model = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1), Sums())
+    model = toys.small_model(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1), Sums())
     model.save(tmp_path / "line.keras")
     with pytest.raises(kb.errors.FileError, match="Sums"):
-        kb.load(tmp_path / "line.keras", toys.Line())
-    loaded = kb.load(tmp_path / "line.keras", toys.Line(), custom_objects={"Sums": Sums})
+        kb.load(tmp_path / "line.keras", toys.LINE)
+    loaded = kb.load(tmp_path / "line.keras", toys.LINE, custom_objects={"Sums": Sums})
     toys.assert_same_weights(loaded, model)

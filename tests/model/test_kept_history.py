@@ -24,14 +24,14 @@ def _drawn(model):
 
 def test_a_reloaded_model_has_its_history_and_draws_the_same_pictures(trained, tmp_path):
     trained.save(tmp_path / "line.keras")
-    loaded = kb.load(tmp_path / "line.keras", toys.Line())
+    loaded = kb.load(tmp_path / "line.keras", toys.LINE)
     assert loaded.history.history == trained.history.history
     assert loaded.history.epoch == trained.history.epoch
     assert loaded.design_history.epochs == trained.design_history.epochs
     np.testing.assert_array_equal(loaded.design_history.numpy(), trained.design_history.numpy())
     assert _drawn(loaded) == _drawn(trained)
     loaded.save(tmp_path / "again.keras")
-    assert _drawn(kb.load(tmp_path / "again.keras", toys.Line())) == _drawn(trained)
+    assert _drawn(kb.load(tmp_path / "again.keras", toys.LINE)) == _drawn(trained)
 
 
 @pytest.mark.one_backend
@@ -69,7 +69,7 @@ def test_of_what_callbacks_tell_numbers_are_kept(trained, tmp_path):
     odd = {"note": ["a", "b"], "pair": [np.zeros(2)] * 2, "ragged": [[1.0], [1.0, 2.0]], "n" * 300: [1.0, 2.0]}
     model.history.history |= odd | {"rare": [None, 1.0]}
     model.save(tmp_path / "line.keras")
-    kept = kb.load(tmp_path / "line.keras", toys.Line()).history.history
+    kept = kb.load(tmp_path / "line.keras", toys.LINE).history.history
     assert set(kept) == {*trained.history.history, "rare"}
     np.testing.assert_array_equal(kept["rare"], [np.nan, 1.0])
 

@@ -35,7 +35,7 @@ def made(kind):
     keras.utils.set_random_seed(0)
     if kind == "choices":
         space = kb.designs.Choice((2,), [-1.0, -0.5, 0.5, 1.0], seed=1)
-        model = toys.small_model(toys.Line(), space, starts=2)
+        model = toys.small_model(toys.LINE, space, starts=2)
     else:
         model = toys.line_model()
     if kind == "plateau":

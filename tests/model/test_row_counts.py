@@ -59,7 +59,7 @@ def test_densities_do_not_depend_on_how_many_data_sets_there_are(trained):
 def test_a_mixture_asks_its_law_in_blocks():
     network = kb.networks.GaussianMixture(components=2, widths=(8,), seed=0)
     space = kb.designs.Box((2,), -1.0, 1.0, seed=1)
-    model = kb.DesignModel(toys.Line(), space, kb.objectives.BarberAgakov(network), seed=0)
+    model = kb.DesignModel(toys.LINE, space, kb.objectives.BarberAgakov(network), seed=0)
     toys.tell_trained(model)
     found = [model.sample(num, outcomes(2), seed=1)["slope"] for num in (300, 129)]
     assert [draws.shape for draws in found] == [(2, 300, 1), (2, 129, 1)]

@@ -73,7 +73,7 @@ def test_a_file_says_which_versions_wrote_it(trained, tmp_path):
     }
     later = rewritten(tmp_path / "line.keras", tmp_path / "later.keras", format=2, kerasbed="9.0.0")
     with pytest.raises(ValueError, match=r"written by kerasbed 9.0.0 in file format 2.*Update kerasbed"):
-        kb.load(later, toys.Line())
+        kb.load(later, toys.LINE)
     series = rewritten(tmp_path / "line.keras", tmp_path / "series.keras", bayesflow="1.9.3")
     with pytest.warns(UserWarning, match=r"written with BayesFlow 1.9.3.*install bayesflow==1.9.3"):
-        toys.assert_same_weights(kb.load(series, toys.Line()), trained)
+        toys.assert_same_weights(kb.load(series, toys.LINE), trained)

@@ -43,11 +43,11 @@ def saved(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(saved):
-    return numbers(kb.load(saved, toys.Line()))
+    return numbers(kb.load(saved, toys.LINE))
 
 
 def test_a_reloaded_model_gives_the_same_numbers(trained, saved):
-    loaded = kb.load(saved, toys.Line())
+    loaded = kb.load(saved, toys.LINE)
     toys.assert_same_weights(loaded, trained)
     conditions = {"outcome": OUTCOMES}
     np.testing.assert_array_equal(loaded.log_prob(PARAMETERS, conditions), trained.log_prob(PARAMETERS, conditions))
@@ -60,7 +60,7 @@ def test_a_reloaded_model_gives_the_same_numbers(trained, saved):
 
 
 def test_the_optimizers_state_is_reloaded(trained, saved):
-    loaded = kb.load(saved, toys.Line())
+    loaded = kb.load(saved, toys.LINE)
     assert loaded.compiled
     for a, b in zip(loaded.optimizer.variables, trained.optimizer.variables, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
@@ -69,7 +69,7 @@ def test_the_optimizers_state_is_reloaded(trained, saved):
 @pytest.mark.one_backend
 def test_another_backend_gives_the_same_numbers_and_the_same_design_step(saved, expected):
     """The step within 1e-5 in vector norm: float32 arithmetic in another order."""
-    load = f"t.kb.load({str(saved)!r}, t.toys.Line())"
+    load = f"t.kb.load({str(saved)!r}, t.toys.LINE)"
     code = f"import json; from tests.model import test_saving as t; print(json.dumps(t.numbers({load})))"
     found = toys.run_python(code, KERAS_BACKEND=toys.other_backend())
     assert_same_numbers(found, expected, rtol=1e-4)
@@ -91,7 +91,7 @@ def test_a_truncated_file_is_called_damaged(saved, tmp_path):
     path = tmp_path / "half.keras"
     path.write_bytes(saved.read_bytes()[:2000])
     with pytest.raises(ValueError, match="truncated, or was written by something else"):
-        kb.load(path, toys.Line())
+        kb.load(path, toys.LINE)
 
 
 def test_a_damaged_file_is_called_damaged(saved, tmp_path):
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_called_damaged(saved, tmp_path):
     path = tmp_path / "damaged.keras"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="damaged"):
-        kb.load(path, toys.Line())
+        kb.load(path, toys.LINE)
 
 
 def test_a_file_of_another_kind_says_what_it_is(tmp_path):
@@ -137,7 +137,7 @@ def difference(parameters):
 
 
 def saved_with(tmp_path, **kwargs):
-    model = toys.small_model(toys.Line(), kb.designs.Box((2,), -1.0, 1.0, seed=1), **kwargs)
+    model = toys.small_model(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1), **kwargs)
     model.save(tmp_path / "model.keras")
     return model, tmp_path / "model.keras"
 
@@ -146,25 +146,25 @@ def saved_with(tmp_path, **kwargs):
 def test_a_cost_that_is_not_registered_is_asked_for(tmp_path, cost):
     model, path = saved_with(tmp_path, cost=cost, budget=1.5)
     with pytest.raises(ValueError, match=r"test_saving.*(length|lambda).*kb.load\(path, cost=...\)"):
-        kb.load(path, toys.Line())
-    loaded = kb.load(path, toys.Line(), cost=cost)
+        kb.load(path, toys.LINE)
+    loaded = kb.load(path, toys.LINE, cost=cost)
     assert loaded.reached_cost == model.reached_cost
     assert loaded.cost.budget == 1.5
 
 
 def test_a_registered_cost_is_in_the_file(tmp_path):
     model, path = saved_with(tmp_path, cost=registered_length, budget=1.5)
-    assert kb.load(path, toys.Line()).reached_cost == model.reached_cost
+    assert kb.load(path, toys.LINE).reached_cost == model.reached_cost
 
 
 def test_a_cost_or_target_that_the_model_never_had_is_refused(saved, tmp_path):
     with pytest.raises(ValueError, match="cost= was given, but the model was trained without a cost"):
-        kb.load(saved, toys.Line(), cost=length)
+        kb.load(saved, toys.LINE, cost=length)
     with pytest.raises(ValueError, match="target= was given, but the model was trained without a target"):
-        kb.load(saved, toys.Line(), target=difference)
+        kb.load(saved, toys.LINE, target=difference)
     _, path = saved_with(tmp_path, target="slope")
     with pytest.raises(ValueError, match=r"trained with the target \['slope'\]"):
-        kb.load(path, toys.Line(), target=difference)
+        kb.load(path, toys.LINE, target=difference)
 
 
 def test_a_file_that_lost_its_cost_says_so(tmp_path):
@@ -178,9 +178,9 @@ def test_a_file_that_lost_its_cost_says_so(tmp_path):
         for name, data in (content | {"config.json": json.dumps(config)}).items():
             archive.writestr(name, data)
     with pytest.warns(UserWarning, match=r"left function and budget out.*cost=..."):
-        assert kb.load(path, toys.Line()).cost is None
+        assert kb.load(path, toys.LINE).cost is None
     with pytest.warns(UserWarning, match="Its budget is lost"):
-        assert kb.load(path, toys.Line(), cost=length).reached_cost == model.reached_cost
+        assert kb.load(path, toys.LINE, cost=length).reached_cost == model.reached_cost
 
 
 TARGETS = {
@@ -194,8 +194,8 @@ TARGETS = {
 def test_a_target_function_that_is_not_registered_is_asked_for(tmp_path, name):
     model, path = saved_with(tmp_path, target=TARGETS[name])
     with pytest.raises(ValueError, match=r"target function tests.*test_saving.*kb.load\(path, target=...\)"):
-        kb.load(path, toys.Line())
-    loaded = kb.load(path, toys.Line(), target=TARGETS[name])
+        kb.load(path, toys.LINE)
+    loaded = kb.load(path, toys.LINE, target=TARGETS[name])
     toys.tell_trained(model)
     toys.tell_trained(loaded)
     found, expected = (m.sample(3, {"outcome": OUTCOMES}, seed=0)["target"] for m in (loaded, model))
@@ -213,13 +213,13 @@ def doubled(design):
 
 def transformed(fn, **kwargs):
     space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), fn, **kwargs)
-    return toys.small_model(toys.Line(), space)
+    return toys.small_model(toys.LINE, space)
 
 
 def test_a_function_of_a_transformed_space_is_saved_or_refused(tmp_path):
     model = transformed(halved)
     model.save(tmp_path / "model.keras")
-    found = kb.load(tmp_path / "model.keras", toys.Line())
+    found = kb.load(tmp_path / "model.keras", toys.LINE)
     np.testing.assert_array_equal(found.design.numpy(), model.design.numpy())
     for fn in (doubled, lambda design: 0.5 * design, functools.partial(halved)):
         with pytest.raises(ValueError, match=r"Transformed holds.*register_keras_serializable"):
@@ -251,7 +251,7 @@ def test_a_deep_copy_has_the_same_numbers_and_trains_on_its_own(trained):
 def test_a_deep_copy_keeps_functions_that_no_file_holds():
     space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), lambda design: 2.0 * design)
     target = kb.targets.Discrete(lambda parameters: difference(parameters) > 0.0, num_classes=2)
-    model = toys.small_model(toys.Line(), space, cost=lambda design: length(design), budget=1.5, target=target)
+    model = toys.small_model(toys.LINE, space, cost=lambda design: length(design), budget=1.5, target=target)
     copied = copy.deepcopy(model)
     assert copied.reached_cost == model.reached_cost
     assert (copied.cost.fn, copied.cost.budget) == (model.cost.fn, 1.5)

@@ -40,7 +40,7 @@ def test_all_terms_are_taken_where_there_are_few():
 @pytest.mark.parametrize("number", [3, 12])
 def test_the_sum_over_groups_is_that_of_all_terms(number):
     """Value and, where all terms are taken or on average over 4,000 samples, slope; |t| < 4.5: false alarm 7e-6."""
-    rng, simulator = np.random.default_rng(2), toys.Line()
+    rng, simulator = np.random.default_rng(2), toys.LINE
     outcome, x = rng.standard_normal((2, 3)), rng.uniform(-1.0, 1.0, (2, 3))
     shared, near = simulator.prior.sample(5, rng), simulator.prior.sample(10, rng)
     near = {name: values.reshape(2, 5, 1) for name, values in near.items()}

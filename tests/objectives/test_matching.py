@@ -17,7 +17,7 @@ def test_a_design_is_not_learned_with_it(kind):
         with pytest.raises(TypeError, match=told):
             objective(network(kind))
     with pytest.raises(TypeError, match=told):
-        kb.DesignModel(toys.Line(), kb.designs.Box((2,), -1.0, 1.0), network(kind), seed=0)
+        kb.DesignModel(toys.LINE, kb.designs.Box((2,), -1.0, 1.0), network(kind), seed=0)
 
 
 @pytest.mark.one_backend

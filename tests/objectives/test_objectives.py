@@ -17,8 +17,9 @@ from kerasbed.simulators import datasets
 from tests.linear_experiments import (
     DESIGN,
     EAGER,
+    LINE,
+    SLOPE,
     Line,
-    Slope,
     compiled_value,
     finite_differences,
     line_eig,
@@ -51,7 +52,7 @@ def make(name, simulator=None, trainable=True, rough=None):
     keras.utils.set_random_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is an upper bound", UserWarning)
-        model = kb.DesignModel(simulator or Line(), space(trainable), objective=OBJECTIVES[name](), seed=0)
+        model = kb.DesignModel(simulator or LINE, space(trainable), objective=OBJECTIVES[name](), seed=0)
     # With seed 0 a draw is so near a kink of a bound that a difference over 1e-2 straddles it.
     roughen(model, seed=1, scale=ROUGHNESS.get(name, 0.1) if rough is None else rough)
     return model
@@ -120,7 +121,7 @@ def test_bounds_enclose_the_closed_form(name):
 
 @pytest.mark.parametrize("name", ["AdaptiveContrastive", "VariationalNested"])
 def test_bounds_hold_with_an_auxiliary_coordinate(name):
-    model = make(name, Slope(), trainable=False, rough=0.0)
+    model = make(name, SLOPE, trainable=False, rough=0.0)
     model.objective.num_contrastive = int(10 * np.exp(slope_eig()))
     values = model.contributions(4096, seed=4)
     error = 3 * values.std(ddof=1) / np.sqrt(len(values))
@@ -131,9 +132,9 @@ def test_bounds_hold_with_an_auxiliary_coordinate(name):
 def test_learned_critics_reach_the_closed_form():
     """One training with NWJ; its optimal critic is optimal for InfoNCE, too."""
     keras.utils.set_random_seed(0)
-    model = kb.DesignModel(Line(), space(False), objective=objectives.NWJ(), seed=0)
+    model = kb.DesignModel(LINE, space(False), objective=objectives.NWJ(), seed=0)
     model.fit(epochs=1, steps_per_epoch=400, batch_size=256, verbose=0)
-    contrastive = kb.DesignModel(Line(), space(False), objective=objectives.InfoNCE(model.objective.critic), seed=0)
+    contrastive = kb.DesignModel(LINE, space(False), objective=objectives.InfoNCE(model.objective.critic), seed=0)
     for trained in (model, contrastive):
         values = trained.contributions(8192, seed=5)
         error = 3 * values.std(ddof=1) / np.sqrt(len(values))
@@ -171,7 +172,7 @@ def test_saved_objectives_give_the_same_contributions(name, tmp_path):
     draws = backend.cast(batch_of(model))
     expected = kb.backend.to_numpy(model(draws))
     model.save(tmp_path / "model.keras")
-    loaded = kb.load(tmp_path / "model.keras", simulator=Line())
+    loaded = kb.load(tmp_path / "model.keras", simulator=LINE)
     np.testing.assert_allclose(kb.backend.to_numpy(loaded(draws)), expected, atol=1e-6)
     assert loaded.gradient == model.gradient == "reparameterization"
 
@@ -182,7 +183,7 @@ def test_saved_objectives_give_the_same_contributions(name, tmp_path):
 @pytest.mark.parametrize("name", UPPER)
 def test_a_design_search_on_an_upper_bound_warns(name):
     with pytest.warns(UserWarning, match="upper bound, whose bias differs"):
-        kb.DesignModel(Line(), space(), objective=OBJECTIVES[name](), seed=0)
+        kb.DesignModel(LINE, space(), objective=OBJECTIVES[name](), seed=0)
 
 
 def test_errors_of_likelihood_objectives():

@@ -181,50 +181,27 @@ def test_gradients_through_active_rules_are_finite_differences(reach):
     assert np.mean(np.abs(admitted - proposed) > 1e-3) > 0.3
 
 
-FINITE_DIFFERENCES = """
-import json, keras, numpy as np
-keras.config.set_floatx("float64")
-import kerasbed as kb
-from kerasbed import backend
-from keras import ops
-from tests.policies.test_rules import Slope, fuel, prepared
-
-moves = kb.policies.Moves(0.35, start=[0.1, 0.0], norm="euclidean")
-simulator, box = kb.Sequence(Slope(), 3), kb.designs.Box((2,), -1.0, 1.0)
-rng = np.random.default_rng(0)
-draws = {"parameters": simulator.prior.sample(8, 1), "noise": rng.standard_normal((8, 3, 1)), "extra": {}}
-rules = [moves, kb.policies.Budget(fuel, 6.0)]
-policy = prepared(box, Slope(), rules, steps=3)
-variables = policy.trainable_variables
-
-def value(values, draws):
-    with keras.StatelessScope(state_mapping=list(zip(variables, values))):
-        design, outcome = policy.measure(simulator, draws)
-        return 1e-3 * ops.mean(ops.sum(ops.sin(3.0 * design) * outcome, axis=(1, 2)))  # below the limit on gradients
-
-evaluate = backend.value_and_gradient(value, "float64")
-values = [np.array(ops.convert_to_numpy(v), "float64") for v in variables]
-errors = []
-for place, (v, g) in enumerate(zip(values, evaluate(values, draws)[1])):
-    index = np.unravel_index(np.argmax(np.abs(g)), g.shape)
-    step = np.zeros_like(v); step[index] = 1e-5
-    moved = [evaluate([w + s * step if i == place else w for i, w in enumerate(values)], draws)[0] for s in (1, -1)]
-    slope = (moved[0] - moved[1]) / 2e-5
-    errors.append(abs(slope - g[index]) / max(abs(slope), 1e-9))
-designs = Slope().simulate(8, policy, seed=1)["design"]
-moved = np.diff(designs, axis=1, prepend=np.tile([[[0.1, 0.0]]], (8, 1, 1)))
-spent = np.exp(designs).sum(axis=(1, 2)) + 0.5 * (moved**2).sum(axis=(1, 2))
-steps = np.linalg.norm(moved, axis=-1)
-print(json.dumps({"error": max(errors), "spent": spent.tolist(), "steps": steps.ravel().tolist()}))
-"""
-
-
 @pytest.mark.slow
-def test_gradients_of_a_policy_through_active_rules_are_finite_differences():
-    found = toys.run_python(FINITE_DIFFERENCES)
-    assert found["error"] < 1e-5
-    assert 6.0 - 1e-9 < max(found["spent"]) <= 6.0  # in float64 to its rounding
-    assert 0.2 < np.mean(np.isclose(found["steps"], 0.35, rtol=1e-9)) < 0.9
+def test_gradients_of_a_policy_through_active_rules_are_finite_differences(float64):
+    moves = kb.policies.Moves(0.35, start=[0.1, 0.0], norm="euclidean")
+    simulator, space = kb.Sequence(Slope(), 3), kb.designs.Box((2,), -1.0, 1.0)
+    rng = np.random.default_rng(0)
+    draws = {"parameters": simulator.prior.sample(8, 1), "noise": rng.standard_normal((8, 3, 1)), "extra": {}}
+    policy = prepared(space, Slope(), [moves, kb.policies.Budget(fuel, 6.0)], steps=3)
+    variables = policy.trainable_variables
+
+    def value(values, draws):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            design, outcome = policy.measure(simulator, draws)
+            return 1e-3 * ops.mean(ops.sum(ops.sin(3.0 * design) * outcome, axis=(1, 2)))  # below the limit
+
+    toys.assert_slopes(value, [np.array(ops.convert_to_numpy(v), "float64") for v in variables], draws, step=1e-5)
+    designs = Slope().simulate(8, policy, seed=1)["design"]
+    moved = np.diff(designs, axis=1, prepend=np.tile([[[0.1, 0.0]]], (8, 1, 1)))
+    spent = np.exp(designs).sum(axis=(1, 2)) + 0.5 * (moved**2).sum(axis=(1, 2))
+    assert 6.0 - 1e-9 < max(spent) <= 6.0  # in float64 to its rounding
+    steps = np.linalg.norm(moved, axis=-1)
+    assert 0.2 < np.mean(np.isclose(steps, 0.35, rtol=1e-9)) < 0.9
 
 
 # The best sequences are known: moves outwards, and an effort of 1.5 on one reading at the edge and a half one.

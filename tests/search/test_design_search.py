@@ -15,7 +15,7 @@ from tests.simulators.test_symmetry import THREE, Sensors
 pytestmark = pytest.mark.usefixtures("lean_networks")
 
 BOX = kb.designs.Box((1,), low=0.0, high=2.0, seed=0)
-QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_outer": 512, "steps": 500, "batch_size": 128}
+QUICK = {"budget": 8, "initial": 4, "num_stored": 8192, "num_outer": 512, "steps": 250, "batch_size": 128}
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ DESIGN = kb.designs.Box((2,), -1.0, 1.0, seed=1)
 
 def dataset(simulator=None, **kwargs):
     return kb.SimulatorDataset(
-        simulator or toys.Line(), DESIGN, **{"batch_size": 8, "num_batches": 5, "seed": 3} | kwargs
+        simulator or toys.LINE, DESIGN, **{"batch_size": 8, "num_batches": 5, "seed": 3} | kwargs
     )
 
 

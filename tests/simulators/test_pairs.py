@@ -72,13 +72,13 @@ def test_a_saved_model_keeps_its_form_of_pairs(tmp_path):
 
 def test_the_product_is_kept_where_it_is_exact():
     for dtype in ("float32", "float64"):
-        assert pairs.PairCheck(toys.Line(), dtype).product_is_exact(np.zeros((1, 2)))
+        assert pairs.PairCheck(toys.LINE, dtype).product_is_exact(np.zeros((1, 2)))
         assert pairs.PairCheck(kb.problems.MichaelisMenten(), dtype).product_is_exact(np.full((1, 7), 0.5))
     assert not pairs.PairCheck(Relative(4.0)).product_is_exact(np.zeros((1, 1)))
 
 
 def test_direct_pairs_are_the_same_numbers_one_by_one():
-    simulator = toys.Line()
+    simulator = toys.LINE
     direct = pairs.with_direct_pairs(simulator)
     assert isinstance(direct, toys.Line)
     assert not direct.has_pairwise_product

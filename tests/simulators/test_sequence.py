@@ -69,7 +69,7 @@ def evaluated(function, *arguments):
 
 
 def test_the_eig_of_linear_gaussian_measurements_is_the_closed_form():
-    simulator = kb.Sequence(toys.Line(), 3)
+    simulator = kb.Sequence(toys.LINE, 3)
     assert isinstance(simulator, kb.GaussianSimulator)
     grid = kb.eig.grid(simulator, X, num_samples=2000)
     assert abs(grid.lower - EXACT) < 4 * grid.lower_se + 1e-3
@@ -79,7 +79,7 @@ def test_the_eig_of_linear_gaussian_measurements_is_the_closed_form():
 
 @pytest.mark.slow
 def test_bounds_of_a_sequence_enclose_the_closed_form():
-    simulator = kb.Sequence(toys.Line(), 3)
+    simulator = kb.Sequence(toys.LINE, 3)
     bracket = kb.eig.bracket(simulator, X, num_outer=512, num_inner=4096)
     assert bracket.lower - 4 * bracket.lower_se < EXACT < bracket.upper + 4 * bracket.upper_se
     assert bracket.upper - bracket.lower < 0.2
@@ -87,7 +87,7 @@ def test_bounds_of_a_sequence_enclose_the_closed_form():
 
 def test_a_sequence_of_entries_is_the_simulator_that_is_written_for_all_of_them():
     """`Line` measures every entry of its design by itself, so both are one experiment, number by number."""
-    simulator, whole = kb.Sequence(toys.Line(), 3), toys.Line()
+    simulator, whole = kb.Sequence(toys.LINE, 3), toys.LINE
     rng = np.random.default_rng(0)
     parameters, noise = whole.prior.sample(5, rng), rng.standard_normal((5, 3))
     outcome = evaluated(simulator.measure, parameters, X[None], noise[..., None])
@@ -205,10 +205,10 @@ def test_a_learned_sequence_is_saved_copied_and_pickled(learned, tmp_path):
 @pytest.mark.one_backend
 def test_a_file_of_an_unregistered_simulator_says_what_to_pass(tmp_path):
     design = kb.designs.Sequence(kb.designs.Box((1,), -1.0, 1.0), length=2, seed=0)
-    toys.small_model(kb.Sequence(toys.Line(), 2), design).save(tmp_path / "model.keras")
+    toys.small_model(kb.Sequence(toys.LINE, 2), design).save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"sequence of tests.toys.Line.*simulator=kb.Sequence"):
         kb.load(tmp_path / "model.keras")
-    again = kb.load(tmp_path / "model.keras", simulator=kb.Sequence(toys.Line(), 2))
+    again = kb.load(tmp_path / "model.keras", simulator=kb.Sequence(toys.LINE, 2))
     np.testing.assert_array_equal(again.design.numpy(), design.numpy())
 
 
@@ -217,9 +217,9 @@ def test_a_file_of_an_unregistered_simulator_says_what_to_pass(tmp_path):
     ("make", "error", "words"),
     [
         (lambda: kb.Sequence(3.0, 2), TypeError, "instance of a kb.Simulator"),
-        (lambda: kb.Sequence(toys.Line(), 0), ValueError, "length"),
-        (lambda: kb.Sequence(toys.Line(), 2).simulate(3, X), ValueError, "designs.Sequence.*length=2"),
-        (lambda: kb.Sequence(toys.Line(), 2).simulate(3, X[0]), ValueError, "shape of one measurement"),
+        (lambda: kb.Sequence(toys.LINE, 0), ValueError, "length"),
+        (lambda: kb.Sequence(toys.LINE, 2).simulate(3, X), ValueError, "designs.Sequence.*length=2"),
+        (lambda: kb.Sequence(toys.LINE, 2).simulate(3, X[0]), ValueError, "shape of one measurement"),
         (lambda: kb.designs.Sequence(3.0, 2), TypeError, "single is 3.0, but a design space"),
         (lambda: kb.designs.Sequence(kb.designs.Box((1,), 0, 1, initial=[0.5]), 2), ValueError, "initial="),
         (lambda: kb.designs.Sequence(kb.designs.Box((1,), 0, 1), 2.5), ValueError, "length"),

@@ -15,7 +15,7 @@ def sum_outcome(parameters, design, noise):
 
 
 def test_simulate_applies_the_outcome_to_the_priors_draws():
-    simulator = toys.Line()
+    simulator = toys.LINE
     design = np.array([-1.0, 0.5])
     data = simulator.simulate(20_000, design, seed=0)
     residual = data["outcome"] - data["parameters"]["intercept"] - data["parameters"]["slope"] * design
@@ -25,13 +25,13 @@ def test_simulate_applies_the_outcome_to_the_priors_draws():
 
 
 def test_simulate_repeats_with_the_seed():
-    one, two, three = (toys.Line().simulate(4, [0.0, 1.0], seed=seed)["outcome"] for seed in (0, 0, 1))
+    one, two, three = (toys.LINE.simulate(4, [0.0, 1.0], seed=seed)["outcome"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, three)
 
 
 def test_simulate_takes_a_design_for_each_draw_and_a_space():
-    simulator = toys.Line()
+    simulator = toys.LINE
     designs = np.random.default_rng(0).uniform(-1, 1, (6, 2))
     together = simulator.simulate(6, designs, seed=0, per_draw=True)["outcome"]
     np.testing.assert_allclose(together[2], simulator.simulate(6, designs[2], seed=0)["outcome"][2], rtol=1e-5)
@@ -43,11 +43,11 @@ def test_simulate_takes_a_design_for_each_draw_and_a_space():
 def test_function_form_equals_the_class():
     functions = kb.Simulator.from_functions(
         prior=toys.Line.prior,
-        outcome=lambda parameters, design, noise: toys.Line().outcome(parameters, design, noise),
-        log_likelihood=lambda outcome, parameters, design: toys.Line().log_likelihood(outcome, parameters, design),
+        outcome=lambda parameters, design, noise: toys.LINE.outcome(parameters, design, noise),
+        log_likelihood=lambda outcome, parameters, design: toys.LINE.log_likelihood(outcome, parameters, design),
     )
     assert functions.has_likelihood
-    one, two = (s.simulate(5, [0.0, 1.0], seed=0)["outcome"] for s in (functions, toys.Line()))
+    one, two = (s.simulate(5, [0.0, 1.0], seed=0)["outcome"] for s in (functions, toys.LINE))
     np.testing.assert_array_equal(one, two)
     assert not kb.Simulator.from_functions(prior=PRIOR, outcome=sum_outcome).has_likelihood
 
@@ -81,7 +81,7 @@ class Heteroscedastic(kb.GaussianSimulator):
         return 0.3 + ops.exp(0.2 * parameters["a"][..., None]) * ops.abs(design)
 
 
-@pytest.mark.parametrize("simulator", [toys.Line(), Heteroscedastic()], ids=["line", "heteroscedastic"])
+@pytest.mark.parametrize("simulator", [toys.LINE, Heteroscedastic()], ids=["line", "heteroscedastic"])
 def test_gaussian_likelihoods_are_scipys_one_by_one_and_in_pairs(simulator):
     design = np.array([0.2, 0.9]) if isinstance(simulator, toys.Line) else np.linspace(-1, 1, 6).reshape(2, 3)
     data = simulator.simulate(4, design, seed=0)

@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(undisturbed, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         model.fit(data_for(model), epochs=3, verbose=0, callbacks=[Interrupt(2)])
     model.save(tmp_path / "half.keras")
-    resumed = kb.load(tmp_path / "half.keras", toys.Line())
+    resumed = kb.load(tmp_path / "half.keras", toys.LINE)
     resumed.fit(data_for(resumed), epochs=3, initial_epoch=2, verbose=0)
     toys.assert_same_weights(resumed, undisturbed)
 
@@ -103,7 +103,7 @@ def test_a_data_set_that_trained_one_model_is_still_that_of_the_user(fresh, undi
     assert data.base_samples == "sobol"
     keras.utils.set_random_seed(0)
     space = kb.designs.Box((2,), -1.0, 1.0, seed=1)
-    other = kb.DesignModel(toys.Line(), space, kb.objectives.PriorContrastive(), target="slope", seed=0)
+    other = kb.DesignModel(toys.LINE, space, kb.objectives.PriorContrastive(), target="slope", seed=0)
     other.compile(**toys.QUICK)
     other.fit(data, epochs=2, validation_data=data, verbose=0)
     other.evaluate(data, verbose=0)
