@@ -3,9 +3,9 @@
     KERAS_BACKEND=jax python benchmarks/adaptive.py                       # everything, hours
     python benchmarks/adaptive.py A1 A4 A9 --json adaptive.json           # some parts
 
-Every part runs in a process of its own, A7 on each backend. A1 the death process, exact; A2 location finding with
-thirty measurements, certified, with the time that it took; A3 brackets that close, against each other and against the
-truth; A4 to A6 problems with a known answer; A7 agreement of the backends; A8 calibration after every number of
+Every part runs in a process of its own, those of A7 on each backend. A1 the death process, exact; A2 location finding
+with thirty measurements, certified, with the time that it took; A3 brackets that close, against each other and against
+the truth; A4 to A6 problems with a known answer; A7 agreement of the backends; A8 calibration after every number of
 measurements; A9 the time of a decision.
 """
 
@@ -29,7 +29,10 @@ PARTS = {
         "problems", "prey", tuple(f"{id}{name}" for id in ("A5", "A5/exact") for name in ("", "/greedy", "/random"))
     ),
     "A6": Part("problems", "linear_gaussian", ("A6", "A6/greedy", "A6/static")),
-    "A7": Part("training", "agreement", ("A7", "A7/compiling"), ALL),
+    "A7": Part("agreement", "trajectories", ("A7", "A7/death process"), ALL),
+    "A7/float64": Part("agreement", "in_float64", ("A7/float64",), ALL),
+    "A7/gradients": Part("agreement", "gradients", ("A7/gradients",), ALL),
+    "A7/compiling": Part("agreement", "compiling", ("A7/compiling",), ALL),
     "A8": Part("posteriors", "death_process", ("A8", "A8/death process, 1", "A8/death process, 2")),
     "A8/location finding": Part(
         "posteriors",

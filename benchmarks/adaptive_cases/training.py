@@ -1,4 +1,4 @@
-"""A1, A2, A7 and A9: what trained policies reach and what they cost, and that backends agree.
+"""A1, A2 and A9: what trained policies reach and what they cost.
 
 Every function gives rows of `adaptive.py`; processor seconds are those of one core, compiling counted.
 """
@@ -11,7 +11,6 @@ import numpy as np
 import kerasbed as kb
 from adaptive_cases.death_process import exact_gain
 from adaptive_cases.location_finding import trained
-from kerasbed import backend
 
 STEPS = 100  # of an epoch, of ten, on the death process
 SEED, SEEDS = 1, (1, 2, 3)
@@ -110,37 +109,6 @@ def location_finding_elsewhere() -> list[dict]:
     found = kb.eig.bracket(model.simulator, model.design, 512, seed=SEED, method="annealed")
     note = f"{found}; {steps} steps, {spent:.0f} processor s, seed {SEED}"
     return [_row("A2/elsewhere", found.lower, 12.5, found.lower >= 12.5, note)]
-
-
-def agreement() -> list[dict]:
-    """Rollouts of equal weights and base samples, whose designs are told as a checksum; and the compile time."""
-    simulator = kb.problems.LocationFinding()
-    policy = kb.policies.Policy(kb.designs.Free((2,)), 5, seed=SEED)
-    made = simulator.simulate(16, policy, seed=SEED)["design"]
-    expected = np.array(TRAJECTORY)
-    worst = float(np.max(np.abs(made[0] - expected)))
-    policy = kb.policies.Policy(kb.designs.Free((2,)), 30, seed=SEED)
-    model = kb.DesignModel(simulator, policy, seed=SEED)
-    spent = []
-    for _ in range(2):
-        begin = time.process_time()
-        model.fit(epochs=1, steps_per_epoch=20, verbose=0, diagnose=False)
-        spent.append(time.process_time() - begin)
-    note = f"first 20 steps {spent[0]:.1f} processor s, the next 20 {spent[1]:.1f}"
-    compiling = spent[0] - spent[1]
-    rows = [_row("A7", worst, 1e-4, worst <= 1e-4, "largest difference of a design to those on JAX")]
-    passed = compiling <= 10.0 or backend.NAME != "jax"
-    return [*rows, _row("A7/compiling", compiling, "at most 10 s on JAX at T = 30", passed, note)]
-
-
-# Designs of the first rollout of `agreement` on JAX.
-TRAJECTORY = [
-    [0.245112, -0.72353],
-    [-1.021223, 0.117041],
-    [-0.31235, -1.131269],
-    [-0.042824, 0.19399],
-    [0.403454, 0.678504],
-]
 
 
 def decisions() -> list[dict]:
