@@ -127,9 +127,21 @@ def design_step(model, draws):
     return ops.convert_to_numpy(model.design.unconstrained).astype("float64") - before
 
 
-def assert_slopes(value, variables, draws, step):
-    """The largest entry of each array's gradient of value(variables, draws) is the central difference, in float64."""
+def assert_slopes(policy, simulator, noise, terms, step):
+    """Gradients of the mean of terms(design, outcome) in a policy's variables are central differences, in float64.
+
+    Of each variable the entry of the largest gradient is moved.
+    """
+    weights = policy.trainable_variables
+    draws = {"parameters": simulator.prior.sample(len(noise), 1), "noise": noise, "extra": {}}
+
+    def value(values, draws):
+        with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))):
+            found = terms(*policy.measure(simulator, draws))
+            return 1e-3 * ops.mean(ops.sum(found, axis=(1, 2)))  # below the limit on gradients
+
     evaluate = kb.backend.value_and_gradient(value, "float64")
+    variables = [np.array(ops.convert_to_numpy(variable), "float64") for variable in weights]
     for place, gradient in enumerate(evaluate(variables, draws)[1]):
         index = np.unravel_index(np.argmax(np.abs(gradient)), gradient.shape)
         ends = []

@@ -4,7 +4,6 @@ Base samples and weights come from NumPy, so that they are the same on every bac
 on JAX by `python benchmarks/adaptive_cases/agreement.py [float64]`. Every function gives rows of `adaptive.py`.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 import kerasbed as kb
+from adaptive_cases.rows import judged
 from kerasbed import backend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,10 +25,6 @@ GRADIENTS = (
     "tests/objectives/test_histories.py::test_scores_of_histories_equal_all_paths",
     "tests/objectives/test_histories.py::test_averaged_scores_equal_all_paths",
 )
-
-
-def _row(id, reported, truth, passed, note) -> dict:
-    return {"id": id, "reported": float(reported), "truth": truth, "passed": bool(passed), "note": note}
 
 
 def _designs(simulator, space, steps) -> np.ndarray:
@@ -53,7 +49,7 @@ def _location_finding(steps):
 def _compared(id, designs, recorded, tolerance) -> dict:
     worst = float(np.max(np.abs(designs - np.array(recorded))))
     note = f"largest difference of a design to those on JAX; spread of the designs {np.std(designs):.2f}"
-    return _row(id, worst, tolerance, worst <= tolerance, note)
+    return judged(id, worst, tolerance, worst <= tolerance, note)
 
 
 def trajectories() -> list[dict]:
@@ -82,10 +78,10 @@ def _in_float64():
 def gradients() -> list[dict]:
     """Gradients through two looks against finite differences, and those by scores against sums over all paths."""
     command = [sys.executable, "-m", "pytest", *GRADIENTS]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", done.stdout)
     note = "tests that pass: through outcomes, and by scores"
-    return [_row("A7/gradients", int(passed[1]) if passed else 0, "all", done.returncode == 0, note)]
+    return [judged("A7/gradients", int(passed[1]) if passed else 0, "all", done.returncode == 0, note)]
 
 
 def compiling() -> list[dict]:
@@ -100,7 +96,7 @@ def compiling() -> list[dict]:
     note = f"first 20 steps {spent[0]:.1f} processor s, the next 20 {spent[1]:.1f}"
     found = spent[0] - spent[1]
     passed = found <= 10.0 or backend.NAME != "jax"
-    return [_row("A7/compiling", found, "at most 10 s on JAX at T = 30", passed, note)]
+    return [judged("A7/compiling", found, "at most 10 s on JAX at T = 30", passed, note)]
 
 
 # The first rollout of location finding, looks by places.
@@ -127,5 +123,5 @@ LOCATION_FINDING_IN_FLOAT64 = [
 ]
 
 if __name__ == "__main__":
-    first = [_location_finding(5), _death_process()] if "float64" not in sys.argv else [_in_float64()]
-    print(*[found.tolist() for found in first], sep="\n")
+    made = [_in_float64()] if "float64" in sys.argv else [_location_finding(5), _death_process()]
+    print(*[designs.tolist() for designs in made], sep="\n")

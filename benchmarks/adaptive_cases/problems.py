@@ -21,6 +21,7 @@ from keras import ops
 from scipy import special, stats
 
 import kerasbed as kb
+from adaptive_cases.rows import judged
 from kerasbed.backend import compile_function
 from kerasbed.problems import linear_pendulum, prey_population
 
@@ -28,10 +29,6 @@ ROLLOUTS = 1024
 SLOPES = 5  # looks of A6
 OF_ROUNDING = 0.1  # variance of a relaxed count that is certain
 AGREE = 0.01
-
-
-def _row(id, reported, truth, passed, note) -> dict:
-    return {"id": id, "reported": float(reported), "truth": truth, "passed": bool(passed), "note": note}
 
 
 # -- A4 ---
@@ -69,14 +66,14 @@ def pendulum() -> list[dict]:
         found.append((gain.mean(), gain.std() / np.sqrt(ROLLOUTS), seconds))
     worst = min(found)
     note = "; ".join(f"{value:.3f} +- {error:.3f} after {seconds:.0f} CPU s" for value, error, seconds in found)
-    rows = [_row("A4", worst[0], "at least 3.4", worst[0] >= 3.4, f"three seeds: {note}")]
+    rows = [judged("A4", worst[0], "at least 3.4", worst[0] >= 3.4, f"three seeds: {note}")]
     random = kb.policies.RandomPolicy(simulator.design, linear_pendulum.STEPS, seed=0)
     runs = simulator.simulate(4096, random, seed=101)
     gains = {t: simulator.exact_gain(runs["design"][:, :t], runs["outcome"][:, :t]) for t in (46, 50)}
     value, error = gains[46].mean(), np.hypot(gains[46].std() / 64.0, 0.0065)
     passed = abs(value - linear_pendulum.PUBLISHED_RANDOM_46) < 3 * error
     note = f"+- {error:.4f} after 46 steps, which the published 1.327 is of; after 50 steps {gains[50].mean():.3f}"
-    return [*rows, _row("A4/random", value, linear_pendulum.PUBLISHED_RANDOM_46, passed, note)]
+    return [*rows, judged("A4/random", value, linear_pendulum.PUBLISHED_RANDOM_46, passed, note)]
 
 
 # -- A5 ---
@@ -185,7 +182,7 @@ def _prey(id, prey, truth) -> list[dict]:
         note = f"+- {error:.3f} over {rollouts} rollouts, {time.process_time() - begin:.0f} CPU s with training"
         if name == "/random" and truth:
             note += "; published 3.923 +- .040, which is not reached, and why is not known"
-        rows.append(_row(f"{id}{name}", value, published and published[0], passed, note))
+        rows.append(judged(f"{id}{name}", value, published and published[0], passed, note))
     return rows
 
 
@@ -233,6 +230,6 @@ def linear_gaussian() -> list[dict]:
     for id, design in designs.items():
         gain = 0.5 * np.log1p(np.sum(design[..., 0] ** 2, axis=1)).mean()
         rows.append(
-            _row(id, gain, truth, abs(gain - truth) < AGREE * truth, "closed form at the designs that were chosen")
+            judged(id, gain, truth, abs(gain - truth) < AGREE * truth, "closed form at the designs that were chosen")
         )
     return rows

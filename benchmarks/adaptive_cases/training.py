@@ -11,14 +11,11 @@ import numpy as np
 import kerasbed as kb
 from adaptive_cases.death_process import exact_gain
 from adaptive_cases.location_finding import trained
+from adaptive_cases.rows import judged
 
 STEPS = 100  # of an epoch, of ten, on the death process
 SEED, SEEDS = 1, (1, 2, 3)
 PUBLISHED = 11.73  # the best sPCE with 5e5 contrasts
-
-
-def _row(id, reported, truth, passed, note) -> dict:
-    return {"id": id, "reported": float(reported), "truth": truth, "passed": bool(passed), "note": note}
 
 
 def death_process() -> list[dict]:
@@ -43,7 +40,7 @@ def death_process() -> list[dict]:
         f"{seconds:.0f} processor s; static {fixed:.4f}, on 20,000 rollouts less by {errors:.0f} errors; seed {SEED}; "
     )
     note += f"histories left out {left_out:.0e}"
-    return [_row("A1", gain, 2.113, gain >= 2.113 and errors >= 20.0 and seconds <= 60.0, note)]
+    return [judged("A1", gain, 2.113, gain >= 2.113 and errors >= 20.0 and seconds <= 60.0, note)]
 
 
 def _certified(id, seconds, target, seeds) -> tuple[dict, list]:
@@ -54,7 +51,7 @@ def _certified(id, seconds, target, seeds) -> tuple[dict, list]:
         brackets.append(kb.eig.bracket(simulator, model.design, 1024, 500_000, seed=seed, method="annealed"))
         notes.append(f"seed {seed}: {brackets[-1]}; {brackets[-1].beside}; {steps} steps, {spent:.0f} processor s")
     worst = min(bracket.lower for bracket in brackets)
-    return _row(id, worst, target, worst >= target, "; ".join(notes)), brackets
+    return judged(id, worst, target, worst >= target, "; ".join(notes)), brackets
 
 
 def location_finding() -> list[dict]:
@@ -62,11 +59,11 @@ def location_finding() -> list[dict]:
     simulator = kb.problems.LocationFinding()
     row, brackets = _certified("A2", 120.0, 12.5, SEEDS)
     lower = min(bracket.beside.lower for bracket in brackets)
-    of_prior = _row("A2/sPCE", lower, 11.7, lower >= 11.7, f"worst of three seeds; published at best {PUBLISHED}")
+    of_prior = judged("A2/sPCE", lower, 11.7, lower >= 11.7, f"worst of three seeds; published at best {PUBLISHED}")
     random = kb.policies.RandomPolicy(kb.designs.Free((2,)), 30, seed=SEED)
     found = kb.eig.bracket(simulator, random, 1024, 500_000, seed=SEED, method="contrastive")
     passed = abs(found.lower - 8.303) < 3.0 * found.lower_se + 0.05
-    return [row, of_prior, _row("A2/random", found.lower, 8.303, passed, f"{found}")]
+    return [row, of_prior, judged("A2/random", found.lower, 8.303, passed, f"{found}")]
 
 
 def _longer(id, seed):
@@ -100,7 +97,7 @@ def location_finding_static() -> list[dict]:
     spent = time.process_time() - begin
     found = kb.eig.bracket(simulator, model.design, 2048, 500_000, seed=SEED)
     passed = abs(found.lower - 8.838) < 3.0 * np.hypot(found.lower_se, 0.039)
-    return [_row("A2/static", found.lower, 8.838, passed, f"{found}; {spent:.0f} processor s, seed {SEED}")]
+    return [judged("A2/static", found.lower, 8.838, passed, f"{found}; {spent:.0f} processor s, seed {SEED}")]
 
 
 def location_finding_elsewhere() -> list[dict]:
@@ -108,7 +105,7 @@ def location_finding_elsewhere() -> list[dict]:
     model, steps, spent = trained(480.0, SEED)
     found = kb.eig.bracket(model.simulator, model.design, 512, seed=SEED, method="annealed")
     note = f"{found}; {steps} steps, {spent:.0f} processor s, seed {SEED}"
-    return [_row("A2/elsewhere", found.lower, 12.5, found.lower >= 12.5, note)]
+    return [judged("A2/elsewhere", found.lower, 12.5, found.lower >= 12.5, note)]
 
 
 def decisions() -> list[dict]:
@@ -130,4 +127,4 @@ def decisions() -> list[dict]:
         begin = time.perf_counter()
         thirty()
         seconds.append(time.perf_counter() - begin)
-    return [_row("A9", np.median(seconds), 0.05, np.median(seconds) < 0.05, f"best {min(seconds):.4f} s of five")]
+    return [judged("A9", np.median(seconds), 0.05, np.median(seconds) < 0.05, f"best {min(seconds):.4f} s of five")]
