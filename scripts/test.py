@@ -7,9 +7,9 @@
 
 With --all the branches of the package that ran on JAX are counted; where they are fewer than 95%, that is a failure.
 
-Each backend runs in processes of its own, because Keras cannot change it later: one for the folders of what is slowest,
-one for the rest, and on torch, which compiles nothing, one for all. As many run at once as there are cores, in an order
-that lets no core idle before the end, and none is fought over. Only the standard library is needed to start it.
+Each backend runs in processes of its own, because Keras cannot change it later: one where programs are compiled, which
+most tests share, and on torch, which compiles nothing, two. As many run at once as there are cores, in an order that
+lets no core idle before the end, and none is fought over. Only the standard library is needed to start it.
 """
 
 import argparse
@@ -27,13 +27,12 @@ TESTS = ROOT / "tests"
 BACKENDS = ("jax", "tensorflow", "torch")
 # In the order that leaves two cores busy until the end, the longest first.
 PIECES = (
-    ("jax", "others"),
-    ("jax", "models"),
-    ("torch", "whole"),
-    ("tensorflow", "others"),
-    ("tensorflow", "models"),
+    ("jax", "whole"),
+    ("tensorflow", "whole"),
+    ("torch", "others"),
+    ("torch", "models"),
 )
-MODELS = ("model", "objectives", "eig")  # folders that cost more than half of what all others do
+MODELS = ("model", "objectives", "eig")  # folders that cost about half of what all others do
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, unsplit,
 # and LLVM does not optimise, which halves what is left; with --all it does a little. Every test still runs what it

@@ -94,6 +94,7 @@ def test_bounds_far_from_zero_keep_their_order():
     assert found.lower_se < 0.1
 
 
+@pytest.mark.one_backend
 def test_a_saved_model_keeps_its_number_range(tmp_path):
     model = model_of(clock(SHIFT))
     model.save(tmp_path / "clock.keras")

@@ -99,6 +99,7 @@ def half(parameters):
     return ops.multiply(parameters["a"], 0.5)
 
 
+@pytest.mark.one_backend
 def test_targets_without_a_likelihood_are_refused():
     design = kb.designs.Box((2,), -0.8, 0.8)
     with pytest.raises(ValueError, match="by name"):

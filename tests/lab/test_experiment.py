@@ -107,6 +107,7 @@ def test_order_lateness_and_undo_do_not_matter(simulator, method):
     assert lab.table()["status"].tolist() == ["measured", "measured", "abandoned", "measured", "measured"]
 
 
+@pytest.mark.one_backend
 def test_what_is_run_near_a_recommendation_is_that_trial_and_else_a_new_one():
     lab = kb.Experiment(Line(), PLACES, seed=0)
     place = lab.recommend()
@@ -361,6 +362,7 @@ def test_how_many_is_what_the_posterior_needs():
         lab.how_many(width={"speed": 1.0})
 
 
+@pytest.mark.one_backend
 def test_a_policy_chooses_and_is_not_asked_beyond_its_training():
     random = kb.policies.RandomPolicy(PLACES.space, steps=2, seed=0)
     lab = kb.Experiment(Line(), random, seed=0)

@@ -32,6 +32,7 @@ def go_on(path, calls, method):
         return lab.table()["recommended"].tolist()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("method", ["grid", "particles"])
 def test_a_session_goes_on_after_any_call(method, tmp_path):
     whole = go_on(tmp_path / "whole.json", CALLS, method)

@@ -93,6 +93,7 @@ def test_networks_without_a_density_are_refused_and_those_with_one_named(name):
         kb.objectives.BarberAgakov(WITHOUT_DENSITY[name]())
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", WITHOUT_DENSITY)
 def test_no_posterior_is_fitted_with_a_network_without_a_density(name):
     model = toys.line_model()

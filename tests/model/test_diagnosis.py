@@ -47,6 +47,7 @@ def test_a_healthy_training_raises_no_alarm_and_the_second_compiles_nothing():
     assert programs.of(model.simulator).compilations == compilations
 
 
+@pytest.mark.one_backend
 def test_the_verdict_is_in_the_log_and_can_be_left_out(caplog, monkeypatch):
     monkeypatch.setattr("kerasbed.backend.reporting.LOGGER.propagate", True)
     model = contrastive()
@@ -131,6 +132,7 @@ def test_experiments_that_fail_do_not_blind_the_checks():
     assert np.isfinite(model.diagnosis["gap"].value)
 
 
+@pytest.mark.one_backend
 def test_few_steps_of_a_network_are_called_brief():
     model = toys.line_model(depth=2)
     model.fit(epochs=1, steps_per_epoch=4, verbose=0)
@@ -138,6 +140,7 @@ def test_few_steps_of_a_network_are_called_brief():
     assert model.diagnosis["gap"].verdict == "inconclusive"
 
 
+@pytest.mark.one_backend
 def test_without_a_likelihood_it_says_what_was_not_checked(lean_networks):
     simulator = kb.Simulator.from_functions(
         kb.Prior(a=stats.norm()), lambda parameters, design, noise: parameters["a"] * design + 0.3 * noise

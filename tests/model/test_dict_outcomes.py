@@ -71,6 +71,7 @@ def test_an_outcome_unlike_training_is_told_by_its_name(pair):
         pair[1].sample(4, {"outcome": found}, seed=0)
 
 
+@pytest.mark.one_backend
 def test_a_file_keeps_the_entries(pair, tmp_path):
     two = pair[1]
     two.save(tmp_path / "model.keras")

@@ -130,6 +130,7 @@ def test_an_estimate_says_what_it_is(trained):
     assert estimate.upper > exact - 4 * estimate.upper_se  # false alarm 3e-5
 
 
+@pytest.mark.one_backend
 def test_without_a_prior_density_the_estimate_says_which_number_is_a_bound():
     prior = kb.Prior.from_sampler(lambda num, rng: {"a": rng.standard_normal((num, 2))})
     model = filled(kb.Simulator.from_functions(prior, lambda p, design, noise: p["a"] * design + noise), box())
@@ -236,6 +237,7 @@ ASKED = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("call", ASKED)
 def test_a_fitted_posterior_warns_where_the_design_has_moved_since(fitted, call):
     with pytest.warns(UserWarning, match=r"differs from those.*call model.fit_posterior\(\) again") as caught:
@@ -243,6 +245,7 @@ def test_a_fitted_posterior_warns_where_the_design_has_moved_since(fitted, call)
     assert any(Path(warning.filename).name == Path(__file__).name for warning in caught)
 
 
+@pytest.mark.one_backend
 def test_a_loaded_model_knows_where_its_posterior_was_fitted(fitted, tmp_path):
     fitted.save(tmp_path / "model.keras")
     loaded = kb.load(tmp_path / "model.keras", toys.LINE)
@@ -275,6 +278,7 @@ def test_a_fitted_posterior_sees_the_chosen_design_alone(kind):
     ASKED["sample"](model)
 
 
+@pytest.mark.one_backend
 def test_an_assigned_design_at_which_the_network_was_not_trained_warns():
     model = filled(toys.LINE, kb.designs.Box((2,), -1.0, 1.0, seed=1))
     ASKED["sample"](model)
@@ -415,6 +419,7 @@ def test_an_approximator_is_saved_and_loaded_with_the_same_draws(kind, tmp_path)
         assert int(loaded.optimizer.iterations) == 2 * int(approximator.optimizer.iterations)
 
 
+@pytest.mark.one_backend
 def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_path):
     approximator = trained.to_approximator()
     approximator.save(tmp_path / "posterior.keras")
@@ -430,6 +435,7 @@ def test_an_approximator_of_an_unknown_simulator_is_loaded_with_it(trained, tmp_
         approximator.adapter.get_config()
 
 
+@pytest.mark.one_backend
 def test_the_approximator_of_one_dimension_is_refused():
     with pytest.raises(ValueError, match="auxiliary coordinate"):
         filled(toys.Polynomial(1), box()).to_approximator()

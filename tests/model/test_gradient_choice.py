@@ -98,6 +98,7 @@ def test_a_mixed_gradient_is_that_of_the_exact_eig():
     assert np.all(np.abs(expected) > 4 * error)
 
 
+@pytest.mark.one_backend
 def test_what_was_asked_for_is_obeyed_with_a_warning():
     with pytest.warns(kb.errors.SettingWarning, match=r"Mixed: outcome\[1\] jumps.* as design\[1\] changes"):
         model = kb.DesignModel(Mixed(), box(), kb.objectives.PriorContrastive(), gradient="reparameterization", seed=0)
@@ -105,6 +106,7 @@ def test_what_was_asked_for_is_obeyed_with_a_warning():
     assert gradient_choice.choose("score", Mixed(), box(), (2,)) == ("score", None)
 
 
+@pytest.mark.one_backend
 def test_without_a_likelihood_the_entries_are_named():
     message = r"Silent: outcome\[1\] jumps.* as design\[1\] changes.*log_likelihood.*not defined.*kb.BernoulliSimulator"
     with pytest.raises(kb.errors.GradientError, match=message):
@@ -225,6 +227,7 @@ def test_masks_split_the_gradient_and_survive_a_file():
         np.testing.assert_array_equal(gradient["b"], expected[1])
 
 
+@pytest.mark.one_backend
 def test_a_saved_model_keeps_its_paths(tmp_path):
     model = kb.DesignModel(Mixed(), box(), kb.objectives.PriorContrastive(), seed=0)
     model.save(tmp_path / "model.keras")

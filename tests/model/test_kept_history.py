@@ -22,6 +22,7 @@ def _drawn(model):
     return shown, texts
 
 
+@pytest.mark.one_backend
 def test_a_reloaded_model_has_its_history_and_draws_the_same_pictures(trained, tmp_path):
     trained.save(tmp_path / "line.keras")
     loaded = kb.load(tmp_path / "line.keras", toys.LINE)

@@ -142,6 +142,7 @@ def saved_with(tmp_path, **kwargs):
     return model, tmp_path / "model.keras"
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("cost", [length, lambda design: length(design), functools.partial(length)])
 def test_a_cost_that_is_not_registered_is_asked_for(tmp_path, cost):
     model, path = saved_with(tmp_path, cost=cost, budget=1.5)
@@ -152,11 +153,13 @@ def test_a_cost_that_is_not_registered_is_asked_for(tmp_path, cost):
     assert loaded.cost.budget == 1.5
 
 
+@pytest.mark.one_backend
 def test_a_registered_cost_is_in_the_file(tmp_path):
     model, path = saved_with(tmp_path, cost=registered_length, budget=1.5)
     assert kb.load(path, toys.LINE).reached_cost == model.reached_cost
 
 
+@pytest.mark.one_backend
 def test_a_cost_or_target_that_the_model_never_had_is_refused(saved, tmp_path):
     with pytest.raises(ValueError, match="cost= was given, but the model was trained without a cost"):
         kb.load(saved, toys.LINE, cost=length)
@@ -167,6 +170,7 @@ def test_a_cost_or_target_that_the_model_never_had_is_refused(saved, tmp_path):
         kb.load(path, toys.LINE, target=difference)
 
 
+@pytest.mark.one_backend
 def test_a_file_that_lost_its_cost_says_so(tmp_path):
     """An earlier kerasbed wrote nothing in the place of a cost that was not registered."""
     model, path = saved_with(tmp_path, cost=length)
@@ -190,6 +194,7 @@ TARGETS = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_function_that_is_not_registered_is_asked_for(tmp_path, name):
     model, path = saved_with(tmp_path, target=TARGETS[name])
@@ -216,6 +221,7 @@ def transformed(fn, **kwargs):
     return toys.small_model(toys.LINE, space)
 
 
+@pytest.mark.one_backend
 def test_a_function_of_a_transformed_space_is_saved_or_refused(tmp_path):
     model = transformed(halved)
     model.save(tmp_path / "model.keras")
@@ -226,6 +232,7 @@ def test_a_function_of_a_transformed_space_is_saved_or_refused(tmp_path):
             transformed(fn).save(tmp_path / "other.keras")
 
 
+@pytest.mark.one_backend
 def test_a_posterior_is_fitted_at_a_design_of_functions_that_no_file_holds():
     model = transformed(doubled, inverse=lambda value: 0.5 * value)
     model.fit_posterior(toys.small_flow(), epochs=1, steps_per_epoch=2, batch_size=8, verbose=0)
@@ -248,6 +255,7 @@ def test_a_deep_copy_has_the_same_numbers_and_trains_on_its_own(trained):
         np.testing.assert_array_equal(now, then)
 
 
+@pytest.mark.one_backend
 def test_a_deep_copy_keeps_functions_that_no_file_holds():
     space = kb.designs.Transformed(kb.designs.Box((2,), -1.0, 1.0, seed=1), lambda design: 2.0 * design)
     target = kb.targets.Discrete(lambda parameters: difference(parameters) > 0.0, num_classes=2)

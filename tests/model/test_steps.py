@@ -69,6 +69,7 @@ def test_the_gradient_is_named_with_its_design(stopped):
     assert f"the design {np.array2string(stopped[0].design.numpy(), precision=4)}" in text
 
 
+@pytest.mark.one_backend
 @pytest.mark.filterwarnings("ignore::kerasbed.errors.KerasbedWarning")  # poor bounds, besides
 def test_a_network_without_a_step_or_with_a_few_is_not_asked_in_silence(stopped):
     model = stopped[0]

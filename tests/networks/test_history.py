@@ -181,6 +181,7 @@ def test_saved_and_loaded_it_says_the_same(untrained, tmp_path):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_what_does_not_fit_is_told(untrained):
     _, design, outcome = rollouts(untrained, 4)
     given = {"design": design, "outcome": outcome}

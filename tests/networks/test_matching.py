@@ -126,6 +126,7 @@ def test_a_loaded_model_draws_the_same(fitted, tmp_path):
     np.testing.assert_allclose(loaded.sample(*given)["theta"], fitted.sample(*given)["theta"], atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_nothing_that_needs_a_density_is_told(fitted):
     name, simulator = type(fitted.posterior.network).__name__, fitted.simulator
     for ask in (

@@ -96,6 +96,7 @@ class Scaled(kb.GaussianSimulator):
         return 0.3
 
 
+@pytest.mark.one_backend
 def test_a_file_knows_of_heavy_tails(tmp_path):
     network = kb.networks.AutoregressiveMixture(components=2, widths=(8,), seed=0)
     design = kb.designs.Box((1,), 0.1, 1.0, initial=[0.5])

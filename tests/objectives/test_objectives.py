@@ -180,12 +180,14 @@ def test_saved_objectives_give_the_same_contributions(name, tmp_path):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", UPPER)
 def test_a_design_search_on_an_upper_bound_warns(name):
     with pytest.warns(UserWarning, match="upper bound, whose bias differs"):
         kb.DesignModel(LINE, space(), objective=OBJECTIVES[name](), seed=0)
 
 
+@pytest.mark.one_backend
 def test_errors_of_likelihood_objectives():
     implicit = kb.Simulator.from_functions(Line.prior, lambda parameters, design, noise: design * noise)
     with pytest.raises(ValueError, match="PriorContrastive needs the likelihood"):
@@ -214,6 +216,7 @@ def test_contrastive_draws_must_be_a_positive_integer(value):
             objective(num_contrastive=value)
 
 
+@pytest.mark.one_backend
 def test_proposals_need_the_priors_density():
     sampler = kb.Prior.from_sampler(lambda num, rng: {"theta": rng.standard_normal((num, 2))})
     simulator = Line()

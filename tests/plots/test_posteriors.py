@@ -9,6 +9,8 @@ import kerasbed as kb
 from kerasbed.plots import densities
 from tests.plots import pictures
 
+pytestmark = pytest.mark.one_backend
+
 
 def _gaussian_draws(num=2000):
     rng = np.random.default_rng(0)

@@ -189,6 +189,7 @@ def test_bad_discrete_targets_say_what_is_wrong(target, message):
         fixed(target=target())
 
 
+@pytest.mark.one_backend
 def test_what_discrete_parameters_cannot_do_is_said():
     with pytest.raises(ValueError, match="no gradient reaches a proposal"):
         fixed(objective=kb.objectives.AdaptiveContrastive())

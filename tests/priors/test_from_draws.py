@@ -253,6 +253,7 @@ def test_a_density_that_is_not_that_of_the_draws_is_warned_about(two_modes):
         kb.Prior.from_samples({"x": two_modes[0]}, bandwidth=0.3)
 
 
+@pytest.mark.one_backend
 def test_draws_know_the_supports_of_the_model_that_made_them():
     class Count(kb.GaussianSimulator):
         noise_shape = (1,)
@@ -302,6 +303,7 @@ def test_a_flow_is_fitted_to_samples_and_used_for_both(banana, lean_networks):
         kb.Prior.from_samples({"a": banana["a"]}, flow=True)
 
 
+@pytest.mark.one_backend
 def test_a_flow_that_is_worse_than_a_mixture_is_warned_about(banana, lean_networks, monkeypatch):
     monkeypatch.setattr(flow, "STEPS", 0)
     with pytest.warns(UserWarning, match="more under a mixture of normal laws; leave out flow="):

@@ -47,6 +47,7 @@ def test_cube_and_design_are_inverse():
     np.testing.assert_allclose(free.to_design([0.0, 0.5]), [-5.0, 3.0], atol=1e-9)
 
 
+@pytest.mark.one_backend
 def test_a_resumed_search_equals_the_undisturbed_one(tmp_path):
     whole = BlackBoxSearch(minus_branin, BOX, seed=3, **QUICK)
     whole.run(budget=15)
@@ -69,6 +70,7 @@ def test_a_resumed_search_equals_the_undisturbed_one(tmp_path):
     assert second.best.value == whole.best.value
 
 
+@pytest.mark.one_backend
 def test_a_truncated_state_gives_way_to_the_previous_one(tmp_path):
     path = tmp_path / "search.json"
     search = BlackBoxSearch(minus_branin, BOX, **QUICK)
@@ -89,6 +91,7 @@ def test_a_truncated_state_gives_way_to_the_previous_one(tmp_path):
         BlackBoxSearch.load(tmp_path / "none.json")
 
 
+@pytest.mark.one_backend
 def test_failures_are_recorded_and_the_search_goes_on():
     def fails_on_the_left(x):
         if x[0] < 0.0:
@@ -106,6 +109,7 @@ def test_failures_are_recorded_and_the_search_goes_on():
     assert search.best.design[0] >= 0.0
 
 
+@pytest.mark.one_backend
 def test_evaluations_that_hang_time_out():
     def hangs(x):
         if x[0] > 2.0:
@@ -120,12 +124,14 @@ def test_evaluations_that_hang_time_out():
     assert search.table()["reason"].str.contains("no value after").any()
 
 
+@pytest.mark.one_backend
 def test_nothing_succeeds():
     search = BlackBoxSearch(lambda x: np.nan, BOX, **QUICK)
     with pytest.raises(ValueError, match="None of 9 evaluations"):
         search.run(budget=9)
 
 
+@pytest.mark.one_backend
 def test_tells_come_in_any_order_and_pending_points_are_avoided():
     search = BlackBoxSearch(None, BOX, seed=0, **QUICK)
     first = search.ask(6)
@@ -167,6 +173,7 @@ def test_with_noise_the_winner_is_measured_again():
     assert best.value == pytest.approx(0.0, abs=0.5)
 
 
+@pytest.mark.one_backend
 def test_told_errors_are_used():
     search = BlackBoxSearch(None, BOX, seed=0, **QUICK)
     search.tell(search.ask(6), np.arange(6.0), errors=np.full(6, 0.5))
@@ -181,6 +188,7 @@ def test_exchangeable_entries():
     assert search.run(budget=18).value > -0.02
 
 
+@pytest.mark.one_backend
 def test_picture_shows_every_status():
     search = BlackBoxSearch(None, BOX, **QUICK)
     search.tell(search.ask(3), [1.0, np.nan, 2.0], errors=[0.1, 0.1, 0.1])
@@ -190,6 +198,7 @@ def test_picture_shows_every_status():
     matplotlib.pyplot.close(axes.figure)
 
 
+@pytest.mark.one_backend
 def test_bad_input_is_named():
     search = BlackBoxSearch(None, BOX, **QUICK)
     asked = search.ask(2)

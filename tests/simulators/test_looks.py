@@ -93,6 +93,7 @@ def test_a_static_design_learns_with_a_state():
     assert history.history["eig"][1] > history.history["eig"][0]
 
 
+@pytest.mark.one_backend
 def test_a_look_by_itself_is_refused_by_name():
     with pytest.raises(kb.errors.OutcomeError, match=r"kb\.Sequence\(SIR\(\), length\)"):
         kb.problems.SIR().simulate(4, np.array([10.0]), seed=0)

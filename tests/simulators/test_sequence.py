@@ -19,7 +19,7 @@ EXACT = toys.linear_eig(np.hstack([np.ones_like(X), X]))
 
 
 @keras.saving.register_keras_serializable("kerasbed_tests")
-class Ray(toys.Line):
+class NamedLine(toys.Line):
     """A line whose class a file finds by itself."""
 
 
@@ -170,7 +170,7 @@ def test_a_sequence_of_detectors_is_summed_exactly():
 def learned():
     """Three measurements of a line; the best are at the ends of the box."""
     design = kb.designs.Sequence(kb.designs.Box((1,), -1.0, 1.0), length=3, seed=0)
-    model = kb.DesignModel(kb.Sequence(Ray(), 3), design, toys.lean_objective(), seed=0)
+    model = kb.DesignModel(kb.Sequence(NamedLine(), 3), design, toys.lean_objective(), seed=0)
     data = kb.SimulatorDataset(model.simulator, design, batch_size=128, num_batches=150, seed=1)
     model.fit(data, epochs=1, verbose=0)
     return model
