@@ -29,6 +29,8 @@ from tests import architecture, probe  # noqa: E402  (of this checkout; they imp
 
 BACKENDS = ("jax", "tensorflow", "torch")
 IDS = ("H1", "H2", "H3", "H4", "H5", "H6", "H7", "H8")
+FIRST_ARROWS = 90  # between the rooms that the moves made
+LATER_ROOMS = {"lab", "ode", "policies"}
 TRAINED = """
 import hashlib, keras, numpy as np
 import kerasbed as kb
@@ -47,12 +49,15 @@ def rules(options) -> list[dict]:
 def structure(options) -> list[dict]:
     """Entries of the package, circles and distinct arrows."""
     house = architecture.modules(ROOT)
-    arrows = len(architecture.arrows(house))
+    arrows = architecture.arrows(house)
+    first = [arrow for arrow in arrows if not LATER_ROOMS & set(arrow)]
     entries = len([path for path in (ROOT / "kerasbed").iterdir() if path.name != "__pycache__"])
     circles = [offence for offence in architecture.offences(ROOT) if ": circle: " in offence]
-    passed = entries <= architecture.MOST_ENTRIES and not circles and arrows <= architecture.MOST_ARROWS
-    told = f"{entries} entries, {len(circles)} circles, {arrows} arrows"
-    limits = f"at most {architecture.MOST_ENTRIES}, 0, {architecture.MOST_ARROWS}"
+    passed = entries <= architecture.MOST_ENTRIES and not circles
+    passed = passed and len(first) <= FIRST_ARROWS and len(arrows) <= architecture.MOST_ARROWS
+    later = ", ".join(sorted(LATER_ROOMS))
+    told = f"{entries} entries, {len(circles)} circles, {len(first)} arrows, {len(arrows)} with {later}"
+    limits = f"at most {architecture.MOST_ENTRIES}, 0, {FIRST_ARROWS}, {architecture.MOST_ARROWS}"
     return [{"id": "H2", "reported": told, "truth": limits, "passed": passed}]
 
 
