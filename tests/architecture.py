@@ -5,6 +5,7 @@ list of exceptions. Only the standard library is used, and nothing of the checko
 """
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,19 @@ class Module:
         """The entry of the package's folder that it belongs to."""
         return ([*self.name.split("."), "__init__"])[1]
 
+    @functools.cached_property
+    def nodes(self) -> list[tuple[ast.AST, bool]]:
+        """All nodes of the tree, and whether each lies in a function; looked up by many rules."""
+        found = [(self.tree, False)]
+        for node, inside in found:  # which grows
+            inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            found += [(child, inside) for child in ast.iter_child_nodes(node)]
+        return found
+
+    @functools.cached_property
+    def import_nodes(self) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+        return [(node, inside) for node, inside in self.nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
 
 @dataclass(frozen=True)
 class Import:
@@ -63,22 +77,19 @@ def modules(root: Path) -> dict[str, Module]:
 
 def imports(house: dict[str, Module]) -> list[Import]:
     """What the modules import of each other."""
-    return [found for module in house.values() for found in _imports(module, module.tree, False, house)]
+    return [found for module in house.values() for found in _imports(module, house)]
 
 
-def _imports(module, node, in_function, house) -> Iterator[Import]:
-    for child in ast.iter_child_nodes(node):
-        inside = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        if isinstance(child, ast.ImportFrom) and (child.module or "").split(".")[0] == "kerasbed":
-            for alias in child.names:
-                full = f"{child.module}.{alias.name}"
-                target = full if full in house else child.module
-                yield Import(module, target, alias.name, child.lineno, inside)
-        elif isinstance(child, ast.Import):
-            for alias in child.names:
+def _imports(module, house) -> Iterator[Import]:
+    for node, inside in module.import_nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kerasbed":
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield Import(module, full if full in house else node.module, alias.name, node.lineno, inside)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
                 if alias.name.split(".")[0] == "kerasbed":
-                    yield Import(module, alias.name, alias.name, child.lineno, inside)
-        yield from _imports(module, child, inside, house)
+                    yield Import(module, alias.name, alias.name, node.lineno, inside)
 
 
 def arrows(house: dict[str, Module]) -> set[tuple[str, str]]:
@@ -148,7 +159,7 @@ def _private_names(house):
     """Names with a leading underscore of another room, imported or as attributes of a module."""
     for module in house.values():
         aliases = {}
-        for node in ast.walk(module.tree):
+        for node, _ in module.import_nodes:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kerasbed"):
                 for alias in node.names:
                     target = f"{node.module}.{alias.name}"
@@ -157,7 +168,7 @@ def _private_names(house):
                         yield _at(module, node.lineno, "private name", target)
                     if target in house and room != module.room:
                         aliases[alias.asname or alias.name] = target
-        for node in ast.walk(module.tree):
+        for node, _ in module.nodes:
             of_module = (
                 isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases
             )
@@ -169,7 +180,7 @@ def _backends(house):
     for module in house.values():
         if module.room == "backend":
             continue
-        for node in ast.walk(module.tree):
+        for node, _ in module.import_nodes:
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -258,7 +269,7 @@ def _definitions_listed(module, house) -> Iterator[tuple[Module, ast.FunctionDef
     for node in module.tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in listed:
             yield module, node
-    for node in ast.walk(module.tree):
+    for node, _ in module.import_nodes:
         source = house.get(node.module or "") if isinstance(node, ast.ImportFrom) else None
         names = {alias.name for alias in node.names} & set(listed) if source else ()
         for found in source.tree.body if names else ():
@@ -270,6 +281,6 @@ def _prints(house):
     for module in house.values():
         if module.room == "cli":
             continue
-        for node in ast.walk(module.tree):
+        for node, _ in module.nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 yield _at(module, node.lineno, "print", "say it through kerasbed.backend.reporting.LOGGER")

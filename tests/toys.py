@@ -182,6 +182,11 @@ def other_backend():
     return next((name for name in order if importlib.util.find_spec(name)), this)
 
 
+# First lines of what `run_python` is given on JAX or torch, as where TensorFlow is not installed: Keras would import it
+# to seed and to save, which takes longer than all else.
+WITHOUT_TENSORFLOW = "from keras.src.utils import module_utils\nmodule_utils.tensorflow._available = False\n"
+
+
 def run_python(code, **environment):
     """The JSON that `code` prints last, run in a fresh process; fails with its error output."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
