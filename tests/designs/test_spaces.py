@@ -118,6 +118,7 @@ def test_the_start_can_be_given(build):
     assert_same_designs(space.numpy(), value, space)
 
 
+@pytest.mark.one_backend
 @every_space
 def test_the_config_rebuilds_the_space(build):
     space = build(seed=4)

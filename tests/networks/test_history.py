@@ -171,6 +171,7 @@ def test_the_bound_is_that_of_whole_histories(untrained):
     posterior.region_weight.assign(0.0)
 
 
+@pytest.mark.one_backend
 def test_saved_and_loaded_it_says_the_same(untrained, tmp_path):
     theta, design, outcome = rollouts(untrained, 2)
     given = first({"design": design, "outcome": outcome}, 2)

@@ -109,6 +109,7 @@ def test_draws_are_those_of_the_posterior(fitted):
     assert np.all(np.abs(draws.std(axis=1) / deviation - 1.0) < ERROR + 4.5 / np.sqrt(1000))
 
 
+@pytest.mark.one_backend
 def test_a_loaded_model_is_the_same(fitted, tmp_path):
     fitted.save(tmp_path / "model.keras")
     loaded = kb.load(tmp_path / "model.keras", simulator=fitted.simulator)

@@ -166,6 +166,7 @@ def test_designs_of_each_draw_equal_one_shared_design():
     np.testing.assert_allclose(terms(model, each), shared, atol=2e-5)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_saved_objectives_give_the_same_contributions(name, tmp_path):
     model = make(name)

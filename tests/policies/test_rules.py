@@ -203,22 +203,32 @@ BEST = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("moves", marks=pytest.mark.slow), "budget"])
-def test_a_trained_policy_reaches_what_the_rules_leave(name, tmp_path):
-    rules, best = BEST[name]
+@pytest.fixture(scope="module", params=[pytest.param("moves", marks=pytest.mark.slow), "budget"])
+def learned(request):
+    rules, best = BEST[request.param]
     policy = kb.policies.Policy(box(), 3, rules=rules, seed=0)
     model = kb.DesignModel(Slope(), policy, kb.objectives.PriorContrastive(64, num_local=0), seed=0)
     model.compile(**toys.QUICK)
     model.fit(epochs=1, steps_per_epoch=80, batch_size=64, verbose=0, diagnose=False)
-    made = Slope().simulate(256, policy, seed=3)["design"]
+    return model, best, request.param
+
+
+def test_a_trained_policy_reaches_what_the_rules_leave(learned):
+    model, best, name = learned
+    made = Slope().simulate(256, model.design, seed=3)["design"]
     assert np.all(gain(made) <= best * ROUNDED)
     assert gain(made).mean() > 0.99 * best
     assert moves_hold(made) if name == "moves" else np.abs(made.astype("float64")).sum(axis=1).max() <= 1.5
+
+
+@pytest.mark.one_backend
+def test_files_and_copies_of_a_trained_policy_keep_its_rules(learned, tmp_path):
+    model, _, _ = learned
     model.save(tmp_path / "model.keras")
-    loaded = kb.load(tmp_path / "model.keras", simulator=Slope()).design
     told = {"design": np.array([[[0.3]]]), "outcome": np.array([[[0.4]]])}
-    np.testing.assert_allclose(loaded.next_design(told), policy.next_design(told), rtol=1e-6)
-    np.testing.assert_allclose(policy.frozen_copy().next_design(told), policy.next_design(told), rtol=1e-6)
+    expected = model.design.next_design(told)
+    for other in (kb.load(tmp_path / "model.keras", simulator=Slope()).design, model.design.frozen_copy()):
+        np.testing.assert_allclose(other.next_design(told), expected, rtol=1e-6)
 
 
 @pytest.mark.one_backend

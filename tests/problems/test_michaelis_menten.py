@@ -42,6 +42,7 @@ def test_the_bound_is_honest():
     assert stats.pearsonr(bound, exact).statistic > 0.1  # the same draws
 
 
+@pytest.mark.one_backend
 def test_a_saved_model_is_loaded_without_its_simulator(tmp_path):
     model = toys.small_model(kb.problems.MichaelisMenten(noise_scale=7.0), kb.designs.Box((7,), 0.0, 400.0, seed=0))
     model.save(tmp_path / "kinetics.keras")
