@@ -37,6 +37,11 @@ def fresh():
 
 
 @pytest.fixture(scope="module")
+def one_epoch():
+    return fitted(epochs=1).design.numpy()
+
+
+@pytest.fixture(scope="module")
 def undisturbed():
     return fitted(epochs=3)
 
@@ -150,13 +155,12 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_arrays_and_streams_train_as_the_data_set_does(form):
-    expected = fitted(epochs=1)
+def test_arrays_and_streams_train_as_the_data_set_does(form, one_epoch):
     model = fresh_model()
     x = FORMS[form](arrays_of(model), 16)
     model.fit(x, batch_size=16, epochs=1, shuffle=False, verbose=0)
     # Batches are stacked by other code, which may round differently.
-    np.testing.assert_allclose(model.design.numpy(), expected.design.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(model.design.numpy(), one_epoch, rtol=1e-5)
 
 
 def test_a_ragged_last_batch_is_used():
@@ -175,11 +179,10 @@ def test_a_ragged_last_batch_is_used():
     np.testing.assert_allclose(ops.convert_to_numpy(model.design.unconstrained), together, rtol=1e-5)
 
 
-def test_arrays_without_log_prior_and_extra_draws_get_them():
-    model = fresh_model()
-    arrays = arrays_of(model)
+def test_arrays_without_log_prior_and_extra_draws_get_them(fresh):
+    arrays = arrays_of(fresh)
     short = {"parameters": arrays["parameters"], "noise": arrays["noise"]}
-    one, two = (model.evaluate(x, batch_size=16, verbose=0, return_dict=True)["eig"] for x in (arrays, short))
+    one, two = (fresh.evaluate(x, batch_size=16, verbose=0, return_dict=True)["eig"] for x in (arrays, short))
     assert one == pytest.approx(two, rel=1e-5)
 
 
@@ -227,12 +230,11 @@ def test_an_interrupt_in_the_middle_of_an_epoch_keeps_what_was_learned():
     assert not np.array_equal(model.design.numpy(), before)
 
 
-def test_an_error_in_the_first_step_keeps_the_weights():
-    model = fresh_model()
-    before = toys.weights(model)
+def test_an_error_in_the_first_step_keeps_the_weights(fresh):
+    before = toys.weights(fresh)
     with pytest.raises(ValueError, match="noise"):
-        model.fit(arrays_of(model) | {"noise": np.zeros((64, 1), "float32")}, verbose=0)
-    for found, expected in zip(toys.weights(model), before, strict=True):
+        fresh.fit(arrays_of(fresh) | {"noise": np.zeros((64, 1), "float32")}, verbose=0)
+    for found, expected in zip(toys.weights(fresh), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
