@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -106,16 +107,18 @@ def files(options) -> list[dict]:
 def tiers(options) -> list[dict]:
     """Seconds of the quick tests here and in the checkout before, with an environment that both have made already.
 
-    Tests that fail here fail the row. In the checkout one may by now have been corrected, since another processor
-    rounds otherwise: it is told, and its seconds count, which are fewer than if it had gone on.
+    Each starts without compiled programs, as a fresh clone does. Tests that fail here fail the row. In the checkout
+    one may by now have been corrected, since another processor rounds otherwise: it is told, and its seconds count,
+    which are fewer than if it had gone on.
     """
     found, failures = {}, {}
     for name, tree in (("here", ROOT), ("before", _checkout(options.before, "--before"))):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "scripts/test.py"], cwd=tree, capture_output=True, text=True, check=False
-        )
-        found[name] = time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as compiled:
+            settings = {**os.environ, "JAX_COMPILATION_CACHE_DIR": compiled}
+            command = [sys.executable, "scripts/test.py"]
+            start = time.perf_counter()
+            done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, check=False)
+            found[name] = time.perf_counter() - start
         failures[name] = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
         if done.returncode and (name == "here" or not failures[name]):
             raise RuntimeError(f"The tests of {tree} fail:\n{done.stdout[-2000:]}")

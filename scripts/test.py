@@ -8,11 +8,12 @@
 With --all the branches of the package that ran on JAX are counted; where they are fewer than 95%, that is a failure.
 
 Each backend runs in processes of its own, because Keras cannot change it later: one where programs are compiled, which
-most tests share, and on torch, which compiles nothing, two. As many run at once as there are cores, in an order that
+most tests share, and on torch, which compiles nothing, three. As many run at once as there are cores, in an order that
 lets no core idle before the end, and none is fought over. Only the standard library is needed to start it.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -30,9 +31,13 @@ PIECES = (
     ("jax", "whole"),
     ("tensorflow", "whole"),
     ("torch", "others"),
+    ("torch", "experiments"),
     ("torch", "models"),
 )
-MODELS = ("model", "objectives", "eig")  # folders that cost about half of what all others do
+FOLDERS = {
+    "experiments": ("lab", "ode", "policies", "problems", "simulators", "variational"),  # cost about as much as others
+    "models": ("model", "objectives", "eig"),  # a little less
+}
 VERSIONS = ((3, 11), (3, 14))
 # Compiling takes most of the time on JAX: loops are emitted by XLA's older code generator, a quarter faster, unsplit,
 # and LLVM does not optimise, which halves what is left; with --all it does a little. Every test still runs what it
@@ -53,7 +58,7 @@ def main() -> int:
         results = list(pool.map(lambda piece: _run(python, *piece[:2], [*tier, *piece[2]], counted), pieces))
         covered = not options.all or "jax" not in options.backends or _report_coverage(python, counted)
     summary = sorted(zip(pieces, results, strict=True), key=lambda entry: entry[0][0])
-    print(*[f"{backend:<10} {part:<10} {closing}" for (backend, part, _), (_, closing) in summary], sep="\n")
+    print(*[f"{backend:<10} {part:<11} {closing}" for (backend, part, _), (_, closing) in summary], sep="\n")
     failed = sorted({backend for (backend, _, _), (code, _) in summary if code != 0})
     if not (covered or options.pytest):  # a few tests cannot run all branches
         failed.append("coverage")
@@ -81,10 +86,10 @@ def _pieces(options):
     """What one process does: backend, name of the part, arguments for pytest; in the order to start them."""
     if options.pytest:
         return [(backend, "as asked", options.pytest) for backend in options.backends]
-    folders = sorted({path.parent for path in TESTS.rglob("test_*.py")} - {TESTS})
-    others = [folder for folder in folders if folder.name not in MODELS]
-    parts = {"models": [TESTS / name for name in MODELS], "others": [*sorted(TESTS.glob("test_*.py")), *others]}
-    parts["whole"] = parts["others"] + parts["models"]
+    named = {part: [TESTS / name for name in names] for part, names in FOLDERS.items()}
+    rest = {path.parent for path in TESTS.rglob("test_*.py")} - {TESTS, *itertools.chain(*named.values())}
+    parts = {"others": [*sorted(TESTS.glob("test_*.py")), *sorted(rest)], **named}
+    parts["whole"] = list(itertools.chain(*parts.values()))
     return [(backend, part, parts[part]) for backend, part in PIECES if backend in options.backends]
 
 
