@@ -107,26 +107,16 @@ def files(options) -> list[dict]:
 def tiers(options) -> list[dict]:
     """Seconds of the quick tests here and in the checkout before, with an environment that both have made already.
 
-    Each starts without compiled programs, as a fresh clone does. Tests that fail here fail the row. In the checkout
-    one may by now have been corrected, since another processor rounds otherwise: it is told, and its seconds count,
-    which are fewer than if it had gone on.
+    Tests that fail here fail the row. In the checkout one may by now have been corrected, since another processor
+    rounds otherwise: it is told, and its seconds count, which are fewer than if it had gone on.
     """
-    found, failures = {}, {}
-    for name, tree in (("here", ROOT), ("before", _checkout(options.before, "--before"))):
-        with tempfile.TemporaryDirectory() as compiled:
-            settings = {**os.environ, "JAX_COMPILATION_CACHE_DIR": compiled}
-            command = [sys.executable, "scripts/test.py"]
-            start = time.perf_counter()
-            done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, check=False)
-            found[name] = time.perf_counter() - start
-        failures[name] = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        if done.returncode and (name == "here" or not failures[name]):
-            raise RuntimeError(f"The tests of {tree} fail:\n{done.stdout[-2000:]}")
-        print(f"H7, {name}: {found[name]:.0f} s", *done.stdout.splitlines()[-7:], sep="\n", flush=True)
-    told = [f"{name} {seconds:.0f} s" for name, seconds in found.items()]
-    told += [f"before: {line}" for line in failures["before"]]
-    passed = found["here"] <= found["before"]
-    return [{"id": "H7", "reported": ", ".join(told), "truth": "not slower", "passed": passed}]
+    tree = _checkout(options.before, "--before")
+    here, failed = _quick_tests("here", ROOT)
+    if failed:
+        raise RuntimeError("Tests fail here: " + "; ".join(failed))
+    before, failed = _quick_tests("before", tree)
+    told = [f"here {here:.0f} s", f"before {before:.0f} s", *(f"before: {line}" for line in failed)]
+    return [{"id": "H7", "reported": ", ".join(told), "truth": "not slower", "passed": here <= before}]
 
 
 def wheels(options) -> list[dict]:
@@ -148,6 +138,21 @@ def _tests(id, path, truth) -> dict:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     closing = (done.stdout.strip().splitlines() or ["no output"])[-1]
     return {"id": id, "reported": closing, "truth": truth, "passed": done.returncode == 0}
+
+
+def _quick_tests(name, tree) -> tuple[float, list[str]]:
+    """Seconds of a checkout's quick tests, without compiled programs as in a fresh clone, and what failed."""
+    with tempfile.TemporaryDirectory() as compiled:
+        settings = {**os.environ, "JAX_COMPILATION_CACHE_DIR": compiled}
+        command = [sys.executable, "scripts/test.py"]
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode and not failed:
+        raise RuntimeError(f"The tests of {tree} fail:\n{done.stdout[-2000:]}")
+    print(f"H7, {name}: {seconds:.0f} s", *done.stdout.splitlines()[-7:], sep="\n", flush=True)
+    return seconds, failed
 
 
 def _checkout(path, option) -> Path:
